@@ -1,0 +1,59 @@
+//! Every named limit of the core, with its reason. What happens at a limit stands at the place that checks it.
+
+use std::time::Duration;
+
+/// Longest name on the wire, root label included (RFC 1035 §2.3.4).
+pub const NAME_OCTETS: usize = 255;
+/// Longest label (RFC 1035 §2.3.4).
+pub const LABEL_OCTETS: usize = 63;
+/// Largest DNS message: the length field of TCP has 16 bits (RFC 1035 §4.2.2).
+pub const MESSAGE_OCTETS: usize = 65_535;
+/// Largest UDP answer to a query without EDNS (RFC 1035 §4.2.1).
+pub const PLAIN_UDP_OCTETS: usize = 512;
+/// The size that we advertise and the default for our largest UDP answer: avoids fragments on any path of today
+/// (DNS flag day 2020).
+pub const UDP_OCTETS: u16 = 1232;
+
+/// Records in the prerequisite or update section of one message. A registration has three or four; a bulk load over
+/// TCP a few thousand.
+pub const UPDATE_RECORDS: usize = 4096;
+/// Octets of TXT metadata of one member: what fits a UDP answer.
+pub const METADATA_OCTETS: usize = 1024;
+/// Addresses of one member: more than any host has, few enough that one member can't fill an answer.
+pub const MEMBER_ADDRESSES: usize = 16;
+/// Members of one service: a full SRV answer must fit 64 KiB over TCP (a record takes at least 20 octets, commonly 50).
+/// The check at registration is by octets; this bounds the table as well.
+pub const SERVICE_MEMBERS: usize = 3000;
+/// Octets of one RRset on the wire: leaves room in 64 KiB for header, question, OPT and TSIG.
+pub const RRSET_OCTETS: usize = 64_000;
+
+/// Expiry is looked at on this grid, so that members which lapse together leave in one commit; a lapse is published
+/// at most this long (and one durable write) after the lease's end.
+pub const EXPIRY_TICK: Duration = Duration::from_millis(50);
+/// Gaps between heartbeats under this are retransmissions or noise, and don't count as an interval.
+pub const SHORTEST_GAP: Duration = Duration::from_secs(1);
+/// A service that the configuration doesn't name is forgotten this long after its last member left.
+pub const FORGET_SERVICE_AFTER: Duration = Duration::from_secs(3600);
+
+/// The largest TSIG fudge that is honoured, in seconds (RFC 8945 §10 recommends 300): bounds the replay window.
+pub const TSIG_FUDGE: u16 = 300;
+/// How long a removed member's replay mark is kept: twice the fudge, since a signature may lie that far ahead or back.
+pub const TOMBSTONE: Duration = Duration::from_secs(2 * TSIG_FUDGE as u64);
+/// Replay marks of removed members kept for a zone. At the limit the oldest goes first.
+pub const TOMBSTONES: usize = 16_384;
+/// Outcomes of recent updates kept for a zone, so that a retransmission gets the same answer. At the limit the oldest
+/// goes first.
+pub const RECENT_UPDATES: usize = 4096;
+/// How long such an outcome is kept: nsupdate and resolver libraries retransmit within seconds.
+pub const RECENT_UPDATE_AGE: Duration = Duration::from_secs(15);
+
+/// Commits kept in the store for a zone, with their deltas: a secondary that is a few minutes behind can follow.
+pub const HISTORY_COMMITS: u64 = 1000;
+/// Requests gathered for one commit; the rest waits for the next. Bounds the latency of the first one in.
+pub const BATCH_REQUESTS: usize = 4096;
+/// Requests waiting for a zone's publisher. At the limit a UDP update is dropped and counted (its sender retransmits).
+pub const PUBLISHER_QUEUE: usize = 8192;
+/// The longest `settle`: acknowledgements wait that long, and registrars retransmit after some seconds.
+pub const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+/// How many writes the store gathers into one transaction.
+pub const STORE_BATCH: usize = 1024;

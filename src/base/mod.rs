@@ -1,0 +1,14 @@
+//! The vocabulary: serial, epoch, name, type, TTL, time and limits. No I/O, no clock.
+
+pub mod limits;
+pub mod name;
+pub mod rtype;
+pub mod serial;
+pub mod time;
+pub mod ttl;
+
+pub use name::{Name, NameError, NameMap, NameSet};
+pub use rtype::RecordType;
+pub use serial::{Epoch, Serial};
+pub use time::{Monotonic, Now, Wall};
+pub use ttl::{Lease, Ttl};
