@@ -1,0 +1,689 @@
+//! The membership table: who is there, and until when.
+//!
+//! One writer edits it in transactions: edits take effect at once, each with its undo, and are then either accepted
+//! (the store has them) or rolled back (it refused), so that a failing disk leaves the table as it was. Heartbeats don't
+//! take part: they move cells, and so do other threads.
+//!
+//! Timers are data: `(when, item)` in a heap, one per item. A timer that fires reads the item's cell and, if heartbeats
+//! moved the deadline on, re-arms; so a heartbeat costs nothing here, and expiry costs O(log n) per lease that ends or has
+//! been renewed, never a scan. A timer that is no longer the item's own is dropped when it fires.
+//!
+//! Deadlines are looked at on a grid of [`EXPIRY_TICK`], so that leases which end together leave together.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::limits::{EXPIRY_TICK, TOMBSTONE, TOMBSTONES};
+use crate::base::{Monotonic, Name, NameMap, Now, Wall};
+
+use super::access::Owner;
+use super::cell::{CellId, Cells, Heartbeats, Reading, Stamp};
+use super::member::{HeldAddresses, Item, Key, LeasedRecord, Member, State};
+use super::roster::Roster;
+
+/// The place of an item in the table, and of its cell. Stays the same while the item lives.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
+pub struct Index(pub u32);
+
+impl Index {
+    fn at(self) -> usize {
+        usize::try_from(self.0).expect("32 bits fit")
+    }
+
+    fn cell(self) -> CellId {
+        CellId(self.0)
+    }
+}
+
+/// The table is full: [`Cells::LIMIT`] leases. Nothing was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the zone holds as many leases as it can")]
+pub struct Full;
+
+/// What one accepted edit means to the store.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Edit {
+    /// Which item.
+    pub key: Key,
+    /// What it is now; `None`: it is gone.
+    pub after: Option<Item>,
+    /// The signature that brought it or took it, or the last one before.
+    pub stamp: Stamp,
+}
+
+impl Edit {
+    /// The replay mark that something removed leaves, if it was ever signed for.
+    pub fn tombstone(&self, now: Wall) -> Option<Tombstone> {
+        let buried = self.after.is_none() && self.stamp != Stamp::default();
+        buried.then(|| Tombstone { stamp: self.stamp, until: now.after(TOMBSTONE) })
+    }
+}
+
+/// A replay mark of something that was removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Tombstone {
+    /// The last accepted signature.
+    pub stamp: Stamp,
+    /// Until when it counts.
+    pub until: Wall,
+}
+
+#[derive(Debug)]
+struct Slot {
+    item: Option<Item>,
+    /// When the item's own timer fires; any other timer of it is void.
+    armed: Monotonic,
+}
+
+#[derive(Debug)]
+struct Undo {
+    index: Index,
+    before: Option<Item>,
+    /// Whether this edit took the place from the free ones.
+    allocated: bool,
+    /// What `signed` had for the item's key.
+    signed: Option<Stamp>,
+    /// Whether somebody was heard of by it, so that the lease runs anew.
+    heard: bool,
+}
+
+/// The table of one zone.
+#[derive(Debug)]
+pub struct Table {
+    cells: Arc<Cells>,
+    slots: Vec<Slot>,
+    free: Vec<Index>,
+    services: NameMap<Roster<Index>>,
+    leased: NameMap<Vec<Index>>,
+    held: NameMap<Index>,
+    timers: BinaryHeap<Reverse<(Monotonic, Index)>>,
+    tombstones: HashMap<Key, Tombstone>,
+    tombstone_order: VecDeque<(Wall, Key)>,
+    /// Replay marks that went by the limit; the store doesn't know yet.
+    forgotten: Vec<Key>,
+    journal: Vec<Undo>,
+    /// Where edits took place since the last accept; a partial rollback leaves its places in.
+    edited: HashSet<Index>,
+    /// The signatures that the transaction under way has accepted so far.
+    signed: HashMap<Key, Stamp>,
+    grace: Duration,
+    /// The owners seen while loading, so that members share them.
+    owners: HashSet<Owner>,
+    /// Loaded from the store and not known to have renewed since: what checkpoints look at.
+    unrenewed: Vec<Unrenewed>,
+}
+
+/// An item that the store gave, as it stood then.
+#[derive(Clone, Copy, Debug)]
+struct Unrenewed {
+    index: Index,
+    generation: u32,
+    /// A later one tells that it has renewed. (The time of the last heartbeat would not: one that comes within
+    /// [`SHORTEST_GAP`](crate::base::limits::SHORTEST_GAP) of the start doesn't move that.)
+    deadline: Monotonic,
+}
+
+/// A point inside a transaction to which it can be taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Savepoint(usize);
+
+impl Table {
+    /// An empty table. `grace` is how long a lapsed member stays published.
+    pub fn new(grace: Duration) -> Table {
+        Table {
+            cells: Arc::default(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            services: NameMap::default(),
+            leased: NameMap::default(),
+            held: NameMap::default(),
+            timers: BinaryHeap::new(),
+            tombstones: HashMap::new(),
+            tombstone_order: VecDeque::new(),
+            forgotten: Vec::new(),
+            journal: Vec::new(),
+            edited: HashSet::new(),
+            signed: HashMap::new(),
+            grace,
+            owners: HashSet::new(),
+            unrenewed: Vec::new(),
+        }
+    }
+
+    /// The heartbeat cells, for threads that renew in place.
+    pub fn cells(&self) -> &Arc<Cells> {
+        &self.cells
+    }
+
+    /// Changes how long lapsed members stay published; leases that have lapsed already keep what they were given.
+    pub fn set_grace(&mut self, grace: Duration) {
+        self.grace = grace;
+    }
+
+    // ---- reading ------------------------------------------------------------------------------------------------
+
+    /// How many items there are.
+    pub fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The item at a place.
+    pub fn item(&self, index: Index) -> Option<&Item> {
+        self.slots.get(index.at())?.item.as_ref()
+    }
+
+    /// All items.
+    pub fn items(&self) -> impl Iterator<Item = &Item> {
+        self.slots.iter().filter_map(|slot| slot.item.as_ref())
+    }
+
+    /// A consistent reading of an item's cell.
+    pub fn reading(&self, index: Index) -> Reading {
+        self.cells.read(index.cell())
+    }
+
+    /// One member.
+    pub fn member(&self, service: &Name, id: &str) -> Option<(Index, &Member)> {
+        let &index = self.services.get(service)?.get(id)?;
+        match self.item(index) {
+            Some(Item::Member(member)) => Some((index, member)),
+            _ => None,
+        }
+    }
+
+    /// The members of a service, by id.
+    pub fn members(&self, service: &Name) -> impl Iterator<Item = (Index, &Member)> {
+        self.services.get(service).into_iter().flat_map(Roster::values).filter_map(|&index| match self.item(index) {
+            Some(Item::Member(member)) => Some((index, member)),
+            _ => None,
+        })
+    }
+
+    /// How many members a service has.
+    pub fn member_count(&self, service: &Name) -> usize {
+        self.services.get(service).map_or(0, Roster::len)
+    }
+
+    /// The leased records at a name.
+    pub fn leased(&self, name: &Name) -> impl Iterator<Item = (Index, &LeasedRecord)> {
+        self.leased.get(name).into_iter().flatten().filter_map(|&index| match self.item(index) {
+            Some(Item::Leased(record)) => Some((index, record)),
+            _ => None,
+        })
+    }
+
+    /// Addresses that wait for a member at this host name.
+    pub fn held(&self, host: &Name) -> Option<(Index, &HeldAddresses)> {
+        let &index = self.held.get(host)?;
+        match self.item(index) {
+            Some(Item::Held(held)) => Some((index, held)),
+            _ => None,
+        }
+    }
+
+    /// The last accepted signature of an item, or of one that was removed lately, even if something unsigned has taken its
+    /// place; the transaction under way included.
+    pub fn stamp(&self, key: &Key, now: Wall) -> Stamp {
+        let buried = self.tombstones.get(key).filter(|tomb| tomb.until > now).map(|tomb| tomb.stamp);
+        let lives = self.find(key).map(|index| self.reading(index).stamp);
+        let signed = self.signed.get(key).copied();
+        [buried, lives, signed].into_iter().flatten().fold(Stamp::default(), Stamp::later)
+    }
+
+    /// Where an item stands.
+    pub fn find(&self, key: &Key) -> Option<Index> {
+        match key {
+            Key::Member(service, id) => self.services.get(service)?.get(id.as_str()).copied(),
+            Key::Held(host) => self.held.get(host).copied(),
+            Key::Leased(name, rtype, rdata) => self
+                .leased(name)
+                .find(|(_, record)| record.rtype == *rtype && record.rdata == *rdata)
+                .map(|(index, _)| index),
+        }
+    }
+
+    // ---- one transaction ----------------------------------------------------------------------------------------
+
+    /// Where the transaction stands.
+    pub fn savepoint(&self) -> Savepoint {
+        Savepoint(self.journal.len())
+    }
+
+    /// Whether anything was edited since the last accept or rollback.
+    pub fn is_dirty(&self) -> bool {
+        !self.journal.is_empty()
+    }
+
+    /// Adds an item, or replaces the one with the same key. `stamp` is the signature that brought it.
+    pub fn put(&mut self, item: Item, stamp: Option<Stamp>) -> Result<Index, Full> {
+        self.replace(item, stamp, true)
+    }
+
+    /// Changes an item of which nobody was heard: its lease and signature stay.
+    pub fn amend(&mut self, item: Item) -> Result<Index, Full> {
+        self.replace(item, None, false)
+    }
+
+    fn replace(&mut self, item: Item, stamp: Option<Stamp>, heard: bool) -> Result<Index, Full> {
+        let (index, allocated) = match self.find(&item.key()) {
+            Some(index) => (index, false),
+            None => (self.allocate()?, true),
+        };
+        let signed = self.sign(item.key(), stamp);
+        let before = self.set(index, Some(item));
+        self.edited.insert(index);
+        self.journal.push(Undo { index, before, allocated, signed, heard });
+        Ok(index)
+    }
+
+    /// Takes an item out.
+    pub fn remove(&mut self, index: Index, stamp: Option<Stamp>) {
+        let Some(key) = self.item(index).map(Item::key) else { return };
+        // What was accepted last counts on: the same transaction may put the item back at another place.
+        let last = self.last_stamp(index, &key, true);
+        let signed = self.sign(key, Some(stamp.map_or(last, |stamp| last.later(stamp))));
+        let before = self.set(index, None);
+        self.edited.insert(index);
+        self.journal.push(Undo { index, before, allocated: false, signed, heard: true });
+    }
+
+    /// Notes a signature for the transaction under way; returns what was noted before.
+    fn sign(&mut self, key: Key, stamp: Option<Stamp>) -> Option<Stamp> {
+        let before = self.signed.get(&key).copied();
+        if let Some(stamp) = stamp {
+            self.signed.insert(key, before.unwrap_or_default().later(stamp));
+        }
+        before
+    }
+
+    /// The last accepted signature of what stands or stood at a place, the transaction under way included.
+    fn last_stamp(&self, index: Index, key: &Key, known: bool) -> Stamp {
+        let base = if known { self.reading(index).stamp } else { Stamp::default() };
+        self.signed.get(key).map_or(base, |stamp| base.later(*stamp))
+    }
+
+    /// Undoes every edit since the savepoint.
+    pub fn rollback(&mut self, to: Savepoint) {
+        while self.journal.len() > to.0 {
+            let undo = self.journal.pop().expect("the loop checked");
+            if let Some(key) = undo.before.as_ref().or(self.item(undo.index)).map(Item::key) {
+                match undo.signed {
+                    Some(stamp) => drop(self.signed.insert(key, stamp)),
+                    None => drop(self.signed.remove(&key)),
+                }
+            }
+            self.set(undo.index, undo.before);
+            if undo.allocated {
+                self.free.push(undo.index);
+            }
+        }
+    }
+
+    /// What the store must know of the edits since the last accept: each key once, with its last state.
+    pub fn edits(&self) -> Vec<Edit> {
+        let mut last: HashMap<Key, Edit> = HashMap::new();
+        let mut order = Vec::new();
+        for undo in &self.journal {
+            let after = self.item(undo.index);
+            let Some(key) = undo.before.as_ref().or(after).map(Item::key) else { continue };
+            let stamp = self.last_stamp(undo.index, &key, undo.before.is_some());
+            // It may have gone from one place and stand at another.
+            let after = self.find(&key).and_then(|index| self.item(index)).cloned();
+            if last.insert(key.clone(), Edit { key: key.clone(), after, stamp }).is_none() {
+                order.push(key);
+            }
+        }
+        order.into_iter().filter_map(|key| last.remove(&key)).collect()
+    }
+
+    /// Where edits took place since the last accept or rollback.
+    pub fn edited(&self) -> &HashSet<Index> {
+        &self.edited
+    }
+
+    /// Ends the transaction: leases of what was edited run from `now`, and what was removed leaves its replay mark.
+    pub fn accept(&mut self, now: Now) {
+        let mut freed = HashSet::new();
+        for undo in std::mem::take(&mut self.journal) {
+            let index = undo.index;
+            let known = undo.before.is_some();
+            let item = self.slots[index.at()].item.as_ref();
+            let Some(key) = undo.before.as_ref().or(item).map(Item::key) else {
+                self.release(index, &mut freed);
+                continue;
+            };
+            let stamp = self.last_stamp(index, &key, known);
+            match item.map(Item::lease) {
+                Some(lease) => {
+                    let before = self.reading(index);
+                    let gaps = if known { before.gaps } else { Default::default() };
+                    let (deadline, last) = match known && !undo.heard {
+                        true => (before.deadline, before.last),
+                        false => (now.mono.after(lease.duration()), now.mono),
+                    };
+                    self.cells.assign(index.cell(), deadline, last, lease, stamp, gaps);
+                    // A timer that fires before the new deadline re-arms by itself.
+                    let armed = self.slots[index.at()].armed;
+                    if armed == UNARMED || deadline < armed {
+                        self.arm(index, deadline);
+                    }
+                }
+                None => {
+                    // Once a key, though it may have been edited more often.
+                    if self.find(&key).is_none()
+                        && let Some(stamp) = self.signed.remove(&key)
+                    {
+                        self.bury(key, stamp, now.wall);
+                    }
+                    self.release(index, &mut freed);
+                }
+            }
+        }
+        self.signed.clear();
+        self.settle_timers(None);
+    }
+
+    /// Gives a place back, once.
+    fn release(&mut self, index: Index, freed: &mut HashSet<Index>) {
+        if freed.insert(index) {
+            self.slots[index.at()].armed = UNARMED;
+            self.cells.retire(index.cell());
+            self.free.push(index);
+        }
+    }
+
+    /// Ends the transaction without a trace. Items that [`Table::lapsed`] had claimed are counted in place again and
+    /// looked at once more a second later; suspect members stay claimed, since the publisher decides about those.
+    pub fn abandon(&mut self, now: Monotonic) {
+        self.rollback(Savepoint(0));
+        self.signed.clear();
+        self.settle_timers(Some(now));
+    }
+
+    /// Items with edits have no timer while the transaction lasts, if theirs fires; at its end they get one.
+    fn settle_timers(&mut self, abandoned: Option<Monotonic>) {
+        for index in std::mem::take(&mut self.edited) {
+            let Some(item) = self.item(index) else { continue };
+            let suspect = matches!(item, Item::Member(member) if member.state == State::Suspect);
+            let deadline = self.reading(index).deadline;
+            let end = if suspect { deadline.after(self.grace) } else { deadline };
+            match abandoned {
+                Some(now) => {
+                    if !suspect {
+                        self.cells.unclaim(index.cell());
+                    }
+                    self.arm(index, if end > now { end } else { now.after(RETRY_EXPIRY) });
+                }
+                None if self.slots[index.at()].armed == UNARMED => self.arm(index, end),
+                None => {}
+            }
+        }
+    }
+
+    fn allocate(&mut self) -> Result<Index, Full> {
+        if let Some(index) = self.free.pop() {
+            return Ok(index);
+        }
+        if self.slots.len() >= Cells::LIMIT {
+            return Err(Full);
+        }
+        if self.slots.len() == self.slots.capacity() {
+            // Doubling would leave half of a large table empty.
+            self.slots.reserve_exact(self.slots.len() / 8 + 64);
+        }
+        self.slots.push(Slot { item: None, armed: UNARMED });
+        Ok(Index(u32::try_from(self.slots.len() - 1).expect("the limit is below 2^32")))
+    }
+
+    /// Replaces what stands at a place and keeps the indexes in step.
+    fn set(&mut self, index: Index, mut item: Option<Item>) -> Option<Item> {
+        if let Some(Item::Member(member)) = &mut item {
+            // All members of a service share the octets of its name.
+            if let Some((name, _)) = self.services.get_key_value(&member.service) {
+                member.service = name.clone();
+            }
+        }
+        let before = std::mem::replace(&mut self.slots[index.at()].item, item);
+        match &before {
+            Some(Item::Member(member)) => {
+                if let Some(members) = self.services.get_mut(&member.service) {
+                    members.remove(member.id.as_str());
+                    if members.is_empty() {
+                        self.services.remove(&member.service);
+                    }
+                }
+            }
+            Some(Item::Leased(record)) => {
+                if let Some(indexes) = self.leased.get_mut(&record.name) {
+                    indexes.retain(|&other| other != index);
+                    if indexes.is_empty() {
+                        self.leased.remove(&record.name);
+                    }
+                }
+            }
+            Some(Item::Held(held)) => {
+                self.held.remove(&held.host);
+            }
+            None => {}
+        }
+        match &self.slots[index.at()].item {
+            Some(Item::Member(member)) => {
+                self.services.entry(member.service.clone()).or_default().insert(member.id.clone(), index);
+            }
+            Some(Item::Leased(record)) => self.leased.entry(record.name.clone()).or_default().push(index),
+            Some(Item::Held(held)) => {
+                self.held.insert(held.host.clone(), index);
+            }
+            None => {}
+        }
+        before
+    }
+
+    fn bury(&mut self, key: Key, stamp: Stamp, now: Wall) {
+        if stamp == Stamp::default() {
+            return;
+        }
+        let until = now.after(TOMBSTONE);
+        self.entomb(key, Tombstone { stamp, until });
+    }
+
+    /// Puts a replay mark in place; also those that the store kept.
+    pub fn entomb(&mut self, key: Key, tombstone: Tombstone) {
+        self.tombstone_order.push_back((tombstone.until, key.clone()));
+        self.tombstones.insert(key, tombstone);
+        while self.tombstone_order.len() > TOMBSTONES {
+            let dropped = self.drop_oldest_tombstone();
+            self.forgotten.extend(dropped);
+        }
+    }
+
+    /// Forgets replay marks that no longer count, and returns the keys of all that are gone, for the store.
+    pub fn sweep_tombstones(&mut self, now: Wall) -> Vec<Key> {
+        let mut gone = std::mem::take(&mut self.forgotten);
+        while self.tombstone_order.front().is_some_and(|(until, _)| *until <= now) {
+            gone.extend(self.drop_oldest_tombstone());
+        }
+        gone
+    }
+
+    /// Puts back what the store could not be told.
+    pub fn restore_swept(&mut self, keys: Vec<Key>) {
+        self.forgotten.extend(keys.into_iter().filter(|key| !self.tombstones.contains_key(key)));
+    }
+
+    fn drop_oldest_tombstone(&mut self) -> Option<Key> {
+        let (until, key) = self.tombstone_order.pop_front()?;
+        // A key that was buried again later has a newer mark, which stays.
+        if self.tombstones.get(&key).is_some_and(|tombstone| tombstone.until == until) {
+            self.tombstones.remove(&key);
+            return Some(key);
+        }
+        None
+    }
+
+    // ---- heartbeats and time ------------------------------------------------------------------------------------
+
+    /// Counts a heartbeat that changes nothing. A suspect member is up again by it.
+    pub fn renew(&mut self, index: Index, now: Monotonic, stamp: Option<Stamp>) {
+        if let Some(Item::Member(member)) = &mut self.slots[index.at()].item
+            && member.state == State::Suspect
+        {
+            member.state = State::Up;
+            self.cells.unclaim(index.cell());
+        }
+        self.cells.beat_claimed(index.cell(), now, stamp);
+        // The end of the transaction gives an edited item a cell that begins anew.
+        if self.edited.contains(&index)
+            && let Some(key) = self.item(index).map(Item::key)
+        {
+            self.sign(key, stamp);
+        }
+        let deadline = self.reading(index).deadline;
+        if self.slots[index.at()].armed > deadline {
+            self.arm(index, deadline);
+        }
+    }
+
+    /// When [`Table::lapsed`] should be called next.
+    pub fn next_wake(&self) -> Option<Monotonic> {
+        self.timers.peek().map(|Reverse((when, _))| on_grid(*when))
+    }
+
+    /// The items whose time is over at `now` (a member's grace included): each is claimed, so that a heartbeat which
+    /// arrives from here on is handed to the publisher. The caller removes them, in one transaction, or abandons it.
+    pub fn lapsed(&mut self, now: Monotonic) -> Vec<Index> {
+        let mut lapsed = Vec::new();
+        while let Some(&Reverse((when, index))) = self.timers.peek() {
+            if on_grid(when) > now {
+                break;
+            }
+            self.timers.pop();
+            if self.slots[index.at()].armed != when || self.slots[index.at()].item.is_none() {
+                continue;
+            }
+            // Another timer of the same item for the same moment is void.
+            self.slots[index.at()].armed = UNARMED;
+            if self.edited.contains(&index) {
+                // Somebody was heard of whose new lease runs from the end of the transaction, which arms it.
+                continue;
+            }
+            let reading = self.reading(index);
+            if reading.deadline > now {
+                self.arm(index, reading.deadline);
+                continue;
+            }
+            match &mut self.slots[index.at()].item {
+                Some(Item::Member(member)) if member.state == State::Up && !self.grace.is_zero() => {
+                    if !self.cells.claim(index.cell(), &reading) {
+                        // A heartbeat came between reading and claim; its deadline is the one to wait for.
+                        self.arm(index, when.after(EXPIRY_TICK));
+                        continue;
+                    }
+                    member.state = State::Suspect;
+                    self.arm(index, reading.deadline.after(self.grace));
+                }
+                Some(Item::Member(member)) if member.state == State::Suspect => {
+                    let end = reading.deadline.after(self.grace);
+                    if end > now {
+                        self.arm(index, end);
+                    } else {
+                        lapsed.push(index);
+                    }
+                }
+                _ => {
+                    if self.cells.claim(index.cell(), &reading) {
+                        lapsed.push(index);
+                    } else {
+                        self.arm(index, when.after(EXPIRY_TICK));
+                    }
+                }
+            }
+        }
+        lapsed
+    }
+
+    fn arm(&mut self, index: Index, when: Monotonic) {
+        if self.slots[index.at()].armed == when {
+            return;
+        }
+        self.slots[index.at()].armed = when;
+        if self.timers.len() == self.timers.capacity() {
+            self.timers.reserve_exact(self.timers.len() / 8 + 64);
+        }
+        self.timers.push(Reverse((when, index)));
+    }
+
+    // ---- restart ------------------------------------------------------------------------------------------------
+
+    /// Takes an item over from the store. `deadline` is what the start rules give it; `renewed` whether the store knows
+    /// already that it has renewed in this run.
+    pub fn load(&mut self, mut item: Item, stamp: Stamp, deadline: Monotonic, now: Monotonic) -> Result<(), Full> {
+        let lease = item.lease();
+        let owner = item.owner_mut();
+        match self.owners.get(owner) {
+            Some(shared) => *owner = shared.clone(),
+            None => drop(self.owners.insert(owner.clone())),
+        }
+        let index = self.allocate()?;
+        self.set(index, Some(item));
+        self.cells.assign(index.cell(), deadline, now, lease, stamp, Default::default());
+        self.arm(index, deadline);
+        self.unrenewed.push(Unrenewed { index, generation: self.reading(index).generation(), deadline });
+        Ok(())
+    }
+
+    /// Who has renewed since the start without the store knowing yet: each is returned once.
+    pub fn renewed_since_start(&mut self) -> Vec<(Key, Stamp)> {
+        let mut renewed = Vec::new();
+        let waiting = std::mem::take(&mut self.unrenewed);
+        for known in waiting {
+            let reading = self.reading(known.index);
+            // Another generation: changed or removed since, which the store was told.
+            let Some(item) = self.item(known.index).filter(|_| reading.generation() == known.generation) else {
+                continue;
+            };
+            if reading.deadline > known.deadline {
+                renewed.push((item.key(), reading.stamp));
+            } else {
+                self.unrenewed.push(known);
+            }
+        }
+        renewed
+    }
+
+    /// Puts back what a checkpoint could not write.
+    pub fn restore_unrenewed(&mut self, keys: &[(Key, Stamp)]) {
+        for (key, _) in keys {
+            if let Some(index) = self.find(key) {
+                let generation = self.reading(index).generation();
+                self.unrenewed.push(Unrenewed { index, generation, deadline: Monotonic(0) });
+            }
+        }
+    }
+
+    /// Whether a checkpoint could have something to write.
+    pub fn awaits_checkpoint(&self) -> bool {
+        !self.unrenewed.is_empty()
+    }
+}
+
+/// No timer.
+const UNARMED: Monotonic = Monotonic(0);
+/// How long after a refused write lapsed items are looked at again.
+const RETRY_EXPIRY: Duration = Duration::from_secs(1);
+
+/// The next point of the grid at or after a deadline.
+fn on_grid(when: Monotonic) -> Monotonic {
+    let tick = u64::try_from(EXPIRY_TICK.as_millis()).expect("a small constant");
+    Monotonic(when.0.div_ceil(tick) * tick)
+}
+
+#[cfg(test)]
+mod tests;
