@@ -1,0 +1,153 @@
+//! Changes of what is published, with their causes, and the commits that carry them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Epoch, Name, RecordType, Ttl, Wall};
+use crate::membership::{MemberId, Registration};
+
+use super::delta::Delta;
+use super::rrset::{Rdata, Rrset};
+use super::settings::Settings;
+
+/// A member as it is published.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PublishedMember {
+    /// What it registered.
+    pub registration: Arc<Registration>,
+    /// Whether it is in the SRV and address sets; a draining member keeps only its own host record.
+    pub in_service: bool,
+}
+
+/// One difference in what is published. Carries everything that policy decided, so that applying it reads nothing else.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Change {
+    /// The zone file's settings.
+    Settings(Arc<Settings>),
+    /// The static records of one name; none: there are no more.
+    Static {
+        /// The owner.
+        name: Name,
+        /// All its static RRsets.
+        rrsets: Vec<Rrset>,
+    },
+    /// A member came, changed, or went.
+    Member {
+        /// The SRV owner.
+        service: Name,
+        /// The member.
+        id: MemberId,
+        /// What is published of it; `None`: nothing.
+        member: Option<PublishedMember>,
+    },
+    /// A leased RRset, whole; no data: it is gone.
+    Leased {
+        /// The owner.
+        name: Name,
+        /// The type.
+        rtype: RecordType,
+        /// The TTL.
+        ttl: Ttl,
+        /// The data, in order.
+        rdatas: Vec<Rdata>,
+    },
+    /// A service that nobody is in, and that the configuration doesn't name, is no longer known.
+    Forget {
+        /// The SRV owner.
+        service: Name,
+    },
+}
+
+impl Change {
+    /// The service that it is about.
+    pub fn service(&self) -> Option<&Name> {
+        match self {
+            Change::Member { service, .. } | Change::Forget { service } => Some(service),
+            _ => None,
+        }
+    }
+}
+
+/// Why a change came about.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Cause {
+    /// Somebody registered it: a key or an address.
+    Registered(Arc<str>),
+    /// Somebody changed it.
+    Changed(Arc<str>),
+    /// Somebody withdrew it.
+    Removed(Arc<str>),
+    /// Somebody began to drain it.
+    Drained(Arc<str>),
+    /// Its lease ended.
+    Lapsed,
+    /// The configuration or a static file changed.
+    Configured,
+    /// Nobody was in it for long enough.
+    Forgotten,
+}
+
+/// A change with its cause.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CausedChange {
+    /// What.
+    pub change: Change,
+    /// Why.
+    pub cause: Cause,
+}
+
+/// A batch of changes applied together: one epoch, one serial, one delta.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Commit {
+    /// The zone's epoch from this commit on.
+    pub epoch: Epoch,
+    /// When it was proposed.
+    pub at: Wall,
+    /// The changes, in order.
+    pub changes: Vec<CausedChange>,
+    /// The records that it takes away and adds; the SOA, which moves with every commit, is left out.
+    pub delta: Delta,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::Registered(by) => write!(f, "registered by {by}"),
+            Cause::Changed(by) => write!(f, "changed by {by}"),
+            Cause::Removed(by) => write!(f, "removed by {by}"),
+            Cause::Drained(by) => write!(f, "drained by {by}"),
+            Cause::Lapsed => f.write_str("lease ended"),
+            Cause::Configured => f.write_str("configured"),
+            Cause::Forgotten => f.write_str("forgotten, nobody came back"),
+        }
+    }
+}
+
+impl fmt::Display for CausedChange {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.change {
+            Change::Settings(settings) => write!(f, "settings of {}", settings.origin)?,
+            Change::Static { name, .. } => write!(f, "static {name}")?,
+            Change::Member { service, id, .. } => write!(f, "{id} in {service}")?,
+            Change::Leased { name, rtype, .. } => write!(f, "{name} {rtype}")?,
+            Change::Forget { service } => write!(f, "{service}")?,
+        }
+        write!(f, " {}", self.cause)
+    }
+}
+
+/// How many causes a summary names before it only counts the rest: a log line stays a line.
+const SUMMARY: usize = 3;
+
+impl Commit {
+    /// The causes in one line, for logs.
+    pub fn summary(&self) -> String {
+        let mut text = self.changes.iter().take(SUMMARY).map(CausedChange::to_string).collect::<Vec<_>>().join("; ");
+        if self.changes.len() > SUMMARY {
+            text.push_str(&format!("; and {} more", self.changes.len() - SUMMARY));
+        }
+        text
+    }
+}

@@ -1,0 +1,223 @@
+//! The records that the sources make: a name's records are a pure function of them, one rule a function here.
+
+use std::collections::{BTreeMap, HashSet};
+use std::net::IpAddr;
+
+use crate::base::{Name, NameSet, RecordType, Ttl};
+use crate::membership::{MemberId, Registration};
+
+use super::change::PublishedMember;
+use super::contents::{Contents, Service, own_host};
+use super::layout::instance_name;
+use super::records::{address, srv, txt};
+use super::rrset::{Node, Rdata, Rrset};
+
+impl Contents {
+    /// All records of a name but the SOA.
+    pub fn node(&self, name: &Name) -> Node {
+        let mut builder = Builder { ttl: self.settings.ttl, rrsets: BTreeMap::new() };
+        for rrset in self.statics(name).iter().chain(self.leased.get(name).into_iter().flatten()) {
+            for rdata in &rrset.rdatas {
+                builder.add(rrset.rtype, rrset.ttl, rdata.clone());
+            }
+        }
+        if *name == self.settings.origin && !builder.rrsets.contains_key(&RecordType::NS) {
+            builder.derive(RecordType::NS, self.settings.primary.as_wire().into());
+        }
+        if let Some(service) = self.services.get(name) {
+            self.add_service(name, service, &mut builder);
+        }
+        if let Some(services) = self.hosts.get(name)
+            && self.statics(name).is_empty()
+        {
+            self.mark_services(name, services, &mut builder);
+        }
+        for address in self.derived_addresses(name) {
+            let (rtype, rdata) = address::rdata(&address);
+            builder.derive(rtype, rdata);
+        }
+        self.add_dns_sd(name, &mut builder);
+        Node::new(name.clone(), builder.finish())
+    }
+
+    fn add_service(&self, name: &Name, service: &Service, builder: &mut Builder) {
+        // Static SRV records were added first; members follow by id. One TTL for the joined set.
+        builder.retime(RecordType::SRV);
+        builder.retime(RecordType::TXT);
+        for member in service.members.values().filter(|member| member.in_service) {
+            builder.derive(RecordType::SRV, srv::rdata(&member.registration));
+        }
+        builder.derive(RecordType::TXT, txt::service_rdata(service.changed, &service.fingerprint));
+        if service.layout.dns_sd {
+            for (id, _) in service.members.iter().filter(|(_, member)| member.in_service) {
+                if let Some(instance) = instance_name(name, id) {
+                    builder.derive(RecordType::PTR, instance.as_wire().into());
+                }
+            }
+        }
+    }
+
+    /// A host name without addresses says whose it is.
+    fn mark_services(&self, name: &Name, services: &[Name], builder: &mut Builder) {
+        if self.address_set(name, services).next().is_some() {
+            return;
+        }
+        let mut marks: Vec<&Name> = self.publishing(name, services).collect();
+        marks.sort_by(|a, b| a.canonical_cmp(b));
+        for service in marks {
+            builder.derive(RecordType::TXT, txt::host_rdata(service, &self.settings.origin));
+        }
+    }
+
+    /// The services among those with this host name that have their address set there.
+    fn publishing<'a>(&'a self, name: &'a Name, services: &'a [Name]) -> impl Iterator<Item = &'a Name> {
+        services.iter().filter(move |&service| self.services[service].layout.address_set.as_ref() == Some(name))
+    }
+
+    fn address_set<'a>(&'a self, name: &'a Name, services: &'a [Name]) -> impl Iterator<Item = IpAddr> + 'a {
+        self.publishing(name, services)
+            .flat_map(|service| self.services[service].members.values())
+            .filter(|member| member.in_service)
+            .flat_map(|member| member.registration.addresses.iter().copied())
+    }
+
+    /// The addresses that members give a name, in order: as their own host name, as the target that they registered, and
+    /// as the address set of their service.
+    fn derived_addresses(&self, name: &Name) -> Vec<IpAddr> {
+        let mut addresses: Vec<IpAddr> = Vec::new();
+        if let Some((services, id)) = self.member_host_parts(name) {
+            let members = services.iter().filter_map(|service| self.services.get(service)?.members.get(id));
+            members.for_each(|member| addresses.extend_from_slice(&member.registration.addresses));
+        }
+        for (service, id) in self.members_with_target(name) {
+            let addresses_of = |member: &PublishedMember| member.registration.addresses.clone();
+            addresses.extend(self.member(service, id).map(addresses_of).unwrap_or_default());
+        }
+        if let Some(services) = self.hosts.get(name)
+            && self.statics(name).is_empty()
+        {
+            addresses.extend(self.address_set(name, services));
+        }
+        addresses.sort_unstable();
+        addresses.dedup();
+        addresses
+    }
+
+    /// The records that announce services (RFC 6763 §4.1, §9, §11) and their instances.
+    fn add_dns_sd(&self, name: &Name, builder: &mut Builder) {
+        let announced = self.settings.services.iter().filter(|entry| entry.dns_sd).map(|entry| &entry.service);
+        for service in announced {
+            let Some(known) = self.services.get(service) else { continue };
+            let domain = &known.layout.domain;
+            if dns_sd_name(b"_services", domain).as_ref() == Some(name) {
+                builder.derive(RecordType::PTR, service.as_wire().into());
+            }
+            if [b"b".as_slice(), b"lb"].iter().any(|label| dns_sd_name(label, domain).as_ref() == Some(name)) {
+                builder.derive(RecordType::PTR, domain.as_wire().into());
+            }
+            if name.parent().as_ref() == Some(service) {
+                let Ok(id) = MemberId::from_label(name.first_label()) else { continue };
+                if let Some(member) = known.members.get(id.as_str()).filter(|member| member.in_service) {
+                    builder.derive(RecordType::SRV, srv::rdata(&member.registration));
+                    builder.derive(RecordType::TXT, txt::metadata_rdata(&member.registration.metadata));
+                }
+            }
+        }
+    }
+
+    /// What clients can compare of a service.
+    pub(super) fn fingerprint(&self, name: &Name) -> txt::Fingerprint {
+        let Some(service) = self.services.get(name) else { return txt::Fingerprint::default() };
+        let fixed = self.statics(name).iter().chain(self.leased.get(name).into_iter().flatten());
+        let fixed = fixed.filter(|rrset| rrset.rtype == RecordType::SRV).flat_map(|rrset| rrset.rdatas.iter().cloned());
+        let members = service.members.values().filter(|member| member.in_service);
+        let fixed = fixed.filter_map(|rdata| {
+            let (priority, weight, port, target) = srv::fields(&rdata)?;
+            let target = Name::from_wire(target).ok()?;
+            Some(txt::digest_line(priority, weight, port, &target, &self.addresses_at(&target)))
+        });
+        let derived = members.clone().map(|member| {
+            let Registration { priority, weight, port, target, .. } = &*member.registration;
+            txt::digest_line(*priority, *weight, *port, target, &self.addresses_at(target))
+        });
+        txt::fingerprint(members.count(), derived.chain(fixed).collect())
+    }
+
+    /// The addresses that the zone publishes at a name; none outside.
+    pub(super) fn addresses_at(&self, name: &Name) -> Vec<IpAddr> {
+        let mut addresses = self.derived_addresses(name);
+        let fixed = self.statics(name).iter().chain(self.leased.get(name).into_iter().flatten());
+        addresses.extend(
+            fixed.flat_map(|rrset| rrset.rdatas.iter().filter_map(|rdata| address::address(rrset.rtype, rdata))),
+        );
+        addresses
+    }
+
+    /// Every name that has records of its own.
+    pub(super) fn all_names(&self) -> NameSet {
+        let mut names: NameSet = NameSet::default();
+        names.insert(self.settings.origin.clone());
+        names.extend(self.statics.keys().cloned());
+        names.extend(self.leased.keys().cloned());
+        names.extend(self.targets.keys().cloned());
+        for (name, service) in &self.services {
+            names.insert(name.clone());
+            names.extend(service.layout.address_set.clone());
+            for (id, member) in service.members.iter() {
+                // The target shares its octets with the registration; taking it saves a copy a member.
+                let own = own_host(&service.layout, id, member);
+                names.extend(own.or_else(|| service.layout.member_host(id)));
+                if service.layout.dns_sd {
+                    names.extend(instance_name(name, id));
+                }
+            }
+            if service.layout.dns_sd {
+                let labels = [b"_services".as_slice(), b"b", b"lb"];
+                names.extend(labels.iter().filter_map(|label| dns_sd_name(label, &service.layout.domain)));
+            }
+        }
+        names
+    }
+}
+
+fn dns_sd_name(label: &[u8], domain: &Name) -> Option<Name> {
+    domain.child(b"_udp").ok()?.child(b"_dns-sd").ok()?.child(label).ok()
+}
+
+/// Gathers the records of one name.
+struct Builder {
+    ttl: Ttl,
+    rrsets: BTreeMap<RecordType, Rrset>,
+}
+
+impl Builder {
+    fn add(&mut self, rtype: RecordType, ttl: Ttl, rdata: Rdata) {
+        let rrset = self.rrsets.entry(rtype).or_insert_with(|| Rrset { rtype, ttl, rdatas: Vec::new() });
+        rrset.rdatas.push(rdata);
+    }
+
+    fn derive(&mut self, rtype: RecordType, rdata: Rdata) {
+        self.add(rtype, self.ttl, rdata);
+    }
+
+    /// A set that derived records join takes the zone's TTL (RFC 2181 §5.2: one TTL per RRset).
+    fn retime(&mut self, rtype: RecordType) {
+        if let Some(rrset) = self.rrsets.get_mut(&rtype) {
+            rrset.ttl = self.ttl;
+        }
+    }
+
+    /// The RRsets; of equal records the first is published.
+    fn finish(self) -> Vec<Rrset> {
+        let mut rrsets: Vec<Rrset> = self.rrsets.into_values().collect();
+        for rrset in rrsets.iter_mut().filter(|rrset| rrset.rdatas.len() > 1) {
+            let mut seen =
+                HashSet::with_capacity_and_hasher(rrset.rdatas.len(), foldhash::fast::RandomState::default());
+            let first: Vec<bool> = rrset.rdatas.iter().map(|rdata| seen.insert(&**rdata)).collect();
+            drop(seen);
+            let mut first = first.into_iter();
+            rrset.rdatas.retain(|_| first.next().unwrap_or(true));
+        }
+        rrsets
+    }
+}

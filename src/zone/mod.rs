@@ -1,0 +1,27 @@
+//! What the world should see: records, contents, delta, history, snapshot; and the file of a zone's static records.
+
+pub mod change;
+pub mod contents;
+pub mod delta;
+mod derive;
+pub mod file;
+pub mod layout;
+pub mod live;
+pub mod map;
+pub mod records;
+pub mod rrset;
+#[cfg(test)]
+pub(crate) mod scenes;
+pub mod settings;
+pub mod snapshot;
+#[cfg(test)]
+mod tests;
+
+pub use change::{Cause, CausedChange, Change, Commit, PublishedMember};
+pub use contents::Contents;
+pub use delta::Delta;
+pub use layout::Layout;
+pub use live::{Published, ServiceState, Staged, Zone};
+pub use rrset::{Node, Rdata, Record, Rrset, RrsetRef};
+pub use settings::{HostName, ServiceSettings, Settings, StaticNode};
+pub use snapshot::Snapshot;

@@ -1,0 +1,153 @@
+//! TXT records: the state of a service, the mark of a known service at its host name, and members' metadata.
+//!
+//! The TXT at the SRV owner lets clients that hash over the list check that they share one: `epoch=` of the service's
+//! last change, `members=`, and `digest=`, the first 16 hex digits of SHA-256 over one line per SRV record,
+//! `priority weight port target address,address`, numbers in decimal, the target with its final dot, IPv4 before IPv6, each
+//! ascending in RFC 5952 text, the lines sorted as octets. A target without addresses in the zone ends its line after the
+//! space.
+
+use std::fmt::Write;
+use std::net::IpAddr;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::base::{Epoch, Name};
+use crate::zone::rrset::Rdata;
+
+/// What clients can compare of a service: changes exactly when its published list does.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Fingerprint {
+    /// Published members; static SRV records don't count.
+    pub members: usize,
+    /// The first half of the digest's 16 octets that are shown: 8 octets, 16 hex digits.
+    pub digest: [u8; 8],
+}
+
+/// One line of the digest.
+pub fn digest_line(priority: u16, weight: u16, port: u16, target: &Name, addresses: &[IpAddr]) -> String {
+    let mut line = String::with_capacity(target.as_wire().len() + 64);
+    write!(line, "{priority} {weight} {port} {target} ").expect("writing to a string doesn't fail");
+    if let [address] = addresses {
+        write!(line, "{address}").expect("writing to a string doesn't fail");
+    } else {
+        let mut texts: Vec<(bool, String)> =
+            addresses.iter().map(|address| (address.is_ipv6(), address.to_string())).collect();
+        texts.sort();
+        texts.dedup();
+        for (number, (_, text)) in texts.iter().enumerate() {
+            line.push_str(if number == 0 { "" } else { "," });
+            line.push_str(text);
+        }
+    }
+    line.push('\n');
+    line
+}
+
+/// The fingerprint over the lines, in any order.
+pub fn fingerprint(members: usize, mut lines: Vec<String>) -> Fingerprint {
+    lines.sort_unstable();
+    lines.dedup();
+    let mut hasher = Sha256::new();
+    for line in &lines {
+        hasher.update(line.as_bytes());
+    }
+    let mut digest = [0; 8];
+    digest.copy_from_slice(&hasher.finalize()[..8]);
+    Fingerprint { members, digest }
+}
+
+/// The TXT at the SRV owner.
+pub fn service_rdata(epoch: Epoch, fingerprint: &Fingerprint) -> Rdata {
+    let mut digest = String::with_capacity(16);
+    for octet in fingerprint.digest {
+        write!(digest, "{octet:02x}").expect("writing to a string doesn't fail");
+    }
+    strings(&[
+        format!("epoch={epoch}").as_bytes(),
+        format!("members={}", fingerprint.members).as_bytes(),
+        format!("digest={digest}").as_bytes(),
+    ])
+}
+
+/// The TXT at the host name of a known service without addresses: keeps the name from being NXDOMAIN, also on stock
+/// secondaries. Names the service below the origin (`service=_memcached._tcp`).
+pub fn host_rdata(service: &Name, origin: &Name) -> Rdata {
+    let below = service.labels().count().saturating_sub(origin.labels().count());
+    let labels: Vec<_> = service.labels().take(below).map(String::from_utf8_lossy).collect();
+    strings(&[format!("service={}", labels.join(".")).as_bytes()])
+}
+
+/// Metadata as TXT data; a member without any has one empty string (RFC 6763 §6.1).
+pub fn metadata_rdata(metadata: &[Box<[u8]>]) -> Rdata {
+    if metadata.is_empty() { strings(&[b""]) } else { strings(metadata) }
+}
+
+/// The character strings in TXT data; the single empty one stands for none.
+pub fn metadata(rdata: &[u8]) -> Box<[Box<[u8]>]> {
+    let mut strings: Vec<Box<[u8]>> = Vec::new();
+    let mut rest = rdata;
+    while let Some((&len, tail)) = rest.split_first() {
+        let (string, tail) = tail.split_at(usize::from(len).min(tail.len()));
+        strings.push(string.into());
+        rest = tail;
+    }
+    if strings.len() == 1 && strings[0].is_empty() {
+        strings.clear();
+    }
+    strings.into()
+}
+
+/// Character strings one after the other (RFC 1035 §3.3.14); longer ones are cut at 255 octets.
+fn strings<S: AsRef<[u8]>>(texts: &[S]) -> Rdata {
+    let mut rdata = Vec::new();
+    for text in texts {
+        let text = text.as_ref();
+        let len = text.len().min(255);
+        rdata.push(u8::try_from(len).expect("at most 255"));
+        rdata.extend_from_slice(&text[..len]);
+    }
+    rdata.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_is_that_of_the_documented_lines() {
+        let target = |text: &str| text.parse::<Name>().unwrap();
+        let one = digest_line(
+            0,
+            256,
+            11211,
+            &target("I-1.memcached.z."),
+            &["fd00::1".parse().unwrap(), "10.0.0.2".parse().unwrap()],
+        );
+        assert_eq!(one, "0 256 11211 i-1.memcached.z. 10.0.0.2,fd00::1\n");
+        let two = digest_line(0, 256, 11211, &target("elsewhere."), &[]);
+        assert_eq!(two, "0 256 11211 elsewhere. \n");
+        // printf '0 256 11211 elsewhere. \n0 256 11211 i-1.memcached.z. 10.0.0.2,fd00::1\n' | sha256sum | cut -c1-16
+        let print = fingerprint(2, vec![one, two]);
+        let rdata = service_rdata(Epoch(7), &print);
+        assert_eq!(
+            metadata(&rdata).iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect::<Vec<_>>(),
+            ["epoch=7", "members=2", "digest=3723b842fd6bc478"]
+        );
+    }
+
+    #[test]
+    fn ipv4_comes_before_ipv6_each_ascending_as_text() {
+        let addresses: Vec<IpAddr> =
+            ["10.0.0.9", "fd00::2", "10.0.0.10", "::1"].map(|text| text.parse().unwrap()).into();
+        let line = digest_line(1, 2, 3, &"t.".parse().unwrap(), &addresses);
+        assert_eq!(line, "1 2 3 t. 10.0.0.10,10.0.0.9,::1,fd00::2\n");
+    }
+
+    #[test]
+    fn metadata_reads_back() {
+        let pairs: Box<[Box<[u8]>]> = vec![b"az=a".as_slice().into(), b"v=1".as_slice().into()].into();
+        assert_eq!(metadata(&metadata_rdata(&pairs)), pairs);
+        assert_eq!(&*metadata_rdata(&[]), &[0]);
+        assert!(metadata(&[0]).is_empty());
+    }
+}

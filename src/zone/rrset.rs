@@ -1,0 +1,220 @@
+//! RRsets and the nodes that hold them.
+//!
+//! [`Rrset`] is the form that is convenient to build; [`Node`] is what a snapshot keeps: all RRsets of one name, packed
+//! into one run of octets, because a zone of a hundred thousand members has a hundred thousand of them.
+//!
+//! Packed form, per RRset: type (2 octets), TTL (4), count (2), then per record the length of its data (2) and the data;
+//! all big endian. RRsets stand in the order of their type number, data in the order that the builder gave.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Name, RecordType, Ttl};
+
+/// The data of one record: canonical wire form, names uncompressed and in lower case.
+pub type Rdata = Box<[u8]>;
+
+/// One record with its owner.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct Record {
+    /// The owner.
+    pub owner: Name,
+    /// The type.
+    pub rtype: RecordType,
+    /// The TTL.
+    pub ttl: Ttl,
+    /// The data.
+    pub rdata: Rdata,
+}
+
+/// The records of one owner and type: one TTL (RFC 2181 §5.2), no datum twice.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Rrset {
+    /// The type.
+    pub rtype: RecordType,
+    /// The TTL of each record.
+    pub ttl: Ttl,
+    /// The data, in the order in which they are answered.
+    pub rdatas: Vec<Rdata>,
+}
+
+/// All RRsets of one name, immutable. A node without any is an empty non-terminal (RFC 4592 §2.2.2).
+#[derive(Clone, PartialEq, Eq)]
+pub struct Node {
+    name: Name,
+    packed: Box<[u8]>,
+}
+
+impl Node {
+    /// Packs RRsets; empty ones are left out. Each type may occur once.
+    pub fn new(name: Name, mut rrsets: Vec<Rrset>) -> Node {
+        rrsets.retain(|rrset| !rrset.rdatas.is_empty());
+        rrsets.sort_by_key(|rrset| rrset.rtype);
+        let mut packed = Vec::new();
+        for rrset in &rrsets {
+            packed.extend_from_slice(&rrset.rtype.0.to_be_bytes());
+            packed.extend_from_slice(&rrset.ttl.0.to_be_bytes());
+            packed.extend_from_slice(&length(rrset.rdatas.len()));
+            for rdata in &rrset.rdatas {
+                packed.extend_from_slice(&length(rdata.len()));
+                packed.extend_from_slice(rdata);
+            }
+        }
+        Node { name, packed: packed.into() }
+    }
+
+    /// The owner.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Whether the name has no record of its own.
+    pub fn is_empty(&self) -> bool {
+        self.packed.is_empty()
+    }
+
+    /// The RRsets, by ascending type number.
+    pub fn rrsets(&self) -> Rrsets<'_> {
+        Rrsets { rest: &self.packed }
+    }
+
+    /// The RRset of one type.
+    pub fn rrset(&self, rtype: RecordType) -> Option<RrsetRef<'_>> {
+        self.rrsets().find(|rrset| rrset.rtype == rtype)
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ", self.name)?;
+        f.debug_list().entries(self.rrsets().map(|rrset| rrset.to_owned())).finish()
+    }
+}
+
+fn length(len: usize) -> [u8; 2] {
+    u16::try_from(len).expect("RRsets and record data are bounded to 16 bits before they get here").to_be_bytes()
+}
+
+/// One RRset inside a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RrsetRef<'a> {
+    /// The type.
+    pub rtype: RecordType,
+    /// The TTL.
+    pub ttl: Ttl,
+    count: u16,
+    data: &'a [u8],
+}
+
+impl<'a> RrsetRef<'a> {
+    /// How many records there are; at least one.
+    pub fn count(&self) -> u16 {
+        self.count
+    }
+
+    /// The data in order.
+    pub fn rdatas(&self) -> Rdatas<'a> {
+        Rdatas { rest: self.data }
+    }
+
+    /// The form that owns its data.
+    pub fn to_owned(self) -> Rrset {
+        Rrset { rtype: self.rtype, ttl: self.ttl, rdatas: self.rdatas().map(Into::into).collect() }
+    }
+
+    /// The records under an owner.
+    pub fn records(self, owner: &Name) -> impl Iterator<Item = Record> + use<'a> {
+        let owner = owner.clone();
+        self.rdatas().map(move |rdata| Record {
+            owner: owner.clone(),
+            rtype: self.rtype,
+            ttl: self.ttl,
+            rdata: rdata.into(),
+        })
+    }
+}
+
+/// Iterates over the RRsets of a node.
+#[derive(Clone, Debug)]
+pub struct Rrsets<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Rrsets<'a> {
+    type Item = RrsetRef<'a>;
+
+    fn next(&mut self) -> Option<RrsetRef<'a>> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let (head, tail) = self.rest.split_at(8);
+        let count = u16::from_be_bytes([head[6], head[7]]);
+        let mut end = 0;
+        for _ in 0..count {
+            end += 2 + usize::from(u16::from_be_bytes([tail[end], tail[end + 1]]));
+        }
+        self.rest = &tail[end..];
+        Some(RrsetRef {
+            rtype: RecordType(u16::from_be_bytes([head[0], head[1]])),
+            ttl: Ttl(u32::from_be_bytes([head[2], head[3], head[4], head[5]])),
+            count,
+            data: &tail[..end],
+        })
+    }
+}
+
+/// Iterates over the data of an RRset.
+#[derive(Clone, Debug)]
+pub struct Rdatas<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Iterator for Rdatas<'a> {
+    type Item = &'a [u8];
+
+    fn next(&mut self) -> Option<&'a [u8]> {
+        let (len, tail) = self.rest.split_at_checked(2)?;
+        let (rdata, rest) = tail.split_at(usize::from(u16::from_be_bytes([len[0], len[1]])));
+        self.rest = rest;
+        Some(rdata)
+    }
+}
+
+impl super::map::Named for Arc<Node> {
+    fn name(&self) -> &Name {
+        &self.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_node_gives_back_what_was_packed(
+            sets in prop::collection::btree_map(1u16..300, (any::<u32>(), prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..6)), 0..5),
+        ) {
+            let rrsets: Vec<Rrset> = sets
+                .iter()
+                .map(|(&rtype, (ttl, rdatas))| Rrset {
+                    rtype: RecordType(rtype),
+                    ttl: Ttl(*ttl),
+                    rdatas: rdatas.iter().map(|rdata| rdata.as_slice().into()).collect(),
+                })
+                .collect();
+            let node = Node::new(Name::root(), rrsets.iter().rev().cloned().collect());
+            prop_assert_eq!(node.rrsets().map(RrsetRef::to_owned).collect::<Vec<_>>(), rrsets.clone());
+            prop_assert_eq!(node.is_empty(), rrsets.is_empty());
+            for rrset in rrsets {
+                let found = node.rrset(rrset.rtype).unwrap();
+                prop_assert_eq!(usize::from(found.count()), rrset.rdatas.len());
+                prop_assert_eq!(found.to_owned(), rrset);
+            }
+            prop_assert!(node.rrset(RecordType(1000)).is_none());
+        }
+    }
+}
