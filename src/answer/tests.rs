@@ -1,0 +1,360 @@
+//! Answers of random zones: those kept up to date are those that would be built afresh, and both are what the snapshot
+//! says, as an independent reader (hickory) sees it.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use hickory_proto::op::{Message, ResponseCode};
+use hickory_proto::rr::Record as WireRecord;
+use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
+use proptest::prelude::*;
+
+use crate::base::{Epoch, Name, RecordType, Wall};
+use crate::dns::reply::Transport;
+use crate::dns::respond::{Context, ServedZone, Verdict, Zones, respond};
+use crate::dns::tsig::Keys;
+use crate::dns::wire::Envelope;
+use crate::membership::{MemberId, Registration};
+use crate::zone::scenes::{self, Sources, Universe, additional_targets, caused};
+use crate::zone::{Change, PublishedMember, Record, Rrset, Snapshot, Zone};
+
+use super::{Answers, Lookup};
+
+const TYPES: [RecordType; 16] = [
+    RecordType::A,
+    RecordType::NS,
+    RecordType::CNAME,
+    RecordType::SOA,
+    RecordType::PTR,
+    RecordType::MX,
+    RecordType::TXT,
+    RecordType::AAAA,
+    RecordType::SRV,
+    RecordType::ANY,
+    RecordType::OPT,
+    RecordType::TSIG,
+    RecordType::MAILB,
+    RecordType::DNSKEY,
+    RecordType(65_280),
+    RecordType(0),
+];
+
+/// How a question is put.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    rtype: RecordType,
+    /// The client's size; none: no EDNS.
+    edns: Option<u16>,
+    transport: Transport,
+    /// Which letters are upper case.
+    case: u64,
+}
+
+impl Asked {
+    fn limit(self) -> usize {
+        match (self.transport, self.edns) {
+            (Transport::Tcp, _) => 65_535,
+            (_, None) => 512,
+            (_, Some(size)) => usize::from(size.clamp(512, 4096)),
+        }
+    }
+}
+
+fn served(answers: Answers) -> Zones {
+    let origin = answers.snapshot().origin().clone();
+    Zones::new([Arc::new(ServedZone { origin, answers: ArcSwapOption::from_pointee(answers), query: None })])
+}
+
+fn question(name: &Name, asked: Asked) -> Vec<u8> {
+    let mut packet = vec![0xab, 0xcd, 1, 0x10, 0, 1, 0, 0, 0, 0, 0, u8::from(asked.edns.is_some())];
+    let mut at = 0;
+    let wire = name.as_wire();
+    while wire[at] != 0 {
+        packet.push(wire[at]);
+        for octet in &wire[at + 1..=at + usize::from(wire[at])] {
+            let upper = asked.case >> (packet.len() % 64) & 1 == 1;
+            packet.push(if upper { octet.to_ascii_uppercase() } else { *octet });
+        }
+        at += usize::from(wire[at]) + 1;
+    }
+    packet.push(0);
+    packet.extend_from_slice(&asked.rtype.0.to_be_bytes());
+    packet.extend_from_slice(&[0, 1]);
+    if let Some(size) = asked.edns {
+        packet.extend_from_slice(&[0, 0, 41]);
+        packet.extend_from_slice(&size.to_be_bytes());
+        packet.extend_from_slice(&[0, 0, 0x80, 0, 0, 0]);
+    }
+    packet
+}
+
+fn ask(zones: &Zones, name: &Name, asked: Asked) -> Vec<u8> {
+    let packet = question(name, asked);
+    let keys = Keys::default();
+    let context = Context {
+        zones,
+        keys: &keys,
+        udp_size: 4096,
+        now: Wall(0),
+        peer: "192.0.2.1:53".parse().unwrap(),
+        transport: asked.transport,
+    };
+    let mut out = vec![7; 3];
+    assert!(matches!(respond(&context, &packet, &mut out), Verdict::Reply));
+    let end = 12 + name.as_wire().len() + 4;
+    assert_eq!(out[..2], packet[..2]);
+    assert_eq!(out[12..end], packet[12..end], "the question comes back octet by octet");
+    out
+}
+
+/// The record as hickory reads it from its plain form.
+fn wire_record(record: &Record) -> WireRecord {
+    let mut octets = record.owner.as_wire().to_vec();
+    octets.extend_from_slice(&record.rtype.0.to_be_bytes());
+    octets.extend_from_slice(&[0, 1]);
+    octets.extend_from_slice(&record.ttl.0.to_be_bytes());
+    octets.extend_from_slice(&u16::try_from(record.rdata.len()).unwrap().to_be_bytes());
+    octets.extend_from_slice(&record.rdata);
+    WireRecord::read(&mut BinDecoder::new(&octets)).unwrap()
+}
+
+fn assert_same(found: &[WireRecord], expected: &[Record]) {
+    let expected: Vec<WireRecord> = expected.iter().map(wire_record).collect();
+    assert_eq!(found, expected);
+    assert!(found.iter().zip(&expected).all(|(found, expected)| found.ttl == expected.ttl));
+}
+
+/// The largest and the smallest form of records: owner written out, or a pointer.
+fn plain_len(records: &[Record]) -> usize {
+    records.iter().map(|record| record.owner.as_wire().len() + 10 + record.rdata.len()).sum()
+}
+
+/// Whether a reply is what the snapshot says.
+fn check(snapshot: &Snapshot, zones: &Zones, name: &Name, asked: Asked) {
+    let reply = ask(zones, name, asked);
+    let message = Message::from_vec(&reply).expect("a reply that can be read");
+    let fixed = if asked.edns.is_some() { 11 } else { 0 };
+    assert!(reply.len() <= asked.limit(), "{} octets for a limit of {}", reply.len(), asked.limit());
+    assert_eq!(message.edns.is_some(), asked.edns.is_some());
+    assert!(
+        message.metadata.authoritative && message.metadata.recursion_desired && !message.metadata.recursion_available
+    );
+    let node = snapshot.node(name.as_wire());
+    let below = |other: &Name| other != name && other.is_within(name);
+    let exists = snapshot.nodes().any(|node| !node.is_empty() && (node.name() == name || below(node.name())));
+    assert_eq!(message.metadata.response_code == ResponseCode::NXDomain, !exists, "{name}");
+    let is_apex = name == snapshot.origin();
+    let soa = snapshot.soa();
+    let soa_set = Rrset { rtype: RecordType::SOA, ttl: soa.ttl, rdatas: vec![soa.rdata.clone()] };
+    let rrset = match asked.rtype {
+        RecordType::SOA | RecordType::ANY if is_apex => Some(soa_set),
+        RecordType::ANY => node.and_then(|node| node.rrsets().next()).map(|rrset| rrset.to_owned()),
+        rtype => node
+            .and_then(|node| node.rrset(rtype).or_else(|| node.rrset(RecordType::CNAME)))
+            .map(|rrset| rrset.to_owned()),
+    };
+    let Some(rrset) = rrset else {
+        assert_eq!((message.answers.len(), message.additionals.len()), (0, 0));
+        assert_eq!(message.authorities.len(), 1, "{name} {}", asked.rtype);
+        assert_same(&message.authorities, std::slice::from_ref(&soa));
+        assert_eq!(message.authorities[0].ttl, soa.ttl.0.min(snapshot.settings.negative_ttl.0));
+        return;
+    };
+    let records = |owner: &Name, rrset: &Rrset| -> Vec<Record> {
+        let record = |rdata: &crate::zone::Rdata| Record {
+            owner: owner.clone(),
+            rtype: rrset.rtype,
+            ttl: rrset.ttl,
+            rdata: rdata.clone(),
+        };
+        rrset.rdatas.iter().map(record).collect()
+    };
+    let expected = records(name, &rrset);
+    assert!(message.authorities.is_empty());
+    if message.metadata.truncation {
+        assert!(message.answers.is_empty() && message.additionals.is_empty(), "whole, or not at all");
+        let end = 12 + name.as_wire().len() + 4 + fixed;
+        assert!(end + plain_len(&expected) > asked.limit(), "{name} {} would have fitted", asked.rtype);
+        return;
+    }
+    assert_same(&message.answers, &expected);
+    if rrset.rtype == RecordType::SRV {
+        let envelope = Envelope::parse(&reply).unwrap();
+        for (raw, record) in envelope.first_section().zip(&expected) {
+            assert_eq!(raw.raw_rdata(), &*record.rdata, "targets of SRV are not compressed");
+        }
+    }
+    // Addresses of every target in the zone, cut at a whole RRset and only where the next one doesn't fit.
+    let mut shown = std::collections::HashSet::new();
+    let mut glue: Vec<Vec<Record>> = Vec::new();
+    for target in additional_targets(&rrset) {
+        if target == name.as_wire() || !shown.insert(target.clone()) {
+            continue;
+        }
+        let target_node = snapshot.node(&target);
+        for rtype in [RecordType::A, RecordType::AAAA] {
+            let found = target_node.and_then(|node| node.rrset(rtype)).map(|rrset| rrset.to_owned());
+            glue.extend(found.map(|rrset| records(&Name::from_wire(&target).unwrap(), &rrset)));
+        }
+    }
+    let mut rest = message.additionals.as_slice();
+    for set in &glue {
+        if rest.is_empty() {
+            assert!(reply.len() + plain_len(set) > asked.limit(), "{name} {}: glue left out", asked.rtype);
+            break;
+        }
+        let (found, tail) = rest.split_at(set.len());
+        assert_same(found, set);
+        rest = tail;
+    }
+    assert!(rest.is_empty());
+}
+
+/// All names of a snapshot, and some that don't exist.
+fn names(snapshot: &Snapshot) -> Vec<Name> {
+    let mut names: Vec<Name> = snapshot.nodes().map(|node| node.name().clone()).collect();
+    let strangers: Vec<Name> =
+        names.iter().step_by(5).filter_map(|name| name.child(b"nobody").ok()?.child(b"q").ok()).collect();
+    names.extend(strangers);
+    names
+}
+
+/// Octet by octet the same, for every name and type.
+fn assert_equal(advanced: &Answers, built: &Answers) {
+    for name in names(built.snapshot()) {
+        for rtype in TYPES {
+            for limit in [200, 512, 1232, 65_535] {
+                let answer = |answers: &Answers| {
+                    let mut out = vec![0; 12 + name.as_wire().len() + 4];
+                    let lookup = answers.lookup(name.as_wire(), rtype, limit, &mut out);
+                    (lookup, out)
+                };
+                assert_eq!(answer(advanced), answer(built), "{name} {rtype}");
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn answers_kept_up_to_date_are_those_built_afresh_and_say_what_the_snapshot_says(
+        root in prop::bool::weighted(0.2),
+        batches in scenes::batches(),
+        asked in prop::collection::vec((any::<usize>(), 0..TYPES.len(), prop::option::of(400u16..4200), any::<bool>(), any::<u64>()), 120),
+    ) {
+        let universe = Universe::new(if root { "." } else { "svc.z." });
+        let mut sources = Sources::new(universe.settings());
+        let mut zone = Zone::new(universe.settings(), Epoch(0xffff_fffd));
+        let mut answers = Answers::build(zone.snapshot());
+        for batch in &batches {
+            if zone.snapshot().is_empty() {
+                zone.change(caused(Change::Settings(universe.settings())), Wall(0));
+            }
+            let mut trial = sources.clone();
+            for act in &batch.acts {
+                if let Some(change) = universe.change(act, &trial) {
+                    trial.apply(&change);
+                    zone.change(caused(change), Wall(0));
+                }
+            }
+            let staged = zone.stage(Wall(0));
+            if batch.refused && !zone.snapshot().is_empty() {
+                zone.revert(staged);
+                continue;
+            }
+            sources = trial;
+            if let Some(published) = zone.publish(staged) {
+                answers = answers.advance(&published);
+                assert_equal(&answers, &Answers::build(zone.snapshot()));
+            }
+        }
+        let snapshot = zone.snapshot().clone();
+        let names = names(&snapshot);
+        let zones = served(answers);
+        for (name, rtype, edns, tcp, case) in asked {
+            let transport = if tcp { Transport::Tcp } else { Transport::Udp };
+            check(&snapshot, &zones, &names[name % names.len()], Asked { rtype: TYPES[rtype], edns, transport, case });
+        }
+        for name in &names {
+            for rtype in TYPES {
+                check(&snapshot, &zones, name, Asked { rtype, edns: None, transport: Transport::Udp, case: 0x5555 });
+            }
+        }
+    }
+}
+
+/// A service with this many members, two addresses each.
+fn big(members: usize) -> Zone {
+    let universe = Universe::new("svc.example.test.");
+    let member = |number: usize| {
+        let address = |octet| [octet, u8::try_from(number / 250).unwrap(), u8::try_from(number % 250).unwrap()];
+        let [a, b, c] = address(10);
+        Change::Member {
+            service: universe.name("_x._tcp"),
+            id: MemberId::new(&format!("i-{number}")).unwrap(),
+            member: Some(PublishedMember {
+                registration: Arc::new(Registration {
+                    target: universe.name(&format!("i-{number}.x")),
+                    port: 80,
+                    priority: 0,
+                    weight: 0,
+                    addresses: [[a, 0, b, c].into(), [0xfd00, 0, 0, 0, 0, 0, u16::from(b), u16::from(c)].into()].into(),
+                    metadata: Box::default(),
+                }),
+                in_service: true,
+            }),
+        }
+    };
+    scenes::zone_of(&universe, (0..members).map(member))
+}
+
+#[test]
+fn names_beyond_the_reach_of_pointers_are_written_out() {
+    let mut zone = big(900);
+    let answers = Answers::build(zone.snapshot());
+    let universe = Universe::new("svc.example.test.");
+    let service = universe.name("_x._tcp");
+    let asked = |transport, edns| Asked { rtype: RecordType::SRV, edns, transport, case: 0 };
+    let zones = served(answers.clone());
+    check(zone.snapshot(), &zones, &service, asked(Transport::Tcp, Some(1232)));
+    check(zone.snapshot(), &zones, &service, asked(Transport::Udp, Some(4096)));
+    for rtype in [RecordType::A, RecordType::AAAA] {
+        check(zone.snapshot(), &zones, &universe.name("x"), Asked { rtype, ..asked(Transport::Tcp, None) });
+    }
+    let reply = ask(&zones, &service, asked(Transport::Tcp, None));
+    let message = Message::from_vec(&reply).unwrap();
+    assert_eq!(message.answers.len(), 900);
+    assert!(reply.len() > 50_000 && message.additionals.len() > 600, "{} {}", reply.len(), message.additionals.len());
+    // One of them goes: everything behind it moves.
+    let id = MemberId::new("i-17").unwrap();
+    zone.change(caused(Change::Member { service: service.clone(), id, member: None }), Wall(0));
+    let staged = zone.stage(Wall(0));
+    let published = zone.publish(staged).unwrap();
+    let advanced = answers.advance(&published);
+    let built = Answers::build(zone.snapshot());
+    for name in [service, universe.name("x"), universe.name("i-17.x"), universe.name("i-18.x")] {
+        for rtype in TYPES {
+            let answer = |answers: &Answers| {
+                let mut out = vec![0; 12 + name.as_wire().len() + 4];
+                (answers.lookup(name.as_wire(), rtype, 65_535, &mut out), out)
+            };
+            assert_eq!(answer(&advanced), answer(&built), "{name} {rtype}");
+        }
+    }
+}
+
+#[test]
+fn an_alias_answers_for_every_other_type_and_for_its_own() {
+    let universe = Universe::new("z.");
+    let target: crate::zone::Rdata = universe.name("elsewhere").as_wire().into();
+    let rrset = Rrset { rtype: RecordType::CNAME, ttl: crate::base::Ttl(9), rdatas: vec![target] };
+    let zone = scenes::zone_of(&universe, [Change::Static { name: universe.name("alias"), rrsets: vec![rrset] }]);
+    let answers = Answers::build(zone.snapshot());
+    for rtype in [RecordType::A, RecordType::CNAME, RecordType::ANY] {
+        let mut out = vec![0; 12 + 9 + 4];
+        let lookup = answers.lookup(universe.name("alias").as_wire(), rtype, 512, &mut out);
+        assert!(matches!(lookup, Lookup::Answer(counts) if counts.answers == 1), "{rtype}: {lookup:?}");
+    }
+}
