@@ -1,0 +1,151 @@
+//! EDNS (RFC 6891): what the client's OPT record says, and ours.
+
+use super::wire::{Malformed, Rcode};
+
+/// Update Lease (RFC 9664).
+pub const OPTION_UPDATE_LEASE: u16 = 2;
+/// Extended DNS Error (RFC 8914).
+pub const OPTION_EDE: u16 = 15;
+
+/// The client's OPT record.
+#[derive(Clone, Copy, Debug)]
+pub struct Edns<'m> {
+    /// The largest UDP payload that it can take.
+    pub size: u16,
+    /// The EDNS version; we speak 0.
+    pub version: u8,
+    /// DNSSEC OK, which is copied into the answer (RFC 3225 §3).
+    pub dnssec_ok: bool,
+    /// Update Lease: the lease, and the key lease if the long form was used.
+    pub lease: Option<(u32, Option<u32>)>,
+    options: &'m [u8],
+}
+
+impl<'m> Edns<'m> {
+    /// Reads the fields of an OPT record.
+    pub fn read(class: u16, ttl: u32, options: &'m [u8]) -> Result<Edns<'m>, Malformed> {
+        let [_extended_rcode, version, flags, _] = ttl.to_be_bytes();
+        let mut edns = Edns { size: class, version, dnssec_ok: flags & 0x80 != 0, lease: None, options };
+        let mut rest = options;
+        while !rest.is_empty() {
+            let (code, data, tail) = read_option(rest).ok_or(Malformed("an EDNS option ends early"))?;
+            // Options that we don't know are ignored (RFC 6891 §6.1.2).
+            if code == OPTION_UPDATE_LEASE {
+                if edns.lease.is_some() {
+                    return Err(Malformed("two Update Lease options"));
+                }
+                edns.lease = Some(read_lease(data)?);
+            }
+            rest = tail;
+        }
+        Ok(edns)
+    }
+
+    /// The options as they were sent.
+    pub fn options(&self) -> &'m [u8] {
+        self.options
+    }
+}
+
+fn read_option(octets: &[u8]) -> Option<(u16, &[u8], &[u8])> {
+    let (head, rest) = octets.split_at_checked(4)?;
+    let (data, tail) = rest.split_at_checked(usize::from(u16::from_be_bytes([head[2], head[3]])))?;
+    Some((u16::from_be_bytes([head[0], head[1]]), data, tail))
+}
+
+/// Both forms of the option: 4 octets, or 8 with KEY-LEASE (RFC 9664 §4).
+fn read_lease(data: &[u8]) -> Result<(u32, Option<u32>), Malformed> {
+    let number = |at: usize| u32::from_be_bytes([data[at], data[at + 1], data[at + 2], data[at + 3]]);
+    match data.len() {
+        4 => Ok((number(0), None)),
+        8 => Ok((number(0), Some(number(4)))),
+        _ => Err(Malformed("an Update Lease option has neither 4 nor 8 octets")),
+    }
+}
+
+/// An Extended DNS Error: the code and a text for people (RFC 8914).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ExtendedError {
+    /// INFO-CODE.
+    pub code: u16,
+    /// EXTRA-TEXT.
+    pub text: String,
+}
+
+#[expect(missing_docs, reason = "each constant is the name of the IANA registry")]
+impl ExtendedError {
+    pub const OTHER: u16 = 0;
+    pub const NOT_READY: u16 = 14;
+    pub const PROHIBITED: u16 = 18;
+    pub const NOT_AUTHORITATIVE: u16 = 20;
+    pub const NOT_SUPPORTED: u16 = 21;
+    pub const INVALID_DATA: u16 = 24;
+
+    pub fn new(code: u16, text: impl Into<String>) -> ExtendedError {
+        ExtendedError { code, text: text.into() }
+    }
+}
+
+/// Our OPT record.
+#[derive(Clone, Debug, Default)]
+pub struct EdnsReply {
+    /// The largest UDP payload that we take.
+    pub size: u16,
+    /// Copied from the client.
+    pub dnssec_ok: bool,
+    /// What went wrong, for people.
+    pub error: Option<ExtendedError>,
+    /// What an update was granted, in the form in which it was asked for.
+    pub lease: Option<(u32, Option<u32>)>,
+}
+
+/// Octets of an OPT record without options.
+const BARE: usize = 11;
+/// The longest text of an Extended DNS Error that we send: it must fit beside everything else in 512 octets.
+const ERROR_TEXT: usize = 200;
+
+impl EdnsReply {
+    /// How many octets the record takes.
+    pub fn len(&self) -> usize {
+        let error = self.error.as_ref().map_or(0, |error| 6 + clip(&error.text).len());
+        let lease = self.lease.map_or(0, |(_, key)| if key.is_some() { 12 } else { 8 });
+        BARE + error + lease
+    }
+
+    /// Always false: even an OPT record without options has octets.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Appends the record; the upper bits of the rcode go into it.
+    pub fn write(&self, rcode: Rcode, out: &mut Vec<u8>) {
+        let extended = u8::try_from(rcode.0 >> 4 & 0xff).expect("masked to 8 bits");
+        out.extend_from_slice(&[0, 0, 41]);
+        out.extend_from_slice(&self.size.to_be_bytes());
+        out.extend_from_slice(&[extended, 0, if self.dnssec_ok { 0x80 } else { 0 }, 0]);
+        let length = u16::try_from(self.len() - BARE).expect("two short options");
+        out.extend_from_slice(&length.to_be_bytes());
+        if let Some((lease, key_lease)) = self.lease {
+            let len: u16 = if key_lease.is_some() { 8 } else { 4 };
+            out.extend_from_slice(&OPTION_UPDATE_LEASE.to_be_bytes());
+            out.extend_from_slice(&len.to_be_bytes());
+            out.extend_from_slice(&lease.to_be_bytes());
+            out.extend(key_lease.into_iter().flat_map(u32::to_be_bytes));
+        }
+        if let Some(error) = &self.error {
+            let text = clip(&error.text);
+            out.extend_from_slice(&OPTION_EDE.to_be_bytes());
+            out.extend_from_slice(&u16::try_from(2 + text.len()).expect("clipped").to_be_bytes());
+            out.extend_from_slice(&error.code.to_be_bytes());
+            out.extend_from_slice(text.as_bytes());
+        }
+    }
+}
+
+fn clip(text: &str) -> &str {
+    let mut end = text.len().min(ERROR_TEXT);
+    while !text.is_char_boundary(end) {
+        end -= 1;
+    }
+    &text[..end]
+}

@@ -1,0 +1,12 @@
+//! The protocol, bytes in and bytes out.
+
+pub mod edns;
+#[cfg(test)]
+pub(crate) mod messages;
+pub mod reply;
+pub mod respond;
+#[cfg(test)]
+mod tests;
+pub mod tsig;
+pub mod update;
+pub mod wire;

@@ -1,0 +1,135 @@
+//! Putting a reply together: header, the client's own question, sections, then OPT and TSIG, for which room is kept.
+
+use crate::answer::Counts;
+use crate::base::Wall;
+use crate::base::limits::{MESSAGE_OCTETS, PLAIN_UDP_OCTETS};
+
+use super::edns::{Edns, EdnsReply, ExtendedError};
+use super::tsig::{Signer, TsigError, UnsignedError};
+use super::wire::{Header, Rcode};
+
+/// How a message came in.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Transport {
+    /// A datagram: its answer is bounded by what the client takes.
+    Udp,
+    /// A stream.
+    Tcp,
+}
+
+/// How a reply is authenticated.
+#[derive(Clone, Debug, Default)]
+pub enum Seal {
+    /// The request was not signed.
+    #[default]
+    None,
+    /// Signed, with an error to report or without.
+    Sign(Box<Signer>, Option<TsigError>),
+    /// A TSIG record without a MAC.
+    Unsigned(UnsignedError),
+}
+
+impl Seal {
+    fn len(&self) -> usize {
+        match self {
+            Seal::None => 0,
+            Seal::Sign(signer, _) => signer.len(),
+            Seal::Unsigned(error) => error.len(),
+        }
+    }
+}
+
+/// A reply under way. Begin, append sections, finish.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    header: Header,
+    limit: usize,
+    /// Our OPT record, if the client sent one.
+    pub edns: Option<EdnsReply>,
+    /// How the reply is authenticated.
+    pub seal: Seal,
+}
+
+/// AA (RFC 1035 §4.1.1).
+const AUTHORITATIVE: u16 = 0x0400;
+const TRUNCATED: u16 = 0x0200;
+const RESPONSE: u16 = 0x8000;
+/// Opcode, RD and CD come back as they were sent (RFC 1035 §4.1.1, RFC 4035 §3.1.6).
+const ECHOED: u16 = 0x7800 | 0x0100 | 0x0010;
+
+impl Reply {
+    /// A reply to a request with this header and OPT record. `udp_size` is the largest datagram that we send.
+    pub fn new(header: Header, edns: Option<&Edns<'_>>, transport: Transport, udp_size: u16) -> Reply {
+        let limit = match (transport, edns) {
+            (Transport::Tcp, _) => MESSAGE_OCTETS,
+            (Transport::Udp, None) => PLAIN_UDP_OCTETS,
+            // Sizes below 512 count as 512 (RFC 6891 §6.2.3).
+            (Transport::Udp, Some(edns)) => usize::from(edns.size.min(udp_size)).max(PLAIN_UDP_OCTETS),
+        };
+        let edns = edns.map(|edns| EdnsReply { size: udp_size, dnssec_ok: edns.dnssec_ok, ..EdnsReply::default() });
+        Reply { header, limit, edns, seal: Seal::None }
+    }
+
+    /// Puts the question in place, as the client wrote it, behind room for the header.
+    pub fn begin(&self, question: &[u8], out: &mut Vec<u8>) {
+        out.clear();
+        out.resize(12, 0);
+        out.extend_from_slice(question);
+    }
+
+    /// How long the message may become before OPT and TSIG.
+    pub fn limit(&self) -> usize {
+        let kept = self.edns.as_ref().map_or(0, EdnsReply::len) + self.seal.len();
+        self.limit.saturating_sub(kept)
+    }
+
+    /// Adds an Extended DNS Error, if the client speaks EDNS.
+    pub fn explain(&mut self, error: ExtendedError) {
+        if let Some(edns) = &mut self.edns {
+            edns.error = Some(error);
+        }
+    }
+
+    /// Fills in the header and appends OPT and TSIG. The question counts as one if there is any octet behind the header.
+    pub fn finish(
+        mut self,
+        rcode: Rcode,
+        authoritative: bool,
+        truncated: bool,
+        counts: Counts,
+        now: Wall,
+        out: &mut Vec<u8>,
+    ) {
+        // An explanation goes before the reply grows beyond what the client takes.
+        if let Some(edns) = &mut self.edns
+            && out.len() + edns.len() + self.seal.len() > self.limit
+        {
+            edns.error = None;
+        }
+        let flags = RESPONSE
+            | self.header.flags & ECHOED
+            | if authoritative { AUTHORITATIVE } else { 0 }
+            | if truncated { TRUNCATED } else { 0 }
+            | rcode.0 & 0xf;
+        let questions = u16::from(out.len() > 12);
+        let additional = counts.additional + u16::from(self.edns.is_some());
+        let words = [self.header.id, flags, questions, counts.answers, counts.authority, additional];
+        for (at, word) in words.into_iter().enumerate() {
+            out[at * 2..at * 2 + 2].copy_from_slice(&word.to_be_bytes());
+        }
+        if let Some(edns) = &self.edns {
+            edns.write(rcode, out);
+        }
+        match self.seal {
+            Seal::None => {}
+            Seal::Sign(signer, error) => signer.sign(out, now, error),
+            Seal::Unsigned(error) => error.append(out),
+        }
+    }
+
+    /// A reply without records.
+    pub fn refuse(self, rcode: Rcode, question: &[u8], now: Wall, out: &mut Vec<u8>) {
+        self.begin(question, out);
+        self.finish(rcode, false, false, Counts::default(), now, out);
+    }
+}

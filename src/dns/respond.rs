@@ -1,0 +1,186 @@
+//! From bytes to bytes: what every transport calls for every message.
+//!
+//! Queries are answered here, from the precompiled answers of one snapshot. An update is checked as a message, and its
+//! signature verified; it then goes to the publisher of its zone as an [`update::Request`] that carries all that its reply
+//! needs. One reply at most, and never one to a response.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwapOption;
+use ipnet::IpNet;
+
+use crate::answer::{Answers, Counts, Lookup};
+use crate::base::{Name, RecordType, Wall};
+
+use super::edns::ExtendedError;
+use super::reply::{Reply, Seal, Transport};
+use super::tsig::{self, Keys, Rejection};
+use super::update;
+use super::wire::{CLASS_IN, Envelope, Header, Opcode, Rcode};
+
+/// A zone as the transports see it.
+#[derive(Debug)]
+pub struct ServedZone {
+    /// The apex.
+    pub origin: Name,
+    /// The current answers; none while the zone could not be loaded, which is SERVFAIL.
+    pub answers: ArcSwapOption<Answers>,
+    /// Who may query; `None`: everyone.
+    pub query: Option<Vec<IpNet>>,
+}
+
+/// The zones of a server, by origin.
+#[derive(Clone, Debug, Default)]
+pub struct Zones(HashMap<Name, Arc<ServedZone>>);
+
+impl Zones {
+    /// Collects zones.
+    pub fn new(zones: impl IntoIterator<Item = Arc<ServedZone>>) -> Zones {
+        Zones(zones.into_iter().map(|zone| (zone.origin.clone(), zone)).collect())
+    }
+
+    /// The zone with exactly this origin, in wire form.
+    pub fn find(&self, origin: &[u8]) -> Option<&Arc<ServedZone>> {
+        self.0.get(origin)
+    }
+
+    /// The closest zone that a name is in.
+    pub fn closest(&self, name: &[u8]) -> Option<&Arc<ServedZone>> {
+        let mut rest = name;
+        loop {
+            if let Some(zone) = self.0.get(rest) {
+                return Some(zone);
+            }
+            match rest[0] {
+                0 => return None,
+                len => rest = &rest[usize::from(len) + 1..],
+            }
+        }
+    }
+}
+
+/// What a message meets.
+#[derive(Clone, Copy, Debug)]
+pub struct Context<'a> {
+    /// The zones.
+    pub zones: &'a Zones,
+    /// The TSIG keys.
+    pub keys: &'a Keys,
+    /// The largest UDP answer.
+    pub udp_size: u16,
+    /// The wall clock, for signatures.
+    pub now: Wall,
+    /// Where the message came from.
+    pub peer: SocketAddr,
+    /// How.
+    pub transport: Transport,
+}
+
+/// What to do with a message.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Send what was written.
+    Reply,
+    /// Send nothing.
+    Silence,
+    /// Hand this to the publisher of its zone; the reply comes by its completion.
+    Update(Box<update::Request>),
+}
+
+/// Answers one message into `out`, or says what else to do with it.
+pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdict {
+    let Some(header) = Header::read(packet) else { return Verdict::Silence };
+    if header.is_response() {
+        return Verdict::Silence;
+    }
+    if !matches!(header.opcode(), Opcode::QUERY | Opcode::UPDATE) {
+        return bare(header, Rcode::NOTIMP, context, out);
+    }
+    let Ok(envelope) = Envelope::parse(packet) else { return bare(header, Rcode::FORMERR, context, out) };
+    let mut reply = Reply::new(header, envelope.edns.as_ref(), context.transport, context.udp_size);
+    let question = envelope.question.octets;
+    if envelope.edns.is_some_and(|edns| edns.version != 0) {
+        reply.refuse(Rcode::BADVERS, question, context.now, out);
+        return Verdict::Reply;
+    }
+    let mut key = None;
+    if let Some(signature) = &envelope.tsig {
+        let rcode = match tsig::verify(packet, signature, context.keys, context.now) {
+            Ok(signer) => {
+                key = Some(signer.key_name().clone());
+                reply.seal = Seal::Sign(Box::new(signer), None);
+                Rcode::NOERROR
+            }
+            Err(Rejection::Unsigned(error)) => {
+                reply.seal = Seal::Unsigned(error);
+                Rcode::NOTAUTH
+            }
+            Err(Rejection::Signed(signer, error)) => {
+                reply.seal = Seal::Sign(signer, Some(error));
+                Rcode::NOTAUTH
+            }
+            Err(Rejection::Malformed) => Rcode::FORMERR,
+        };
+        if rcode != Rcode::NOERROR {
+            reply.refuse(rcode, question, context.now, out);
+            return Verdict::Reply;
+        }
+    }
+    match header.opcode() {
+        Opcode::UPDATE => match update::Request::read(context, &envelope, key, reply) {
+            Ok(request) => Verdict::Update(Box::new(request)),
+            Err(refusal) => {
+                refusal.write(question, context.now, out);
+                Verdict::Reply
+            }
+        },
+        _ => {
+            answer(context, &envelope, reply, out);
+            Verdict::Reply
+        }
+    }
+}
+
+/// A reply of a header alone.
+fn bare(header: Header, rcode: Rcode, context: &Context<'_>, out: &mut Vec<u8>) -> Verdict {
+    Reply::new(header, None, context.transport, context.udp_size).refuse(rcode, &[], context.now, out);
+    Verdict::Reply
+}
+
+fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out: &mut Vec<u8>) {
+    let question = &envelope.question;
+    let zone = context.zones.closest(question.name()).filter(|_| question.class == CLASS_IN);
+    let refusal = match zone {
+        None => Some((Rcode::REFUSED, ExtendedError::NOT_AUTHORITATIVE, "this server has no zone for that name")),
+        Some(zone) if !may_query(zone, context) => {
+            Some((Rcode::REFUSED, ExtendedError::PROHIBITED, "queries for this zone are not open to this address"))
+        }
+        Some(_) if matches!(question.qtype, RecordType::AXFR | RecordType::IXFR) => {
+            Some((Rcode::REFUSED, ExtendedError::NOT_SUPPORTED, "this server does not transfer zones"))
+        }
+        Some(_) => None,
+    };
+    if let Some((rcode, code, text)) = refusal {
+        reply.explain(ExtendedError::new(code, text));
+        return reply.refuse(rcode, question.octets, context.now, out);
+    }
+    let loaded = zone.map(|zone| zone.answers.load());
+    let Some(answers) = loaded.as_deref().and_then(Option::as_ref) else {
+        reply.explain(ExtendedError::new(ExtendedError::NOT_READY, "the zone is not loaded"));
+        return reply.refuse(Rcode::SERVFAIL, question.octets, context.now, out);
+    };
+    reply.begin(question.octets, out);
+    let (rcode, truncated, counts) = match answers.lookup(question.name(), question.qtype, reply.limit(), out) {
+        Lookup::Answer(counts) | Lookup::NoData(counts) => (Rcode::NOERROR, false, counts),
+        Lookup::NoName(counts) => (Rcode::NXDOMAIN, false, counts),
+        Lookup::Truncated => (Rcode::NOERROR, true, Counts::default()),
+    };
+    reply.finish(rcode, true, truncated, counts, context.now, out);
+}
+
+fn may_query(zone: &ServedZone, context: &Context<'_>) -> bool {
+    let address = context.peer.ip().to_canonical();
+    zone.query.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&address)))
+}

@@ -1,0 +1,385 @@
+//! Transaction signatures (RFC 8945): verify what came in, sign what goes out.
+//!
+//! Works on the raw message: the MAC covers the octets as they were sent (with the original id and without the TSIG
+//! record), so nothing is decoded and encoded again. The key state of HMAC is computed once a key.
+//!
+//! Own code, where hickory has some: its TSIG compares algorithm names by case, answers BADTIME without the server's
+//! time, and signs a re-encoded message.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock};
+
+use ring::hmac;
+
+use crate::base::limits::TSIG_FUDGE;
+use crate::base::name::wire_len;
+use crate::base::{Name, RecordType, Wall};
+use crate::membership::Stamp;
+
+use super::wire::{CLASS_ANY, Malformed, RawRecord};
+
+/// A MAC algorithm (RFC 8945 §6).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Algorithm {
+    /// hmac-sha256, the one that everybody must have.
+    HmacSha256,
+    /// hmac-sha384.
+    HmacSha384,
+    /// hmac-sha512.
+    HmacSha512,
+}
+
+impl Algorithm {
+    /// All of them.
+    pub const ALL: [Algorithm; 3] = [Algorithm::HmacSha256, Algorithm::HmacSha384, Algorithm::HmacSha512];
+
+    /// The name as configured, without the final dot.
+    pub fn text(self) -> &'static str {
+        match self {
+            Algorithm::HmacSha256 => "hmac-sha256",
+            Algorithm::HmacSha384 => "hmac-sha384",
+            Algorithm::HmacSha512 => "hmac-sha512",
+        }
+    }
+
+    /// Reads the name in any case, with or without the final dot.
+    pub fn from_text(text: &str) -> Option<Algorithm> {
+        let text = text.strip_suffix('.').unwrap_or(text);
+        Algorithm::ALL.into_iter().find(|algorithm| algorithm.text().eq_ignore_ascii_case(text))
+    }
+
+    /// Octets of the full MAC.
+    pub fn mac_len(self) -> usize {
+        match self {
+            Algorithm::HmacSha256 => 32,
+            Algorithm::HmacSha384 => 48,
+            Algorithm::HmacSha512 => 64,
+        }
+    }
+
+    /// The name on the wire, lower case.
+    pub fn wire_name(self) -> Name {
+        static NAMES: LazyLock<[Name; 3]> = LazyLock::new(|| {
+            Algorithm::ALL.map(|algorithm| Name::root().child(algorithm.text().as_bytes()).expect("one short label"))
+        });
+        NAMES[self as usize].clone()
+    }
+
+    fn ring(self) -> hmac::Algorithm {
+        match self {
+            Algorithm::HmacSha256 => hmac::HMAC_SHA256,
+            Algorithm::HmacSha384 => hmac::HMAC_SHA384,
+            Algorithm::HmacSha512 => hmac::HMAC_SHA512,
+        }
+    }
+}
+
+/// A shared secret with its name.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// The key's name, as both sides write it.
+    pub name: Name,
+    /// Its algorithm: a signature with another one is BADKEY (RFC 8945 §5.2.1).
+    pub algorithm: Algorithm,
+    state: hmac::Key,
+}
+
+impl Key {
+    /// Prepares a key from its secret.
+    pub fn new(name: Name, algorithm: Algorithm, secret: &[u8]) -> Key {
+        Key { name, algorithm, state: hmac::Key::new(algorithm.ring(), secret) }
+    }
+}
+
+/// The keys of a server, by name.
+#[derive(Clone, Debug, Default)]
+pub struct Keys(Arc<HashMap<Name, Key>>);
+
+impl Keys {
+    /// Collects keys; of two with the same name the later one counts.
+    pub fn new(keys: impl IntoIterator<Item = Key>) -> Keys {
+        Keys(Arc::new(keys.into_iter().map(|key| (key.name.clone(), key)).collect()))
+    }
+
+    /// Looks a key up by its name.
+    pub fn find(&self, name: &Name) -> Option<&Key> {
+        self.0.get(name)
+    }
+}
+
+/// A TSIG record as it came in (RFC 8945 §4.2).
+#[derive(Clone, Debug)]
+pub struct Signature {
+    /// Where the record starts: the MAC covers what stands before.
+    start: usize,
+    /// The key's name.
+    pub key: Name,
+    /// The algorithm's name in wire form, lower case.
+    algorithm: Name,
+    /// Time Signed, in seconds since the Unix epoch.
+    pub time: u64,
+    fudge: u16,
+    mac: Box<[u8]>,
+    original_id: u16,
+    error: u16,
+    other: Box<[u8]>,
+}
+
+impl Signature {
+    /// Reads a TSIG record.
+    pub fn read(record: &RawRecord<'_>) -> Result<Signature, Malformed> {
+        const SHORT: Malformed = Malformed("a TSIG record ends early");
+        // RFC 8945 §4.2: class ANY, TTL 0.
+        if record.class != CLASS_ANY || record.ttl != 0 {
+            return Err(Malformed("a TSIG record must have class ANY and TTL 0"));
+        }
+        let rdata = record.raw_rdata();
+        // The algorithm's name is not compressed (RFC 8945 §4.2).
+        let len = wire_len(rdata).map_err(|_| SHORT)?;
+        let algorithm = Name::from_wire(&rdata[..len]).map_err(|_| SHORT)?;
+        let rest = &rdata[len..];
+        let (fixed, rest) = rest.split_at_checked(10).ok_or(SHORT)?;
+        let time = fixed[..6].iter().fold(0, |time, &octet| time << 8 | u64::from(octet));
+        let fudge = u16::from_be_bytes([fixed[6], fixed[7]]);
+        let (mac, rest) = rest.split_at_checked(usize::from(u16::from_be_bytes([fixed[8], fixed[9]]))).ok_or(SHORT)?;
+        let (tail, other) = rest.split_at_checked(6).ok_or(SHORT)?;
+        if other.len() != usize::from(u16::from_be_bytes([tail[4], tail[5]])) {
+            return Err(SHORT);
+        }
+        Ok(Signature {
+            start: record.start,
+            key: record.name()?,
+            algorithm,
+            time,
+            fudge,
+            mac: mac.into(),
+            original_id: u16::from_be_bytes([tail[0], tail[1]]),
+            error: u16::from_be_bytes([tail[2], tail[3]]),
+            other: other.into(),
+        })
+    }
+
+    /// The mark that replays are told by.
+    pub fn stamp(&self) -> Stamp {
+        let mac = self.mac.iter().take(8).fold(0, |prefix, &octet| prefix << 8 | u64::from(octet));
+        Stamp { time: self.time, mac }
+    }
+}
+
+/// Errors that TSIG itself reports (RFC 8945 §3, "extended RCODEs").
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TsigError {
+    /// The MAC is wrong.
+    BadSig = 16,
+    /// The key or its algorithm isn't known here.
+    BadKey = 17,
+    /// Time Signed is outside of the fudge, or older than what was accepted before.
+    BadTime = 18,
+    /// The MAC is right but shortened more than we accept: at all.
+    BadTrunc = 22,
+}
+
+/// What is needed to sign the answer to a verified request.
+#[derive(Clone, Debug)]
+pub struct Signer {
+    key: Key,
+    request_mac: Box<[u8]>,
+    /// Time Signed of the request, for BADTIME.
+    request_time: u64,
+    original_id: u16,
+}
+
+/// Why a signed request is not accepted, and how to say so.
+#[derive(Clone, Debug)]
+pub enum Rejection {
+    /// BADKEY or BADSIG: the answer has a TSIG record without a MAC (RFC 8945 §5.2.1, §5.2.2).
+    Unsigned(UnsignedError),
+    /// BADTIME or BADTRUNC: the answer is signed (RFC 8945 §5.2.3, §5.2.4).
+    Signed(Box<Signer>, TsigError),
+    /// A MAC length that no sender may use (RFC 8945 §5.2.2.1): FORMERR.
+    Malformed,
+}
+
+/// A TSIG record without a MAC.
+#[derive(Clone, Debug)]
+pub struct UnsignedError {
+    key: Name,
+    algorithm: Name,
+    time: u64,
+    fudge: u16,
+    original_id: u16,
+    error: TsigError,
+}
+
+/// Verifies a request (RFC 8945 §5.2): the key, then the MAC, then the time.
+pub fn verify(packet: &[u8], signature: &Signature, keys: &Keys, now: Wall) -> Result<Signer, Rejection> {
+    let unsigned = |error| {
+        Rejection::Unsigned(UnsignedError {
+            key: signature.key.clone(),
+            algorithm: signature.algorithm.clone(),
+            time: signature.time,
+            fudge: signature.fudge,
+            original_id: signature.original_id,
+            error,
+        })
+    };
+    let Some(key) = keys.find(&signature.key).filter(|key| key.algorithm.wire_name() == signature.algorithm) else {
+        return Err(unsigned(TsigError::BadKey));
+    };
+    let full = key.algorithm.mac_len();
+    if signature.mac.len() > full || signature.mac.len() < (full / 2).max(10) {
+        return Err(Rejection::Malformed);
+    }
+    let mut digest = hmac::Context::with_key(&key.state);
+    let mut header = [0; 12];
+    header.copy_from_slice(&packet[..12]);
+    header[..2].copy_from_slice(&signature.original_id.to_be_bytes());
+    let additional = u16::from_be_bytes([header[10], header[11]]);
+    header[10..].copy_from_slice(&additional.saturating_sub(1).to_be_bytes());
+    digest.update(&header);
+    digest.update(&packet[12..signature.start]);
+    digest.update(&variables(key, signature.time, signature.fudge, signature.error, &signature.other));
+    let mac = digest.sign();
+    // Equal length as far as it goes; the comparison takes the same time wherever they differ.
+    if !constant_time_eq(&mac.as_ref()[..signature.mac.len()], &signature.mac) {
+        return Err(unsigned(TsigError::BadSig));
+    }
+    let signer = Signer {
+        key: key.clone(),
+        request_mac: signature.mac.clone(),
+        request_time: signature.time,
+        original_id: signature.original_id,
+    };
+    let fudge = u64::from(signature.fudge.min(TSIG_FUDGE));
+    if now.seconds().abs_diff(signature.time) > fudge {
+        return Err(Rejection::Signed(Box::new(signer), TsigError::BadTime));
+    }
+    if signature.mac.len() < full {
+        return Err(Rejection::Signed(Box::new(signer), TsigError::BadTrunc));
+    }
+    Ok(signer)
+}
+
+fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+/// The TSIG variables of RFC 8945 §4.3.3.
+fn variables(key: &Key, time: u64, fudge: u16, error: u16, other: &[u8]) -> Vec<u8> {
+    let mut octets = Vec::with_capacity(64);
+    octets.extend_from_slice(key.name.as_wire());
+    octets.extend_from_slice(&CLASS_ANY.to_be_bytes());
+    octets.extend_from_slice(&0u32.to_be_bytes());
+    octets.extend_from_slice(key.algorithm.wire_name().as_wire());
+    octets.extend_from_slice(&time.to_be_bytes()[2..]);
+    octets.extend_from_slice(&fudge.to_be_bytes());
+    octets.extend_from_slice(&error.to_be_bytes());
+    octets.extend_from_slice(&u16::try_from(other.len()).expect("at most a record's data").to_be_bytes());
+    octets.extend_from_slice(other);
+    octets
+}
+
+impl Signer {
+    /// The key that the request was signed with.
+    pub fn key_name(&self) -> &Name {
+        &self.key.name
+    }
+
+    /// How many octets [`Signer::sign`] appends at most.
+    pub fn len(&self) -> usize {
+        record_len(&self.key.name, self.key.algorithm, 6)
+    }
+
+    /// Always false.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Signs the answer as it stands in `message` and appends the TSIG record (RFC 8945 §5.3). The octets must be the very
+    /// ones that are sent.
+    pub fn sign(&self, message: &mut Vec<u8>, now: Wall, error: Option<TsigError>) {
+        // BADTIME: the client's own time, and ours in Other Data (RFC 8945 §5.2.3).
+        let bad_time = error == Some(TsigError::BadTime);
+        let time = if bad_time { self.request_time } else { now.seconds() };
+        let other: &[u8] = if bad_time { &now.seconds().to_be_bytes()[2..] } else { &[] };
+        let error = error.map_or(0, |error| error as u16);
+        let mut digest = hmac::Context::with_key(&self.key.state);
+        digest.update(&u16::try_from(self.request_mac.len()).expect("at most 64").to_be_bytes());
+        digest.update(&self.request_mac);
+        digest.update(message);
+        digest.update(&variables(&self.key, time, TSIG_FUDGE, error, other));
+        let mac = digest.sign();
+        let rdata = Rdata {
+            algorithm: &self.key.algorithm.wire_name(),
+            time,
+            fudge: TSIG_FUDGE,
+            mac: mac.as_ref(),
+            original_id: self.original_id,
+            error,
+            other,
+        };
+        append(message, &self.key.name, &rdata);
+    }
+}
+
+impl UnsignedError {
+    /// How many octets [`UnsignedError::append`] appends.
+    pub fn len(&self) -> usize {
+        self.key.as_wire().len() + 10 + self.algorithm.as_wire().len() + 16
+    }
+
+    /// Always false.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Appends the TSIG record without a MAC.
+    pub fn append(&self, message: &mut Vec<u8>) {
+        let rdata = Rdata {
+            algorithm: &self.algorithm,
+            time: self.time,
+            fudge: self.fudge,
+            mac: &[],
+            original_id: self.original_id,
+            error: self.error as u16,
+            other: &[],
+        };
+        append(message, &self.key, &rdata);
+    }
+}
+
+struct Rdata<'a> {
+    algorithm: &'a Name,
+    time: u64,
+    fudge: u16,
+    mac: &'a [u8],
+    original_id: u16,
+    error: u16,
+    other: &'a [u8],
+}
+
+fn record_len(key: &Name, algorithm: Algorithm, other: usize) -> usize {
+    key.as_wire().len() + 10 + algorithm.wire_name().as_wire().len() + 16 + algorithm.mac_len() + other
+}
+
+/// Appends a TSIG record and counts it in the header.
+fn append(message: &mut Vec<u8>, key: &Name, rdata: &Rdata<'_>) {
+    let short = |len: usize| u16::try_from(len).expect("parts of a TSIG record are short").to_be_bytes();
+    let length = rdata.algorithm.as_wire().len() + 16 + rdata.mac.len() + rdata.other.len();
+    message.extend_from_slice(key.as_wire());
+    message.extend_from_slice(&RecordType::TSIG.0.to_be_bytes());
+    message.extend_from_slice(&CLASS_ANY.to_be_bytes());
+    message.extend_from_slice(&0u32.to_be_bytes());
+    message.extend_from_slice(&short(length));
+    message.extend_from_slice(rdata.algorithm.as_wire());
+    message.extend_from_slice(&rdata.time.to_be_bytes()[2..]);
+    message.extend_from_slice(&rdata.fudge.to_be_bytes());
+    message.extend_from_slice(&short(rdata.mac.len()));
+    message.extend_from_slice(rdata.mac);
+    message.extend_from_slice(&rdata.original_id.to_be_bytes());
+    message.extend_from_slice(&rdata.error.to_be_bytes());
+    message.extend_from_slice(&short(rdata.other.len()));
+    message.extend_from_slice(rdata.other);
+    let additional = u16::from_be_bytes([message[10], message[11]]) + 1;
+    message[10..12].copy_from_slice(&additional.to_be_bytes());
+}

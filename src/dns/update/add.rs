@@ -1,0 +1,332 @@
+//! Additions (RFC 2136 §3.4.2.2): what an added record means to the copy.
+
+use std::net::IpAddr;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::base::limits::{METADATA_OCTETS, RRSET_OCTETS};
+use crate::base::{Name, RecordType, Ttl};
+use crate::membership::member::sort_addresses;
+use crate::membership::{MemberId, Permit, Registration};
+use crate::zone::layout::{instance_name, is_service_name};
+use crate::zone::records::{address, srv};
+use crate::zone::{Layout, Rdata};
+
+use super::Refusal;
+use super::draft::{LeasedDraft, MemberDraft};
+use super::execute::{Executor, who};
+
+impl Executor<'_> {
+    pub(super) fn add(&mut self, name: &Name, rtype: RecordType, ttl: u32, rdata: &Rdata) -> Result<(), Refusal> {
+        if self.scene.contents.statics(name).iter().any(|rrset| rrset.rtype == rtype && rrset.rdatas.contains(rdata)) {
+            return Ok(()); // it is there already, and stays
+        }
+        if name == self.origin && (rtype == RecordType::SOA || rtype == RecordType::NS) {
+            return Err(Refusal::prohibited("SOA and NS of the apex come from the configuration"));
+        }
+        if rtype == RecordType::SOA {
+            return Err(Refusal::invalid("a SOA record belongs to the apex"));
+        }
+        if is_service_name(name, self.origin) {
+            if rtype == RecordType::SRV {
+                return self.add_srv(name, rdata);
+            }
+            if matches!(rtype, RecordType::TXT | RecordType::CNAME)
+                || (rtype == RecordType::PTR && self.announces(name))
+            {
+                return Err(Refusal::invalid(format!("{rtype} at {name} is derived from the service's members")));
+            }
+        }
+        if rtype.is_address() {
+            return self.add_address(name, ttl, rtype, rdata);
+        }
+        if rtype == RecordType::TXT
+            && let Some((service, id)) = self.instance(name)
+        {
+            return self.add_metadata(&service, id, rdata);
+        }
+        self.add_leased(name, rtype, ttl, rdata)
+    }
+
+    fn announces(&self, service: &Name) -> bool {
+        self.scene.contents.layout(service).is_some_and(|layout| layout.dns_sd)
+    }
+
+    /// Reads a name as the instance name of a service's member.
+    pub(super) fn instance(&self, name: &Name) -> Option<(Name, MemberId)> {
+        let service = name.parent().filter(|parent| is_service_name(parent, self.origin))?;
+        Some((service, MemberId::from_label(name.first_label()).ok()?))
+    }
+
+    fn add_srv(&mut self, service: &Name, rdata: &Rdata) -> Result<(), Refusal> {
+        let layout =
+            self.scene.contents.layout(service).ok_or_else(|| Refusal::invalid("the service's name is too long"))?;
+        let malformed = || Refusal::malformed("the SRV record is malformed");
+        let (priority, weight, port, target) = srv::fields(rdata).ok_or_else(malformed)?;
+        let target = Name::from_wire(target).map_err(|_| malformed())?;
+        if target == Name::root() {
+            return Err(Refusal::invalid(
+                "an SRV target of \".\" says that there is no service; delete the member instead",
+            ));
+        }
+        let id = member_id(&layout, &target, port)?;
+        let permit = self.grant.member(service, id.as_str(), self.origin).ok_or_else(|| {
+            Refusal::prohibited(format!(
+                "needs an [access] update entry for {} with services covering {service} and ids covering {id}",
+                who(self.request)
+            ))
+        })?;
+        self.check_own_names(&layout, service, &id)?;
+        let fields = |draft: &mut MemberDraft| {
+            draft.registration.target = target.clone();
+            (draft.registration.priority, draft.registration.weight, draft.registration.port) =
+                (priority, weight, port);
+            (draft.has_srv, draft.srv_added) = (true, true);
+        };
+        if let Some(at) = self.draft.member(service, &id) {
+            let draft = &mut self.draft.members[at];
+            if let Some((_, before)) = &draft.before
+                && !permit.covers(&before.owner)
+            {
+                return Err(Refusal::prohibited(format!("{id} in {service} belongs to {}", before.owner)));
+            }
+            fields(draft);
+            self.draft.host(target, at);
+            return Ok(());
+        }
+        let addresses = self.addresses_for(&layout, service, &id, &target);
+        let registration =
+            Registration { target: target.clone(), port, priority, weight, addresses, metadata: Box::default() };
+        let mut draft = MemberDraft {
+            service: service.clone(),
+            id,
+            before: None,
+            registration,
+            owner: permit.owner,
+            has_srv: false,
+            srv_deleted: false,
+            srv_added: false,
+            addresses_added: false,
+        };
+        fields(&mut draft);
+        self.draft.insert(draft);
+        Ok(())
+    }
+
+    /// The addresses that a new member finds: those of a sibling with its id, of one with its target.
+    fn addresses_for(&mut self, layout: &Layout, service: &Name, id: &MemberId, target: &Name) -> Box<[IpAddr]> {
+        let mut siblings = self.draft.members_at(target);
+        if let Some(host) = layout.member_host(id) {
+            siblings.extend(self.draft.members_at(&host));
+        }
+        let sibling = siblings
+            .into_iter()
+            .map(|at| &self.draft.members[at])
+            .find(|draft| draft.service != *service || draft.id != *id);
+        sibling.map_or_else(Box::default, |draft| draft.registration.addresses.clone())
+    }
+
+    /// A member's own names must be free of static records and aliases.
+    fn check_own_names(&mut self, layout: &Layout, service: &Name, id: &MemberId) -> Result<(), Refusal> {
+        let host = layout.member_host(id);
+        let instance = instance_name(service, id);
+        for name in [host, instance] {
+            let name = name.ok_or_else(|| Refusal::invalid(format!("names of {id} in {service} would be too long")))?;
+            if !self.scene.contents.statics(&name).is_empty() {
+                return Err(Refusal::prohibited(format!("{name} holds static records")));
+            }
+            if self.draft.leased_at(&name).iter().any(|record| !record.deleted && record.rtype == RecordType::CNAME) {
+                return Err(Refusal::invalid(format!("{name} holds a CNAME")));
+            }
+        }
+        Ok(())
+    }
+
+    fn add_address(&mut self, name: &Name, ttl: u32, rtype: RecordType, rdata: &Rdata) -> Result<(), Refusal> {
+        let address = address::address(rtype, rdata).ok_or_else(|| Refusal::malformed("the address is malformed"))?;
+        if !self.scene.contents.statics(name).is_empty() && !self.is_leasable(name) {
+            return Err(Refusal::prohibited(format!("{name} holds static records")));
+        }
+        let members = self.draft.members_at(name);
+        if members.is_empty() && !self.targets.contains(name) && self.is_leasable(name) && !self.is_below_host(name) {
+            return self.add_leased(name, rtype, ttl, rdata);
+        }
+        for &at in &members {
+            self.check_member(at)?;
+        }
+        for &at in &members {
+            let draft = &mut self.draft.members[at];
+            let mut addresses = draft.registration.addresses.to_vec();
+            addresses.push(address);
+            draft.registration.addresses = sort_addresses(addresses);
+            draft.addresses_added = true;
+        }
+        // Also a member that comes later in this message, or in a later one, will find them here.
+        if members.is_empty() || self.targets.contains(name) {
+            if members.is_empty() && !self.targets.contains(name) {
+                self.permit_held(name)?;
+            }
+            let host = self.draft.host_at(name);
+            host.addresses.push(address);
+            host.added = true;
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_leasable(&self, name: &Name) -> bool {
+        self.grant.record(name, self.origin).is_some()
+    }
+
+    fn is_below_host(&self, name: &Name) -> bool {
+        name.parent().is_some_and(|host| !self.scene.contents.services_at_host(&host).is_empty())
+    }
+
+    /// Whether a member of some service could have this host name and be registered by the requester.
+    pub(super) fn permit_held(&self, name: &Name) -> Result<Permit, Refusal> {
+        let known = name.parent().map(|host| self.scene.contents.services_at_host(&host).to_vec()).unwrap_or_default();
+        let id = MemberId::from_label(name.first_label()).ok();
+        let services = known.into_iter().chain(self.possible_services(name));
+        let permit = id.and_then(|id| {
+            services.into_iter().find_map(|service| self.grant.member(&service, id.as_str(), self.origin))
+        });
+        permit.ok_or_else(|| {
+            Refusal::prohibited(format!(
+                "{name} is no host of a member that {} may register; other records need an [access] update entry whose records cover {name}",
+                who(self.request)
+            ))
+        })
+    }
+
+    /// The services over TCP and UDP that would have their members' names where this one is.
+    fn possible_services(&self, name: &Name) -> Vec<Name> {
+        let host = name.parent().filter(|host| host.is_within(self.origin) && host != self.origin);
+        let service = |host: &Name, transport: &[u8]| {
+            let label = [b"_", host.first_label()].concat();
+            host.parent()?.child(transport).ok()?.child(&label).ok()
+        };
+        host.map_or(Vec::new(), |host| {
+            [b"_tcp", b"_udp"].iter().filter_map(|transport| service(&host, *transport)).collect()
+        })
+    }
+
+    /// The requester's right to change a member that exists.
+    pub(super) fn check_member(&self, at: usize) -> Result<(), Refusal> {
+        let draft = &self.draft.members[at];
+        let permit = self.grant.member(&draft.service, draft.id.as_str(), self.origin).ok_or_else(|| {
+            Refusal::prohibited(format!(
+                "needs an [access] update entry for {} with services covering {} and ids covering {}",
+                who(self.request),
+                draft.service,
+                draft.id
+            ))
+        })?;
+        match &draft.before {
+            Some((_, before)) if !permit.covers(&before.owner) => {
+                Err(Refusal::prohibited(format!("{} in {} belongs to {}", draft.id, draft.service, before.owner)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn add_metadata(&mut self, service: &Name, id: MemberId, rdata: &Rdata) -> Result<(), Refusal> {
+        if rdata.len() > METADATA_OCTETS {
+            return Err(Refusal::invalid(format!("metadata may have {METADATA_OCTETS} octets")));
+        }
+        self.draft.metadata.push((service.clone(), id, rdata.clone()));
+        Ok(())
+    }
+
+    fn add_leased(&mut self, name: &Name, rtype: RecordType, ttl: u32, rdata: &Rdata) -> Result<(), Refusal> {
+        let permit = self.grant.record(name, self.origin).ok_or_else(|| {
+            Refusal::prohibited(format!(
+                "needs an [access] update entry for {} whose records cover {name}",
+                who(self.request)
+            ))
+        })?;
+        let ttl = Ttl(ttl.min(self.scene.contents.settings().ttl.0));
+        let node = self.scene.contents.node(name);
+        let leased = self.draft.leased_at(name);
+        let mine = |rtype| leased.iter().any(|record| !record.deleted && record.rtype == rtype);
+        // What stands at the name besides leased records: static and derived ones.
+        let fixed: Vec<RecordType> = node
+            .rrsets()
+            .map(|rrset| rrset.rtype)
+            .filter(|&rtype| !leased.iter().any(|record| record.rtype == rtype))
+            .collect();
+        let others = |rtype: RecordType| {
+            fixed.iter().any(|&other| other != rtype)
+                || leased.iter().any(|record| !record.deleted && record.rtype != rtype)
+        };
+        // RFC 2136 §3.4.2.2: additions that an alias stands against are ignored silently.
+        if (rtype == RecordType::CNAME && others(RecordType::CNAME))
+            || (rtype != RecordType::CNAME && (mine(RecordType::CNAME) || fixed.contains(&RecordType::CNAME)))
+        {
+            return Ok(());
+        }
+        if fixed.contains(&rtype) {
+            return Err(Refusal::prohibited(format!("{rtype} at {name} is not a leased record")));
+        }
+        if let Some(at) = leased.iter().position(|record| record.rtype == rtype && record.rdata == *rdata) {
+            if !permit.covers(&leased[at].owner) {
+                return Err(Refusal::prohibited(format!("{rtype} at {name} belongs to {}", leased[at].owner)));
+            }
+            (leased[at].deleted, leased[at].added) = (false, true);
+        } else {
+            if rtype == RecordType::CNAME {
+                // An alias takes the place of the former one.
+                for record in leased.iter_mut().filter(|record| record.rtype == rtype) {
+                    if !permit.covers(&record.owner) {
+                        return Err(Refusal::prohibited(format!("{rtype} at {name} belongs to {}", record.owner)));
+                    }
+                    record.deleted = true;
+                }
+            }
+            let record = LeasedDraft {
+                before: None,
+                name: name.clone(),
+                rtype,
+                ttl,
+                rdata: rdata.clone(),
+                owner: permit.owner,
+                deleted: false,
+                added: true,
+            };
+            leased.push(record);
+        }
+        let octets: usize =
+            leased.iter().filter(|record| record.rtype == rtype).map(|record| record.rdata.len() + 12).sum();
+        if octets > RRSET_OCTETS {
+            return Err(Refusal::invalid(format!("{rtype} at {name} would not fit a message")));
+        }
+        // One TTL for the set: that of the latest addition.
+        for record in leased.iter_mut().filter(|record| record.rtype == rtype) {
+            record.ttl = ttl;
+        }
+        Ok(())
+    }
+}
+
+/// The id that an SRV record registers: the first label of a target directly below the service's host name; of any other
+/// target its first label and a hash of target and port.
+fn member_id(layout: &Layout, target: &Name, port: u16) -> Result<MemberId, Refusal> {
+    if target.parent().as_ref() == Some(&layout.host) {
+        return MemberId::from_label(target.first_label())
+            .map_err(|error| Refusal::invalid(format!("{target}: {error}")));
+    }
+    let hash = Sha256::digest(format!("{target}:{port}"));
+    let label: String = target
+        .first_label()
+        .iter()
+        .take(DERIVED_LABEL)
+        .map(|&octet| if octet.is_ascii_alphanumeric() { char::from(octet) } else { '-' })
+        .collect();
+    let label = match label.trim_start_matches('-') {
+        "" => "x",
+        label => label,
+    };
+    let id = format!("{label}-{:02x}{:02x}{:02x}{:02x}", hash[0], hash[1], hash[2], hash[3]);
+    MemberId::new(&id).map_err(|error| Refusal::invalid(format!("{target}: {error}")))
+}
+
+/// How much of the target's first label a derived id keeps.
+const DERIVED_LABEL: usize = 40;

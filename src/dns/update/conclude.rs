@@ -1,0 +1,285 @@
+//! The end of a message: the copy is compared with what was there.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use crate::base::limits::{MEMBER_ADDRESSES, RRSET_OCTETS, SERVICE_MEMBERS};
+use crate::base::{Lease, Name, RecordType};
+use crate::membership::member::sort_addresses;
+use crate::membership::{Freshness, HeldAddresses, Item, Key, LeasedRecord, MemberId, State};
+use crate::zone::Cause;
+use crate::zone::records::txt;
+
+use super::Refusal;
+use super::draft::{MemberDraft, member_item};
+use super::execute::{Execution, Executor, Outcome, Put};
+use super::request::granted;
+
+impl Executor<'_> {
+    pub(super) fn finish(mut self) -> Result<Execution, Refusal> {
+        self.settle_metadata()?;
+        self.settle_hosts();
+        let rules = self.scene.rules;
+        let asked = self.request.lease.map(|(lease, _)| lease);
+        let lease = rules.leases.grant(asked);
+        let mut outcome = Outcome {
+            granted: granted(
+                self.request.lease,
+                |asked| if asked == 0 { 0 } else { rules.leases.grant(Some(asked)).0 },
+            ),
+            ..Outcome::default()
+        };
+        for at in 0..self.draft.members.len() {
+            self.conclude_member(at, lease, &mut outcome)?;
+        }
+        self.conclude_hosts(lease, &mut outcome)?;
+        self.conclude_leased(&mut outcome);
+        self.check_service_sizes(&outcome)?;
+        Ok(self.check_replay(outcome))
+    }
+
+    fn settle_metadata(&mut self) -> Result<(), Refusal> {
+        for (service, id, rdata) in std::mem::take(&mut self.draft.metadata) {
+            let Some(at) = self.draft.member(&service, &id).filter(|&at| self.draft.members[at].exists()) else {
+                return Err(Refusal::invalid(format!("no member {id} in {service}; register its SRV record first")));
+            };
+            self.check_member(at)?;
+            self.draft.members[at].registration.metadata = txt::metadata(&rdata);
+        }
+        Ok(())
+    }
+
+    /// Gives addresses that were sent for a name to the members that have it.
+    fn settle_hosts(&mut self) {
+        // Members new in this message take what an earlier one left for them.
+        for at in 0..self.draft.members.len() {
+            let draft = &self.draft.members[at];
+            if draft.before.is_none() && draft.has_srv {
+                let layout = self.scene.contents.layout(&draft.service);
+                if let Some(host) = layout.and_then(|layout| layout.member_host(&draft.id))
+                    && self.scene.table.held(&host).is_some()
+                {
+                    self.draft.host_at(&host);
+                }
+            }
+        }
+        for name in self.draft.host_order.clone() {
+            let members: Vec<usize> =
+                self.draft.members_at(&name).into_iter().filter(|&at| self.draft.members[at].has_srv).collect();
+            if members.is_empty() {
+                continue;
+            }
+            let host = self.draft.host_at(&name);
+            let (sent, added) = (std::mem::take(&mut host.addresses), std::mem::take(&mut host.added));
+            for at in members {
+                if self.check_member(at).is_err() {
+                    continue;
+                }
+                let draft = &mut self.draft.members[at];
+                let mut addresses = draft.registration.addresses.to_vec();
+                addresses.extend(&sent);
+                draft.registration.addresses = sort_addresses(addresses);
+                draft.addresses_added |= added;
+            }
+        }
+    }
+
+    fn conclude_member(&mut self, at: usize, lease: Lease, outcome: &mut Outcome) -> Result<(), Refusal> {
+        let by = self.grant.by().clone();
+        let peer = self.request.peer.ip().to_canonical();
+        let draft = &mut self.draft.members[at];
+        let before_state = draft.before.as_ref().map(|(_, before)| before.state);
+        // An update that deletes a member's SRV and renews its addresses drains it.
+        let drains = draft.srv_deleted && !draft.has_srv && draft.addresses_added && before_state.is_some();
+        let touched = draft.srv_added || draft.srv_deleted || draft.addresses_added;
+        let remains = (draft.has_srv || drains) && !(self.withdraws && touched);
+        let Some((index, before)) = &draft.before else {
+            if remains {
+                complete_address(draft, self.origin, self.scene.rules.peer_address, peer);
+                check_addresses(draft)?;
+                let item = member_item(draft, lease, State::Up);
+                outcome.puts.push(Put { item, cause: Cause::Registered(by), heard: true });
+            }
+            return Ok(());
+        };
+        let index = *index;
+        if !remains {
+            outcome.removals.push((index, Cause::Removed(by)));
+            return Ok(());
+        }
+        let state = match before.state {
+            _ if drains => State::Draining,
+            State::Draining if !draft.srv_added => State::Draining,
+            State::Draining | State::Up | State::Suspect => State::Up,
+        };
+        let before = before.clone();
+        if draft.srv_added {
+            complete_address(draft, self.origin, self.scene.rules.peer_address, peer);
+        }
+        check_addresses(draft)?;
+        // A suspect member that is heard of is up again by the heartbeat itself.
+        let same_state = state == before.state || (state == State::Up && before.state == State::Suspect);
+        let unchanged = draft.registration == *before.registration && same_state;
+        if unchanged && !touched {
+            return Ok(()); // copied in for a look
+        }
+        if unchanged && before.lease == lease {
+            outcome.renewals.push(index);
+            return Ok(());
+        }
+        let cause = if drains && before.state != State::Draining { Cause::Drained(by) } else { Cause::Changed(by) };
+        outcome.puts.push(Put { item: member_item(draft, lease, state), cause, heard: true });
+        Ok(())
+    }
+
+    /// Addresses that found no member wait for one.
+    fn conclude_hosts(&mut self, lease: Lease, outcome: &mut Outcome) -> Result<(), Refusal> {
+        for name in std::mem::take(&mut self.draft.host_order) {
+            let host = self.draft.hosts.remove(&name).expect("listed in the order");
+            let held = self.scene.table.held(&name).map(|(index, held)| (index, held.clone()));
+            let cause = Cause::Changed(self.grant.by().clone());
+            if host.addresses.is_empty() || (self.withdraws && host.added) {
+                outcome.removals.extend(held.map(|(index, _)| (index, cause)));
+                continue;
+            }
+            if !host.added {
+                continue;
+            }
+            let permit = self.permit_held(&name)?;
+            let addresses = sort_addresses(host.addresses);
+            if addresses.len() > MEMBER_ADDRESSES {
+                return Err(Refusal::invalid(format!("{name} would have more than {MEMBER_ADDRESSES} addresses")));
+            }
+            match held {
+                Some((_, held)) if !permit.covers(&held.owner) => {
+                    return Err(Refusal::prohibited(format!("addresses of {name} belong to {}", held.owner)));
+                }
+                Some((index, held)) if held.addresses == addresses && held.lease == lease => {
+                    outcome.renewals.push(index);
+                }
+                _ => {
+                    let item = Item::Held(HeldAddresses { host: name, addresses, owner: permit.owner, lease });
+                    outcome.puts.push(Put { item, cause, heard: true });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn conclude_leased(&mut self, outcome: &mut Outcome) {
+        let by = self.grant.by().clone();
+        let leases = &self.scene.rules.leases;
+        let (lease, key_lease) = match self.request.lease {
+            Some((lease, key_lease)) => (leases.grant(Some(lease)), leases.grant(Some(key_lease.unwrap_or(lease)))),
+            None => (leases.records, leases.records),
+        };
+        for name in std::mem::take(&mut self.draft.leased_order) {
+            for draft in self.draft.leased.remove(&name).expect("listed in the order") {
+                // KEY-LEASE governs KEY records (RFC 9664 §4).
+                let lease = if draft.rtype == RecordType::KEY { key_lease } else { lease };
+                let deleted = draft.deleted || (self.withdraws && draft.added);
+                let lease = match &draft.before {
+                    // Records that the message didn't add keep their lease; the TTL of the set may have changed.
+                    Some((_, before)) if !draft.added => before.lease,
+                    _ => lease,
+                };
+                let record = LeasedRecord {
+                    name: draft.name,
+                    rtype: draft.rtype,
+                    ttl: draft.ttl,
+                    rdata: draft.rdata,
+                    owner: draft.owner,
+                    lease,
+                };
+                match draft.before {
+                    Some((index, _)) if deleted => outcome.removals.push((index, Cause::Removed(by.clone()))),
+                    None if deleted => {}
+                    Some((_, before)) if before == record && !draft.added => {}
+                    Some((index, before)) if before == record => outcome.renewals.push(index),
+                    before => {
+                        let by = by.clone();
+                        let cause = if before.is_some() { Cause::Changed(by) } else { Cause::Registered(by) };
+                        outcome.puts.push(Put { item: Item::Leased(record), cause, heard: draft.added });
+                    }
+                }
+            }
+        }
+    }
+
+    /// A service whose SRV or address sets would not fit a message takes no more members.
+    fn check_service_sizes(&self, outcome: &Outcome) -> Result<(), Refusal> {
+        let mut services: HashSet<&Name> = HashSet::new();
+        for put in &outcome.puts {
+            if let Item::Member(member) = &put.item {
+                services.insert(&member.service);
+            }
+        }
+        for service in services {
+            let touched: HashSet<&MemberId> =
+                self.draft.members.iter().filter(|draft| draft.service == *service).map(|draft| &draft.id).collect();
+            let others = self
+                .scene
+                .table
+                .members(service)
+                .map(|(_, member)| member)
+                .filter(|member| !touched.contains(&member.id));
+            let new = outcome.puts.iter().filter_map(|put| match &put.item {
+                Item::Member(member) if member.service == *service => Some(member),
+                _ => None,
+            });
+            let (mut members, mut srv_octets, mut address_octets) = (0, 0, 0);
+            for member in others.chain(new) {
+                members += 1;
+                srv_octets += 18 + member.registration.target.as_wire().len();
+                address_octets += 28 * member.registration.addresses.len();
+            }
+            let fixed = self
+                .scene
+                .contents
+                .statics(service)
+                .iter()
+                .flat_map(|rrset| &rrset.rdatas)
+                .map(|rdata| rdata.len() + 12);
+            srv_octets += fixed.sum::<usize>();
+            if members > SERVICE_MEMBERS || srv_octets.max(address_octets) > RRSET_OCTETS {
+                return Err(Refusal::invalid(format!(
+                    "{service} is full: its records would not fit 64 KiB; split it into services in subdomains"
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Replays: by the last accepted signature of everything that the message would touch.
+    fn check_replay(&self, outcome: Outcome) -> Execution {
+        let Some(stamp) = self.request.stamp else { return Execution::Apply(outcome) };
+        let table = self.scene.table;
+        let places = outcome.removals.iter().map(|(index, _)| *index).chain(outcome.renewals.iter().copied());
+        let keys: Vec<Key> = places
+            .filter_map(|index| table.item(index).map(Item::key))
+            .chain(outcome.puts.iter().filter(|put| put.heard).map(|put| put.item.key()))
+            .collect();
+        let freshness = |key: &Key| table.stamp(key, self.scene.now.wall).freshness(Some(stamp));
+        let found: Vec<Freshness> = keys.iter().map(freshness).collect();
+        if found.contains(&Freshness::Older) {
+            Execution::Older
+        } else if !found.is_empty() && found.iter().all(|freshness| *freshness == Freshness::Repeat) {
+            Execution::Repeat(outcome.granted)
+        } else {
+            Execution::Apply(outcome)
+        }
+    }
+}
+/// With `peer-address`, a member whose target is in the zone and has no address gets its sender's.
+fn complete_address(draft: &mut MemberDraft, origin: &Name, peer_address: bool, peer: IpAddr) {
+    if peer_address && draft.registration.addresses.is_empty() && draft.registration.target.is_within(origin) {
+        draft.registration.addresses = [peer].into();
+    }
+}
+
+fn check_addresses(draft: &MemberDraft) -> Result<(), Refusal> {
+    if draft.registration.addresses.len() <= MEMBER_ADDRESSES {
+        return Ok(());
+    }
+    Err(Refusal::invalid(format!("{} would have more than {MEMBER_ADDRESSES} addresses", draft.id)))
+}

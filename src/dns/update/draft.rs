@@ -1,0 +1,213 @@
+//! The copy that a message works on.
+//!
+//! Members and leased records are copied in when the message first touches them; the rest stays where it is. What the
+//! message says about names that no member has yet (addresses, metadata) is kept aside and finds its member at the end, so
+//! that the order of records in a message doesn't matter.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use crate::base::{Name, NameMap, RecordType, Ttl};
+use crate::membership::{Index, Item, LeasedRecord, Member, MemberId, Owner, Registration, Table};
+use crate::zone::{Contents, Rdata};
+
+/// A member in the copy.
+#[derive(Clone, Debug)]
+pub(super) struct MemberDraft {
+    pub service: Name,
+    pub id: MemberId,
+    /// What is in the table.
+    pub before: Option<(Index, Member)>,
+    /// What the message makes of it.
+    pub registration: Registration,
+    /// Who would own it.
+    pub owner: Owner,
+    /// It has an SRV record now.
+    pub has_srv: bool,
+    /// The message deleted its SRV record.
+    pub srv_deleted: bool,
+    /// The message added its SRV record.
+    pub srv_added: bool,
+    /// The message added addresses to it.
+    pub addresses_added: bool,
+}
+
+impl MemberDraft {
+    /// Whether it exists as a member, also one that is about to be removed.
+    pub(super) fn exists(&self) -> bool {
+        self.has_srv || self.before.is_some()
+    }
+}
+
+/// A leased record in the copy.
+#[derive(Clone, Debug)]
+pub(super) struct LeasedDraft {
+    pub before: Option<(Index, LeasedRecord)>,
+    pub name: Name,
+    pub rtype: RecordType,
+    pub ttl: Ttl,
+    pub rdata: Rdata,
+    pub owner: Owner,
+    pub deleted: bool,
+    pub added: bool,
+}
+
+/// Addresses of a host that no member has.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostDraft {
+    pub addresses: Vec<IpAddr>,
+    pub added: bool,
+}
+
+/// The copy.
+#[derive(Debug)]
+pub(super) struct Draft<'a> {
+    pub table: &'a Table,
+    pub contents: &'a Contents,
+    pub members: Vec<MemberDraft>,
+    places: HashMap<(Name, MemberId), usize>,
+    /// Members by the names that their addresses may belong to: their own host name, and targets that they had or have.
+    hosted: NameMap<Vec<usize>>,
+    pub leased: HashMap<Name, Vec<LeasedDraft>>,
+    /// Names in the order in which leased records at them were touched, so that equal messages have equal outcomes.
+    pub leased_order: Vec<Name>,
+    pub hosts: HashMap<Name, HostDraft>,
+    pub host_order: Vec<Name>,
+    /// Metadata sent for members, which may come later in the message.
+    pub metadata: Vec<(Name, MemberId, Rdata)>,
+}
+
+impl<'a> Draft<'a> {
+    pub(super) fn new(table: &'a Table, contents: &'a Contents) -> Draft<'a> {
+        Draft {
+            table,
+            contents,
+            members: Vec::new(),
+            places: HashMap::new(),
+            hosted: NameMap::default(),
+            leased: HashMap::new(),
+            leased_order: Vec::new(),
+            hosts: HashMap::new(),
+            host_order: Vec::new(),
+            metadata: Vec::new(),
+        }
+    }
+
+    /// A member of the copy, if it was touched or is in the table.
+    pub(super) fn member(&mut self, service: &Name, id: &MemberId) -> Option<usize> {
+        if let Some(&at) = self.places.get(&(service.clone(), id.clone())) {
+            return Some(at);
+        }
+        let (index, member) = self.table.member(service, id.as_str())?;
+        let member = member.clone();
+        Some(self.insert(MemberDraft {
+            service: service.clone(),
+            id: id.clone(),
+            registration: (*member.registration).clone(),
+            owner: member.owner.clone(),
+            has_srv: true,
+            srv_deleted: false,
+            srv_added: false,
+            addresses_added: false,
+            before: Some((index, member)),
+        }))
+    }
+
+    /// A new member of the copy.
+    pub(super) fn insert(&mut self, draft: MemberDraft) -> usize {
+        let at = self.members.len();
+        let host = self.contents.layout(&draft.service).and_then(|layout| layout.member_host(&draft.id));
+        self.places.insert((draft.service.clone(), draft.id.clone()), at);
+        let target = draft.registration.target.clone();
+        self.members.push(draft);
+        for name in host.into_iter().chain([target]) {
+            self.host(name, at);
+        }
+        at
+    }
+
+    /// Notes that addresses of a name may be this member's.
+    pub(super) fn host(&mut self, name: Name, at: usize) {
+        let members = self.hosted.entry(name).or_default();
+        if !members.contains(&at) {
+            members.push(at);
+        }
+    }
+
+    /// Every member of a service, copied in.
+    pub(super) fn members_of(&mut self, service: &Name) -> Vec<usize> {
+        let ids: Vec<MemberId> = self.table.members(service).map(|(_, member)| member.id.clone()).collect();
+        let mut found: Vec<usize> = ids.iter().filter_map(|id| self.member(service, id)).collect();
+        found.extend(
+            (0..self.members.len())
+                .filter(|&at| self.members[at].service == *service && self.members[at].before.is_none()),
+        );
+        found
+    }
+
+    /// The members that a host name's addresses belong to: those with that id below the host name of their service, and
+    /// those that registered the name as their target.
+    pub(super) fn members_at(&mut self, name: &Name) -> Vec<usize> {
+        let mut keys: Vec<(Name, MemberId)> = self.contents.members_with_target(name).to_vec();
+        if let (Some(host), Ok(id)) = (name.parent(), MemberId::from_label(name.first_label())) {
+            keys.extend(self.contents.services_at_host(&host).iter().map(|service| (service.clone(), id.clone())));
+        }
+        let mut found: Vec<usize> = keys.iter().filter_map(|(service, id)| self.member(service, id)).collect();
+        for &at in self.hosted.get(name).into_iter().flatten() {
+            let draft = &self.members[at];
+            // A target may have been given up in the meantime; a host name stays.
+            let is_own = name.first_label() == draft.id.as_str().as_bytes() || draft.registration.target == *name;
+            if draft.has_srv && is_own && !found.contains(&at) {
+                found.push(at);
+            }
+        }
+        found.retain(|&at| self.members[at].exists());
+        found
+    }
+
+    /// The leased records at a name, copied in.
+    pub(super) fn leased_at(&mut self, name: &Name) -> &mut Vec<LeasedDraft> {
+        if !self.leased.contains_key(name) {
+            let copies = self.table.leased(name).map(|(index, record)| LeasedDraft {
+                before: Some((index, record.clone())),
+                name: name.clone(),
+                rtype: record.rtype,
+                ttl: record.ttl,
+                rdata: record.rdata.clone(),
+                owner: record.owner.clone(),
+                deleted: false,
+                added: false,
+            });
+            self.leased.insert(name.clone(), copies.collect());
+            self.leased_order.push(name.clone());
+        }
+        self.leased.get_mut(name).expect("inserted above")
+    }
+
+    /// Addresses of a host without a member, copied in.
+    pub(super) fn host_at(&mut self, name: &Name) -> &mut HostDraft {
+        if !self.hosts.contains_key(name) {
+            let addresses = self.table.held(name).map_or(Vec::new(), |(_, held)| held.addresses.to_vec());
+            self.hosts.insert(name.clone(), HostDraft { addresses, added: false });
+            self.host_order.push(name.clone());
+        }
+        self.hosts.get_mut(name).expect("inserted above")
+    }
+}
+
+/// The item of a member draft.
+pub(super) fn member_item(draft: &MemberDraft, lease: crate::base::Lease, state: crate::membership::State) -> Item {
+    Item::Member(Member {
+        service: draft.service.clone(),
+        id: draft.id.clone(),
+        registration: match &draft.before {
+            // Unchanged registrations stay shared.
+            Some((_, before)) if *before.registration == draft.registration => before.registration.clone(),
+            _ => Arc::new(draft.registration.clone()),
+        },
+        owner: draft.owner.clone(),
+        lease,
+        state,
+    })
+}

@@ -1,0 +1,142 @@
+//! Carrying an update out on a copy, and what comes of it.
+//!
+//! An update is compared with what was there at its end: a member that differs is put, one that doesn't has renewed its
+//! lease, one that was deleted goes. Nothing is applied here; the publisher does that.
+
+use std::collections::HashSet;
+
+use crate::base::{Name, Now, RecordType};
+use crate::membership::{Grant, Index, Item, LeaseLimits, Table};
+use crate::zone::layout::is_service_name;
+use crate::zone::records::srv;
+use crate::zone::{Cause, Contents, Snapshot};
+
+use super::Refusal;
+use super::draft::Draft;
+use super::prerequisite::{View, check};
+use super::request::{Instruction, Request};
+
+/// What a zone's configuration says about updates.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// The leases that it grants.
+    pub leases: LeaseLimits,
+    /// Whether a member without an address gets its sender's.
+    pub peer_address: bool,
+}
+
+/// An item to be put into the table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Put {
+    /// The item.
+    pub item: Item,
+    /// Why.
+    pub cause: Cause,
+    /// Whether the message speaks for it, so that its lease runs anew; not so if only its RRset got another TTL.
+    pub heard: bool,
+}
+
+/// What an update comes to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Outcome {
+    /// New or changed.
+    pub puts: Vec<Put>,
+    /// Gone.
+    pub removals: Vec<(Index, Cause)>,
+    /// Unchanged: their leases run anew.
+    pub renewals: Vec<Index>,
+    /// For the reply: the leases granted, if some were asked for.
+    pub granted: Option<(u32, Option<u32>)>,
+}
+
+/// How an update ends that is not refused.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Execution {
+    /// To be applied.
+    Apply(Outcome),
+    /// Everything that it touches has accepted this very message before.
+    Repeat(Option<(u32, Option<u32>)>),
+    /// Something that it touches has accepted a later signature.
+    Older,
+}
+
+/// What an update is executed against.
+#[derive(Clone, Copy, Debug)]
+pub struct Scene<'a> {
+    /// The members as registered, earlier messages of the batch included.
+    pub table: &'a Table,
+    /// The sources of the zone, likewise.
+    pub contents: &'a Contents,
+    /// For prerequisites on the SOA.
+    pub snapshot: &'a Snapshot,
+    /// The zone's rules.
+    pub rules: &'a Rules,
+    /// What the requester may do; `None`: nothing.
+    pub grant: Option<&'a Grant<'a>>,
+    /// The time.
+    pub now: Now,
+}
+
+/// Carries an update out on a copy.
+pub fn execute(request: &Request, scene: Scene<'_>) -> Result<Execution, Refusal> {
+    // RFC 2136 §3.2 before §3.3 before §3.4.
+    let view = View { contents: scene.contents, snapshot: scene.snapshot };
+    check(&request.prerequisites, view)?;
+    let nobody = || Refusal::prohibited(format!("no [access] update entry admits {}", who(request)));
+    let grant = scene.grant.ok_or_else(nobody)?;
+    let instructions = request.instructions.as_ref().map_err(Clone::clone)?;
+    let mut targets = HashSet::new();
+    for instruction in instructions {
+        if let Instruction::Add(name, RecordType::SRV, _, rdata) = instruction
+            && is_service_name(name, &request.zone)
+        {
+            targets.extend(srv::fields(rdata).and_then(|(.., target)| Name::from_wire(target).ok()));
+        }
+    }
+    let withdraws = request.lease.is_some_and(|(lease, _)| lease == 0);
+    let mut executor = Executor {
+        draft: Draft::new(scene.table, scene.contents),
+        origin: &request.zone,
+        request,
+        scene,
+        grant,
+        targets,
+        withdraws,
+    };
+    for instruction in instructions {
+        executor.step(instruction)?;
+    }
+    executor.finish()
+}
+
+/// The requester, for refusals.
+pub(super) fn who(request: &Request) -> String {
+    match &request.identity.key {
+        Some(key) => format!("key {key} from {}", request.peer.ip()),
+        None => format!("unsigned updates from {}", request.peer.ip()),
+    }
+}
+
+/// An update at work.
+pub(super) struct Executor<'a> {
+    pub(super) draft: Draft<'a>,
+    pub(super) origin: &'a Name,
+    pub(super) request: &'a Request,
+    pub(super) scene: Scene<'a>,
+    pub(super) grant: &'a Grant<'a>,
+    /// The SRV targets that the message adds.
+    pub(super) targets: HashSet<Name>,
+    /// Update Lease of 0: what the message names is withdrawn.
+    pub(super) withdraws: bool,
+}
+
+impl Executor<'_> {
+    fn step(&mut self, instruction: &Instruction) -> Result<(), Refusal> {
+        match instruction {
+            Instruction::Add(name, rtype, ttl, rdata) => self.add(name, *rtype, *ttl, rdata),
+            Instruction::DeleteRrset(name, rtype) => self.delete(name, Some(*rtype), None),
+            Instruction::DeleteName(name) => self.delete(name, None, None),
+            Instruction::DeleteRecord(name, rtype, rdata) => self.delete(name, Some(*rtype), Some(rdata)),
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! DNS UPDATE (RFC 2136): registrations.
+//!
+//! `request` reads a message as far as it can be read without knowing the zone's state. `prerequisite` holds it against
+//! that state. `execute` carries its changes out on a copy (`draft`), with `add` and `delete`; `conclude` compares the copy
+//! with what was there and says what is new, what went, and what only renewed its lease.
+
+mod add;
+mod conclude;
+mod delete;
+mod draft;
+pub mod execute;
+pub mod prerequisite;
+pub mod request;
+#[cfg(test)]
+mod tests;
+
+pub use execute::{Execution, Outcome, Put, Rules, Scene, execute};
+pub use request::{Request, Verdict};
+
+use crate::base::Wall;
+
+use super::edns::ExtendedError;
+use super::reply::Reply;
+use super::wire::Rcode;
+
+/// Why an update is not carried out. Nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Refusal {
+    /// The response code.
+    pub rcode: Rcode,
+    /// What would have to be different, for people.
+    pub error: Option<ExtendedError>,
+}
+
+impl Refusal {
+    /// A refusal that its response code explains.
+    pub fn plain(rcode: Rcode) -> Refusal {
+        Refusal { rcode, error: None }
+    }
+
+    /// Whether a prerequisite was not met (RFC 2136 §3.2): it might be at another time.
+    pub fn is_of_prerequisite(&self) -> bool {
+        [Rcode::NXDOMAIN, Rcode::YXDOMAIN, Rcode::NXRRSET, Rcode::YXRRSET].contains(&self.rcode)
+    }
+
+    /// FORMERR with the reason.
+    pub fn malformed(text: &str) -> Refusal {
+        Refusal { rcode: Rcode::FORMERR, error: Some(ExtendedError::new(ExtendedError::INVALID_DATA, text)) }
+    }
+
+    /// REFUSED: a rule of the configuration stands against it.
+    pub fn prohibited(text: impl Into<String>) -> Refusal {
+        Refusal { rcode: Rcode::REFUSED, error: Some(ExtendedError::new(ExtendedError::PROHIBITED, text)) }
+    }
+
+    /// REFUSED: it makes no sense in this zone, whoever asks.
+    pub fn invalid(text: impl Into<String>) -> Refusal {
+        Refusal { rcode: Rcode::REFUSED, error: Some(ExtendedError::new(ExtendedError::INVALID_DATA, text)) }
+    }
+}
+
+/// A refusal on its way to the client.
+#[derive(Clone, Debug)]
+pub struct RefusedReply {
+    pub(super) reply: Reply,
+    pub(super) refusal: Refusal,
+}
+
+impl RefusedReply {
+    /// Writes the reply.
+    pub fn write(mut self, question: &[u8], now: Wall, out: &mut Vec<u8>) {
+        if let Some(error) = self.refusal.error {
+            self.reply.explain(error);
+        }
+        self.reply.refuse(self.refusal.rcode, question, now, out);
+    }
+}
