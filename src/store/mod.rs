@@ -1,0 +1,125 @@
+//! Durable truth: the trait and its conformance suite, and the embedded store.
+//!
+//! A publisher hands over one [`Write`] at a time: what changed in its table and zone, and the commit if anything that is
+//! published differs. The store keeps it whole or not at all, and only if the zone's epoch is the one that the writer
+//! expects. Writes of all zones that wait at the same moment share one transaction.
+//!
+//! Outside of commits, a checkpoint notes who has renewed since the start. From that, and from the times of former starts
+//! ([`start`]), a restart tells who gets a fresh lease.
+
+#[cfg(test)]
+pub mod conformance;
+pub mod embedded;
+pub mod format;
+pub mod start;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use crate::base::{Epoch, Name, Wall};
+use crate::membership::{Item, Key, Stamp, Tombstone};
+use crate::zone::{Commit, ServiceState, Settings, StaticNode};
+
+pub use embedded::Embedded;
+pub use start::Starts;
+
+/// What one append writes.
+#[derive(Clone, Debug)]
+pub struct Write {
+    /// The zone.
+    pub zone: Name,
+    /// The zone's epoch before; `None`: the store must not know the zone yet.
+    pub expected: Option<Epoch>,
+    /// The commit, if something that is published differs.
+    pub commit: Option<Commit>,
+    /// Items that are new or changed, with the signature that brought them, and keys of those that are gone.
+    pub items: Vec<(Key, Option<(Item, Stamp)>)>,
+    /// Replay marks to keep, and those to forget.
+    pub tombstones: Vec<(Key, Option<Tombstone>)>,
+    /// What is known of services; `None`: nothing any more.
+    pub services: Vec<(Name, Option<ServiceState>)>,
+    /// New settings.
+    pub settings: Option<Arc<Settings>>,
+    /// Static records that changed, a whole name each.
+    pub statics: Vec<StaticNode>,
+}
+
+/// What became of an append.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Appended {
+    /// It is durable.
+    Committed,
+    /// The zone's epoch is another than expected; nothing was written.
+    Conflict(Option<Epoch>),
+    /// Nothing was written, and why.
+    Unavailable(String),
+    /// It may or may not be durable: read the epoch back before the next one.
+    Unknown(String),
+}
+
+/// What the store keeps of a zone.
+#[derive(Clone, Debug)]
+pub struct StoredZone {
+    /// The epoch of the last commit.
+    pub epoch: Epoch,
+    /// The settings of the last commit.
+    pub settings: Arc<Settings>,
+    /// The static records.
+    pub statics: Vec<StaticNode>,
+    /// The known services.
+    pub services: Vec<(Name, ServiceState)>,
+    /// The items, with their last recorded signature and the number of the run that they last renewed in.
+    pub items: Vec<(Item, Stamp, u32)>,
+    /// Replay marks.
+    pub tombstones: Vec<(Key, Tombstone)>,
+    /// The starts so far, this one included.
+    pub starts: Starts,
+}
+
+/// Why the store can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// Another process has it.
+    #[error("the store {0} is in use by another process; stop that one, or give this one its own data-dir")]
+    InUse(String),
+    /// The file is damaged or of another format. It was left as it is.
+    #[error(
+        "the store {path} can't be read: {cause}; nothing was removed from it: restore it from a backup, or move it away to start empty"
+    )]
+    Damaged {
+        /// The file.
+        path: String,
+        /// What was found.
+        cause: String,
+    },
+    /// The disk refuses.
+    #[error("the store {path}: {cause}")]
+    Io {
+        /// The file or folder.
+        path: String,
+        /// What the system says.
+        cause: String,
+    },
+}
+
+/// A future that a store returns.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// Durable truth.
+pub trait Store: Send + Sync + 'static {
+    /// Begins a run: notes the start, and returns what is kept of the zone (`None`: it is new).
+    fn start(&self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError>;
+
+    /// Appends one write.
+    fn append(&self, write: Write) -> Pending<Appended>;
+
+    /// The epoch of the last commit, to settle [`Appended::Unknown`].
+    fn epoch(&self, zone: &Name) -> Pending<Result<Option<Epoch>, String>>;
+
+    /// Notes who has renewed in this run. One write; nothing published moves by it.
+    fn checkpoint(&self, zone: &Name, renewed: Vec<(Key, Stamp)>) -> Pending<Result<(), String>>;
+
+    /// The commits kept of a zone, from the oldest.
+    fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>>;
+}
