@@ -1,0 +1,124 @@
+//! The parts of the configuration, as written, whose features this version does not have. They are read strictly, so
+//! that a documented file is accepted and a misspelt key is not, and then left alone, with a warning.
+
+#![expect(dead_code, reason = "these keys are checked for their form and have no effect in this version")]
+
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use toml::Spanned;
+
+use super::written::Lease;
+
+/// A table whose keys are not settled yet.
+pub(super) type Unsettled = Spanned<toml::Value>;
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Token {
+    sha256: Option<String>,
+    zones: Option<Vec<String>>,
+    services: Option<Vec<String>>,
+    access: Option<TokenAccess>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum TokenAccess {
+    Read,
+    Write,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Cluster {
+    listen: Option<String>,
+    advertise: Option<String>,
+    secret_file: Option<String>,
+    secret: Option<String>,
+    certificate: Option<String>,
+    key: Option<String>,
+    ca: Option<String>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct MemcachedConfig {
+    listen: Option<String>,
+    zone: Option<String>,
+    service: Option<String>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Tls {
+    certificate: Option<String>,
+    key: Option<String>,
+    client_ca: Option<String>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Transfer {
+    key: Option<String>,
+    network: Option<String>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Notify {
+    secondaries: Option<Vec<Secondary>>,
+}
+
+/// `"address:port"`, or a table with that and a key.
+#[derive(Debug)]
+pub(super) enum Secondary {
+    Address(String),
+    Entry(SecondaryEntry),
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct SecondaryEntry {
+    address: String,
+    key: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for Secondary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secondary, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Secondary;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"address:port\" or { address = \"address:port\", key = \"name.\" }")
+            }
+
+            fn visit_str<E>(self, address: &str) -> Result<Secondary, E> {
+                Ok(Secondary::Address(address.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secondary, A::Error> {
+                SecondaryEntry::deserialize(MapAccessDeserializer::new(map)).map(Secondary::Entry)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Damping {
+    half_life: Option<String>,
+    suppress: Option<f64>,
+    reuse: Option<f64>,
+}
+
+/// Settings of one service that stand in place of the zone's.
+#[derive(Deserialize, Debug)]
+#[serde(transparent)]
+pub(super) struct ServiceLease(Lease);

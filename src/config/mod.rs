@@ -1,0 +1,223 @@
+//! TOML as written, to validated configuration.
+//!
+//! `livezone.toml` becomes a [`Config`], each file `*.toml` in its `zones-dir` a [`Zone`]. The shape of the files is in
+//! `written`, one type for each table; the checks of `livezone.toml` are in `server`, those of a zone file in `zone`.
+//! Relative paths start from the folder of `livezone.toml` when one is given, else from the working directory; `static`
+//! starts from the folder of its zone file.
+//!
+//! Errors: reading goes on after a problem, and [`Problems`] holds all of them with file, line and column. Syntax comes
+//! first: a file that is no TOML is not looked at further, nor are the values of one where some have a wrong type.
+//! Documented keys of features that this version does not have are accepted, with a warning where they ask for
+//! something. Warnings are texts with file and line, for whoever starts the server to show.
+//!
+//! Bounds: a file is at most 1 MiB.
+
+mod key;
+mod later;
+mod problems;
+mod read;
+mod server;
+mod values;
+mod written;
+mod zone;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::base::Name;
+use crate::base::limits::UDP_OCTETS;
+use crate::dns::tsig::{Key, Keys};
+use crate::membership::access::UpdateEntry;
+use crate::membership::limits::LeaseLimits;
+use crate::zone::Settings;
+
+pub use problems::{Position, Problem, Problems};
+
+#[cfg(test)]
+pub(crate) use key::parse_secret_file;
+
+use key::KeyNames;
+use problems::Findings;
+
+/// What `livezone.toml` says.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The folder of the embedded store.
+    pub data_dir: PathBuf,
+    /// The folder of the zone files.
+    pub zones_dir: PathBuf,
+    /// The `[dns]` table.
+    pub dns: Dns,
+    /// The TSIG keys, their names all different.
+    pub keys: Vec<Key>,
+    /// What is accepted but worth a word, as `file:line: text`.
+    pub warnings: Vec<String>,
+}
+
+/// The `[dns]` table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Dns {
+    /// Addresses to serve, each over UDP and TCP; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// UDP threads; 0 is one per core.
+    pub threads: usize,
+    /// The largest UDP answer, in octets, whatever the client offers.
+    pub udp_size: u16,
+    /// Updates a second per source address.
+    pub update_rate: u32,
+    /// Whether to rotate A and AAAA sets.
+    pub rotate: bool,
+}
+
+impl Default for Dns {
+    fn default() -> Dns {
+        Dns {
+            listen: vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 5353))],
+            threads: 0,
+            udp_size: UDP_OCTETS,
+            update_rate: 100,
+            rotate: false,
+        }
+    }
+}
+
+/// What a zone file says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Zone {
+    /// What decides about the zone's records.
+    pub settings: Settings,
+    /// The master file of static records. Whether it can be read is for its reader to find out.
+    pub static_file: Option<PathBuf>,
+    /// How long to gather changes for one commit; at most a second.
+    pub settle: Duration,
+    /// What leases are granted; `min` is at least the zone's TTL.
+    pub leases: LeaseLimits,
+    /// Whether a member without an address gets its sender's.
+    pub peer_address: bool,
+    /// Who may update.
+    pub update: Vec<UpdateEntry>,
+    /// Who may query; `None` is everyone, an empty list nobody.
+    pub query: Option<Vec<IpNet>>,
+    /// The zone file.
+    pub source: PathBuf,
+    /// What is accepted but worth a word, as `file:line: text`.
+    pub warnings: Vec<String>,
+}
+
+/// Reads `livezone.toml`; without a path, the defaults.
+pub fn load(path: Option<&Path>) -> Result<Config, Problems> {
+    let (config, problems) = read_config(path);
+    match (config, Problems::new(problems)) {
+        (Some((config, _)), None) => Ok(config),
+        (_, Some(problems)) => Err(problems),
+        (None, None) => unreachable!("a configuration that is not read leaves a problem"),
+    }
+}
+
+/// Reads one zone file. Its access entries may name these keys.
+pub fn load_zone(path: &Path, keys: &Keys) -> Result<Zone, Problems> {
+    let (zone, problems) = read_zone(path, &|name| keys.find(name).is_some());
+    match (zone, Problems::new(problems)) {
+        (Some((zone, _)), None) => Ok(zone),
+        (_, Some(problems)) => Err(problems),
+        (None, None) => unreachable!("a zone that is not read leaves a problem"),
+    }
+}
+
+/// Reads every `*.toml` of a folder, in the order of the file names; hidden files are left alone. Two files may not
+/// have the same origin; one zone may lie inside another.
+pub fn load_zones(dir: &Path, keys: &Keys) -> Result<Vec<Zone>, Problems> {
+    let (zones, problems) = read_zones(dir, &|name| keys.find(name).is_some());
+    Problems::new(problems).map_or(Ok(zones), Err)
+}
+
+/// Reads `livezone.toml` and all its zones, with the problems of both. The zones are left out where `livezone.toml` is
+/// so wrong that their folder isn't known.
+pub fn load_all(path: Option<&Path>) -> Result<(Config, Vec<Zone>), Problems> {
+    let (config, mut problems) = read_config(path);
+    let config = config.map(|(config, names)| {
+        let (zones, of_zones) = read_zones(&config.zones_dir, &|name| names.contains_key(name));
+        problems.extend(of_zones);
+        (config, zones)
+    });
+    match (config, Problems::new(problems)) {
+        (Some(loaded), None) => Ok(loaded),
+        (_, Some(problems)) => Err(problems),
+        (None, None) => unreachable!("a configuration that is not read leaves a problem"),
+    }
+}
+
+/// The configuration, with stand-ins for what is wrong in it, and the names of its keys; and the problems. Without a
+/// configuration there is at least one.
+fn read_config(path: Option<&Path>) -> (Option<(Config, KeyNames)>, Vec<Problem>) {
+    let text = match path.map(read::read_text).transpose() {
+        Ok(text) => text.unwrap_or_default(),
+        Err(problem) => return (None, vec![problem]),
+    };
+    let mut findings = Findings::new(path.unwrap_or(Path::new("")), text);
+    let folder = findings.folder().to_owned();
+    let config = read::parse(&mut findings).map(|written| server::check(&mut findings, &written, &folder));
+    let (problems, warnings) = findings.finish();
+    (config.map(|(config, names)| (Config { warnings, ..config }, names)), problems)
+}
+
+/// The zone with the place of its origin, and the problems; without a zone there is at least one.
+fn read_zone(path: &Path, knows_key: &dyn Fn(&Name) -> bool) -> (Option<(Zone, Position)>, Vec<Problem>) {
+    let text = match read::read_text(path) {
+        Ok(text) => text,
+        Err(problem) => return (None, vec![problem]),
+    };
+    let mut findings = Findings::new(path, text);
+    let zone = read::parse(&mut findings).and_then(|written| zone::check(&mut findings, &written, knows_key));
+    let zone = zone.map(|(zone, origin)| (zone, findings.position(&origin)));
+    let (problems, warnings) = findings.finish();
+    (zone.map(|(zone, origin)| (Zone { warnings, ..zone }, origin)), problems)
+}
+
+fn read_zones(dir: &Path, knows_key: &dyn Fn(&Name) -> bool) -> (Vec<Zone>, Vec<Problem>) {
+    let paths = match zone_files(dir) {
+        Ok(paths) => paths,
+        Err(error) => {
+            let message = format!("the folder of zone files can't be read: {error}; create it, or set `zones-dir`");
+            return (Vec::new(), vec![Problem { file: dir.to_owned(), position: None, message }]);
+        }
+    };
+    let mut zones: Vec<Zone> = Vec::new();
+    let mut origins: HashMap<Name, PathBuf> = HashMap::new();
+    let mut problems = Vec::new();
+    for path in paths {
+        let (zone, found) = read_zone(&path, knows_key);
+        problems.extend(found);
+        let Some((zone, position)) = zone else { continue };
+        if let Some(first) = origins.get(&zone.settings.origin) {
+            let message = format!("{} is the zone of {} already: keep one", zone.settings.origin, first.display());
+            problems.push(Problem { file: path, position: Some(position), message });
+            continue;
+        }
+        origins.insert(zone.settings.origin.clone(), path);
+        zones.push(zone);
+    }
+    (zones, problems)
+}
+
+fn zone_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in std::fs::read_dir(dir)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        // Editors keep half-written copies under names with a dot in front.
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        if !hidden && Path::new(&name).extension().is_some_and(|extension| extension == "toml") {
+            paths.push(entry.path());
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

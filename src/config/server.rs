@@ -1,0 +1,133 @@
+//! `livezone.toml`: from as written to [`Config`].
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use toml::Spanned;
+
+use crate::base::limits::UDP_OCTETS;
+
+use super::key::{KeyNames, read_keys};
+use super::problems::Findings;
+use super::{Config, Dns, values, written};
+
+/// Answers of 512 octets are what every resolver takes without asking (RFC 1035 §4.2.1); above 4096 nothing but
+/// fragments is to be won.
+const UDP_SIZES: std::ops::RangeInclusive<i64> = 512..=4096;
+/// More threads than any machine has cores; a slip had better not start a million.
+const THREADS: std::ops::RangeInclusive<i64> = 0..=1024;
+/// From one to more than any source can send.
+const UPDATE_RATES: std::ops::RangeInclusive<i64> = 1..=1_000_000;
+
+/// Checks the whole. The configuration counts only if the findings hold no problem; the names are those of all keys
+/// that were legible, either way.
+pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: &Path) -> (Config, KeyNames) {
+    let mut names = KeyNames::new();
+    let keys = read_keys(findings, &written.key, folder, &mut names);
+    let dns = written.dns.as_ref().map_or_else(Dns::default, |dns| check_dns(findings, dns));
+    if let Some(store) = &written.store {
+        check_store(findings, store);
+    }
+    if let Some(http) = &written.http {
+        if let Some(listen) = http.listen.as_ref().filter(|listen| !listen.get_ref().is_empty()) {
+            findings.without_effect(&listen.span(), "http.listen");
+        }
+        without_effect(findings, http.open.as_ref(), "http.open");
+        without_effect(findings, http.certificate.as_ref(), "http.certificate");
+        without_effect(findings, http.key.as_ref(), "http.key");
+    }
+    without_effect(findings, written.token.first(), "token");
+    without_effect(findings, written.cluster.as_ref(), "cluster");
+    without_effect(findings, written.memcached_config.first(), "memcached-config");
+    without_effect(findings, written.tls.as_ref(), "tls");
+    without_effect(findings, written.limits.as_ref(), "limits");
+    let config = Config {
+        data_dir: folder.join(written.data_dir.as_deref().unwrap_or("data")),
+        zones_dir: folder.join(written.zones_dir.as_deref().unwrap_or("zones")),
+        dns,
+        keys,
+        warnings: Vec::new(),
+    };
+    (config, names)
+}
+
+/// Warns about a part whose feature this version does not have.
+pub(super) fn without_effect<T>(findings: &mut Findings, part: Option<&Spanned<T>>, key: &str) {
+    if let Some(part) = part {
+        findings.without_effect(&part.span(), key);
+    }
+}
+
+fn check_dns(findings: &mut Findings, written: &written::Dns) -> Dns {
+    let default = Dns::default();
+    if let Some(rotate) = written.rotate.as_ref().filter(|rotate| *rotate.get_ref()) {
+        findings.without_effect(&rotate.span(), "dns.rotate");
+    }
+    without_effect(findings, written.rrl.as_ref(), "dns.rrl");
+    without_effect(findings, written.cookies.as_ref(), "dns.cookies");
+    without_effect(findings, written.tls_listen.as_ref(), "dns.tls-listen");
+    without_effect(findings, written.https_listen.as_ref(), "dns.https-listen");
+    without_effect(findings, written.quic_listen.as_ref(), "dns.quic-listen");
+    Dns {
+        listen: match &written.listen {
+            Some(listen) => check_listen(findings, listen),
+            None => default.listen,
+        },
+        threads: {
+            let threads = values::integer(findings, "threads", written.threads.as_ref(), 0u16, THREADS);
+            usize::from(threads)
+        },
+        udp_size: values::integer(findings, "udp-size", written.udp_size.as_ref(), UDP_OCTETS, UDP_SIZES),
+        update_rate: values::integer(
+            findings,
+            "update-rate",
+            written.update_rate.as_ref(),
+            default.update_rate,
+            UPDATE_RATES,
+        ),
+        rotate: written.rotate.as_ref().is_some_and(|rotate| *rotate.get_ref()),
+    }
+}
+
+fn check_listen(findings: &mut Findings, written: &Spanned<Vec<Spanned<String>>>) -> Vec<SocketAddr> {
+    let mut listen = Vec::new();
+    for entry in written.get_ref() {
+        match entry.get_ref().parse::<SocketAddr>() {
+            // Port 0 is any free port, so two of them differ.
+            Ok(address) if address.port() != 0 && listen.contains(&address) => {
+                findings.problem(&entry.span(), format!("{address} stands in `listen` twice: leave one out"));
+            }
+            Ok(address) => listen.push(address),
+            Err(_) => findings.problem(
+                &entry.span(),
+                format!(
+                    "\"{}\" is no IP address with a port: write one such as \"127.0.0.1:5353\" or \"[::1]:5353\"",
+                    entry.get_ref()
+                ),
+            ),
+        }
+    }
+    if written.get_ref().is_empty() {
+        findings.problem(&written.span(), "`listen` is empty: name at least one address, such as \"127.0.0.1:5353\"");
+    }
+    listen
+}
+
+fn check_store(findings: &mut Findings, written: &written::Store) {
+    match &written.kind {
+        None => {}
+        Some(kind) => match kind.get_ref().as_str() {
+            "embedded" => {}
+            // Its endpoints and prefix go with it: one problem says it all.
+            "etcd" => {
+                return findings
+                    .problem(&kind.span(), "`store.kind` \"etcd\" is not available in this version: use \"embedded\"");
+            }
+            other => {
+                findings.problem(&kind.span(), format!("\"{other}\" is no kind of store: write \"embedded\""));
+            }
+        },
+    }
+    without_effect(findings, written.endpoints.as_ref(), "store.endpoints");
+    without_effect(findings, written.prefix.as_ref(), "store.prefix");
+}

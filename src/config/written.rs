@@ -1,0 +1,170 @@
+//! The configuration as written: what TOML says, unchecked beyond its form. Every documented key is here and no other
+//! is accepted. A value that a message may point at carries its place ([`Spanned`]). Nothing outside `config` sees
+//! these types.
+
+use serde::Deserialize;
+use toml::Spanned;
+
+use super::later::{Cluster, Damping, MemcachedConfig, Notify, ServiceLease, Tls, Token, Transfer, Unsettled};
+
+/// A text with its place.
+pub(super) type Text = Option<Spanned<String>>;
+
+/// `livezone.toml`.
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Server {
+    pub(super) data_dir: Option<String>,
+    pub(super) zones_dir: Option<String>,
+    pub(super) dns: Option<Dns>,
+    pub(super) http: Option<Http>,
+    #[serde(default)]
+    pub(super) key: Vec<Spanned<Key>>,
+    pub(super) store: Option<Store>,
+    #[serde(default)]
+    pub(super) token: Vec<Spanned<Token>>,
+    pub(super) cluster: Option<Spanned<Cluster>>,
+    #[serde(default)]
+    pub(super) memcached_config: Vec<Spanned<MemcachedConfig>>,
+    pub(super) tls: Option<Spanned<Tls>>,
+    pub(super) limits: Option<Unsettled>,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Dns {
+    pub(super) listen: Option<Spanned<Vec<Spanned<String>>>>,
+    pub(super) threads: Option<Spanned<i64>>,
+    pub(super) udp_size: Option<Spanned<i64>>,
+    pub(super) update_rate: Option<Spanned<i64>>,
+    pub(super) rotate: Option<Spanned<bool>>,
+    pub(super) rrl: Option<Unsettled>,
+    pub(super) cookies: Option<Unsettled>,
+    pub(super) tls_listen: Option<Spanned<Vec<String>>>,
+    pub(super) https_listen: Option<Spanned<Vec<String>>>,
+    pub(super) quic_listen: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Http {
+    pub(super) listen: Text,
+    pub(super) open: Option<Spanned<bool>>,
+    pub(super) certificate: Text,
+    pub(super) key: Text,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Key {
+    pub(super) name: Text,
+    pub(super) algorithm: Text,
+    pub(super) secret: Text,
+    pub(super) secret_file: Text,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Store {
+    pub(super) kind: Text,
+    pub(super) endpoints: Option<Spanned<Vec<String>>>,
+    pub(super) prefix: Text,
+}
+
+/// A zone file.
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Zone {
+    pub(super) origin: Text,
+    pub(super) ttl: Text,
+    pub(super) negative_ttl: Text,
+    #[serde(rename = "static")]
+    pub(super) static_file: Option<String>,
+    pub(super) settle: Text,
+    pub(super) primary: Option<Spanned<Vec<String>>>,
+    pub(super) key: Text,
+    pub(super) peer_address: Option<bool>,
+    pub(super) drain_timeout: Text,
+    #[serde(default)]
+    pub(super) soa: Soa,
+    #[serde(default)]
+    pub(super) lease: Lease,
+    #[serde(default)]
+    pub(super) access: Access,
+    pub(super) notify: Option<Spanned<Notify>>,
+    pub(super) hold: Option<Spanned<Hold>>,
+    pub(super) damping: Option<Spanned<Damping>>,
+    pub(super) history: Option<Unsettled>,
+    #[serde(default)]
+    pub(super) service: Vec<Spanned<Service>>,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Soa {
+    pub(super) primary: Text,
+    pub(super) contact: Text,
+    pub(super) refresh: Text,
+    pub(super) retry: Text,
+    pub(super) expire: Text,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Lease {
+    pub(super) default: Text,
+    pub(super) min: Text,
+    pub(super) max: Text,
+    pub(super) grace: Text,
+    pub(super) records: Text,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Access {
+    pub(super) update: Option<Vec<Spanned<UpdateEntry>>>,
+    pub(super) transfer: Option<Spanned<Vec<Transfer>>>,
+    pub(super) query: Option<Vec<Spanned<QueryEntry>>>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct UpdateEntry {
+    pub(super) key: Text,
+    pub(super) network: Text,
+    pub(super) services: Option<Vec<String>>,
+    pub(super) ids: Option<Vec<String>>,
+    pub(super) members: Text,
+    pub(super) records: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct QueryEntry {
+    pub(super) key: Text,
+    pub(super) network: Text,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Hold {
+    pub(super) fraction: Option<f64>,
+    pub(super) min_members: Option<u32>,
+    pub(super) max: Text,
+    pub(super) floor: Option<u32>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Service {
+    pub(super) name: Text,
+    pub(super) host_name: Text,
+    pub(super) dns_sd: Option<bool>,
+    pub(super) slots: Option<Spanned<bool>>,
+    pub(super) slot_hold: Text,
+    pub(super) slow_start: Text,
+    pub(super) afsdb: Option<Spanned<u16>>,
+    pub(super) lease: Option<Spanned<ServiceLease>>,
+    pub(super) hold: Option<Spanned<Hold>>,
+    pub(super) damping: Option<Spanned<Damping>>,
+}

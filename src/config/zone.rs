@@ -1,0 +1,307 @@
+//! A zone file: from as written to [`Zone`].
+
+use std::ops::Range;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use crate::base::limits::LABEL_OCTETS;
+use crate::base::{Lease, Name, Ttl};
+use crate::membership::access::{Globs, Scope, UpdateEntry};
+use crate::membership::limits::LeaseLimits;
+use crate::zone::{HostName, ServiceSettings, Settings};
+
+use super::problems::Findings;
+use super::server::without_effect;
+use super::{Zone, values, written};
+
+/// The longest time to gather changes for one commit: it is added to the time that a registrar waits for its answer.
+const SETTLE: Duration = Duration::from_secs(1);
+
+/// Checks the whole. The zone counts only if the findings hold no problem. `None` without an origin, as nothing else
+/// makes sense then.
+pub(super) fn check(
+    findings: &mut Findings,
+    written: &written::Zone,
+    knows_key: &dyn Fn(&Name) -> bool,
+) -> Option<(Zone, Range<usize>)> {
+    let Some(text) = &written.origin else {
+        findings.problem_of_file("the zone needs its name: add a line such as origin = \"svc.example.test.\"");
+        return None;
+    };
+    let origin = values::name(findings, "origin", text)?;
+    if let Some(primary) = &written.primary {
+        let message = "`primary` makes this server a secondary, which is not available in this version: leave it out";
+        findings.problem(&primary.span(), message);
+    } else {
+        without_effect(findings, written.key.as_ref(), "key");
+    }
+    let (ttl, leases) = check_times(findings, written);
+    let settle = values::duration(findings, "settle", &written.settle, Duration::ZERO);
+    if let Some(text) = written.settle.as_ref().filter(|_| settle > SETTLE) {
+        findings.problem(&text.span(), format!("`settle` may be 1s at most, and is \"{}\"", text.get_ref()));
+    }
+    check_later(findings, written);
+    let settings = Settings {
+        ttl,
+        negative_ttl: Ttl(values::seconds(findings, "negative-ttl", &written.negative_ttl, 2, 0..=Ttl::MAX.0)),
+        primary: soa_name(findings, "soa.primary", &written.soa.primary, "ns1", &origin, &text.span()),
+        contact: soa_name(findings, "soa.contact", &written.soa.contact, "hostmaster", &origin, &text.span()),
+        refresh: values::seconds(findings, "soa.refresh", &written.soa.refresh, 30, 1..=Ttl::MAX.0),
+        retry: values::seconds(findings, "soa.retry", &written.soa.retry, 5, 1..=Ttl::MAX.0),
+        expire: values::seconds(findings, "soa.expire", &written.soa.expire, 3600, 1..=Ttl::MAX.0),
+        services: check_services(findings, &written.service, &origin),
+        origin,
+    };
+    let update = match &written.access.update {
+        None => UpdateEntry::loopback(),
+        Some(entries) => entries.iter().filter_map(|entry| update_entry(findings, entry, knows_key)).collect(),
+    };
+    let query = written
+        .access
+        .query
+        .as_ref()
+        .map(|entries| entries.iter().filter_map(|entry| query_entry(findings, entry)).collect());
+    let zone = Zone {
+        settings,
+        static_file: written.static_file.as_ref().map(|file| findings.folder().join(file)),
+        settle,
+        leases,
+        peer_address: written.peer_address.unwrap_or(false),
+        update,
+        query,
+        source: findings.file().to_owned(),
+        warnings: Vec::new(),
+    };
+    Some((zone, text.span()))
+}
+
+/// `ttl` and `[lease]`, which hang together: `ttl <= lease.min <= lease.default <= lease.max`.
+fn check_times(findings: &mut Findings, written: &written::Zone) -> (Ttl, LeaseLimits) {
+    let before = findings.count();
+    let default = LeaseLimits::default();
+    let ttl = values::seconds(findings, "ttl", &written.ttl, 5, 1..=Ttl::MAX.0);
+    let lease = &written.lease;
+    let mut seconds = |key, text, default: Lease| Lease(values::seconds(findings, key, text, default.0, 1..=u32::MAX));
+    let limits = LeaseLimits {
+        default: seconds("lease.default", &lease.default, default.default),
+        min: seconds("lease.min", &lease.min, default.min),
+        max: seconds("lease.max", &lease.max, default.max),
+        records: seconds("lease.records", &lease.records, default.records),
+        grace: values::duration(findings, "lease.grace", &lease.grace, default.grace),
+    };
+    if findings.count() > before {
+        return (Ttl(ttl), limits);
+    }
+    let mut in_order = |low: (&str, u32, &written::Text), high: (&str, u32, &written::Text), why: &str| {
+        if low.1 <= high.1 {
+            return;
+        }
+        // At least one of them is written, since the defaults are in order.
+        let Some(place) = high.2.as_ref().or(low.2.as_ref()) else { return };
+        let value = |(key, seconds, text): (&str, u32, &written::Text)| match text {
+            Some(_) => format!("`{key}` ({seconds}s)"),
+            None => format!("`{key}` ({seconds}s, its default)"),
+        };
+        findings.problem(&place.span(), format!("{} may not exceed {}{why}", value(low), value(high)));
+    };
+    let min = ("lease.min", limits.min.0, &lease.min);
+    let usual = ("lease.default", limits.default.0, &lease.default);
+    let why = ": caches would outlive a lease; lower `ttl` or raise `lease.min`";
+    in_order(("ttl", ttl, &written.ttl), min, why);
+    in_order(min, usual, "");
+    in_order(usual, ("lease.max", limits.max.0, &lease.max), "");
+    (Ttl(ttl), limits)
+}
+
+/// A name of the SOA, or its default below the origin.
+fn soa_name(
+    findings: &mut Findings,
+    key: &str,
+    written: &written::Text,
+    label: &str,
+    origin: &Name,
+    origin_span: &Range<usize>,
+) -> Name {
+    if let Some(text) = written {
+        if let (Some((user, domain)), "soa.contact") = (text.get_ref().split_once('@'), key) {
+            let message = format!(
+                "`{key}` is written as a name, with a dot for the @: \"{}.{}.\"",
+                user.replace('.', "\\\\."),
+                domain.trim_end_matches('.')
+            );
+            findings.problem(&text.span(), message);
+            return origin.clone();
+        }
+        return values::name(findings, key, text).unwrap_or_else(|| origin.clone());
+    }
+    origin.child(label.as_bytes()).unwrap_or_else(|_| {
+        let message = format!("the origin is too long for the default of `{key}`, {label}.{origin}: set `{key}`");
+        findings.problem(origin_span, message);
+        origin.clone()
+    })
+}
+
+fn check_services(
+    findings: &mut Findings,
+    written: &[Spanned<written::Service>],
+    origin: &Name,
+) -> Vec<ServiceSettings> {
+    let mut services: Vec<ServiceSettings> = Vec::new();
+    for entry in written {
+        let service = entry.get_ref();
+        check_later_of_service(findings, service);
+        let Some(text) = &service.name else {
+            findings.problem(&entry.span(), "a service needs its `name`, such as \"_memcached._tcp\"");
+            continue;
+        };
+        let Some(name) = service_name(findings, text, origin) else { continue };
+        if services.iter().any(|other| other.service == name) {
+            findings.problem(&text.span(), format!("there is a service {name} already: merge the two entries"));
+        }
+        let host_name = match &service.host_name {
+            None => HostName::Default,
+            Some(text) => host_name(findings, text, &name),
+        };
+        services.push(ServiceSettings { service: name, host_name, dns_sd: service.dns_sd.unwrap_or(false) });
+    }
+    services
+}
+
+fn service_name(findings: &mut Findings, written: &Spanned<String>, origin: &Name) -> Option<Name> {
+    let text = written.get_ref();
+    let message = match Name::parse(text, Some(origin)) {
+        Err(error) => format!("\"{text}\" is no name of a service: {error}"),
+        Ok(name) if !name.is_within(origin) => {
+            format!("\"{text}\" is not within {origin}: write it without a final dot, below the origin")
+        }
+        Ok(name) => {
+            let below = name.labels().count() - origin.labels().count();
+            let underscored = |label: &[u8]| label.len() > 1 && label[0] == b'_';
+            if below >= 2 && name.labels().take(2).all(underscored) {
+                return Some(name);
+            }
+            format!("\"{text}\" is no service: two labels with an underscore come first, as in \"_memcached._tcp\"")
+        }
+    };
+    findings.problem(&written.span(), message);
+    None
+}
+
+fn host_name(findings: &mut Findings, written: &Spanned<String>, service: &Name) -> HostName {
+    let label = written.get_ref().to_ascii_lowercase().into_bytes();
+    if label.is_empty() {
+        return HostName::Unpublished;
+    }
+    let letters = label.iter().all(|octet| octet.is_ascii_alphanumeric() || *octet == b'-');
+    if !letters || label.len() > LABEL_OCTETS || label.starts_with(b"-") || label.ends_with(b"-") {
+        let message =
+            "`host-name` is one label of letters, digits and hyphens, such as \"memcached\", or \"\" for none";
+        findings.problem(&written.span(), message);
+    }
+    // The default spelled out is the default: nothing changes for the zone.
+    match service.first_label() {
+        [b'_', default @ ..] if default == label => HostName::Default,
+        _ => HostName::Label(label.into()),
+    }
+}
+
+fn update_entry(
+    findings: &mut Findings,
+    entry: &Spanned<written::UpdateEntry>,
+    knows_key: &dyn Fn(&Name) -> bool,
+) -> Option<UpdateEntry> {
+    let before = findings.count();
+    let written = entry.get_ref();
+    if written.key.is_none() && written.network.is_none() {
+        findings.problem(&entry.span(), "an entry names a `key`, a `network`, or both: it would admit everyone");
+    }
+    let key = written.key.as_ref().and_then(|text| {
+        let name = values::name(findings, "key", text)?;
+        if !knows_key(&name) {
+            findings.problem(&text.span(), format!("there is no key {name}: add a [[key]] entry to livezone.toml"));
+        }
+        Some(name)
+    });
+    let network = written.network.as_ref().and_then(|text| values::network(findings, text));
+    let members = match &written.members {
+        None if key.is_some() => Scope::Own,
+        None => Scope::Any,
+        Some(text) => match text.get_ref().as_str() {
+            "own" => Scope::Own,
+            "any" => Scope::Any,
+            other => {
+                findings.problem(&text.span(), format!("`members` is \"own\" or \"any\", not \"{other}\""));
+                Scope::Own
+            }
+        },
+    };
+    let globs = |written: &Option<Vec<String>>| written.clone().map(Globs);
+    let entry = UpdateEntry {
+        key,
+        network,
+        services: globs(&written.services).unwrap_or_else(Globs::all),
+        ids: globs(&written.ids).unwrap_or_else(Globs::all),
+        members,
+        records: globs(&written.records).unwrap_or_default(),
+    };
+    (findings.count() == before).then_some(entry)
+}
+
+fn query_entry(findings: &mut Findings, entry: &Spanned<written::QueryEntry>) -> Option<IpNet> {
+    let written = entry.get_ref();
+    if let Some(key) = &written.key {
+        findings.problem(&key.span(), "`query` goes by `network` alone: leave the key out");
+    }
+    match &written.network {
+        Some(text) => values::network(findings, text),
+        None if written.key.is_some() => None,
+        None => {
+            findings.problem(&entry.span(), "an entry of `query` names a `network`, such as \"10.0.0.0/8\"");
+            None
+        }
+    }
+}
+
+/// What is read and has no effect yet.
+fn check_later(findings: &mut Findings, written: &written::Zone) {
+    values::duration(findings, "drain-timeout", &written.drain_timeout, Duration::ZERO);
+    without_effect(findings, written.drain_timeout.as_ref(), "drain-timeout");
+    without_effect(findings, written.history.as_ref(), "history");
+    without_effect(findings, written.access.transfer.as_ref(), "access.transfer");
+    without_effect(findings, written.notify.as_ref(), "notify");
+    without_effect(findings, written.damping.as_ref(), "damping");
+    check_hold(findings, written.hold.as_ref(), "hold");
+}
+
+fn check_later_of_service(findings: &mut Findings, written: &written::Service) {
+    if let Some(slots) = written.slots.as_ref().filter(|slots| *slots.get_ref()) {
+        findings.without_effect(&slots.span(), "slots");
+    }
+    for (key, text) in [("slot-hold", &written.slot_hold), ("slow-start", &written.slow_start)] {
+        values::duration(findings, key, text, Duration::ZERO);
+        without_effect(findings, text.as_ref(), key);
+    }
+    without_effect(findings, written.afsdb.as_ref(), "afsdb");
+    without_effect(findings, written.lease.as_ref(), "service.lease");
+    without_effect(findings, written.damping.as_ref(), "service.damping");
+    check_hold(findings, written.hold.as_ref(), "service.hold");
+}
+
+/// The defaults need no mention, and neither does a hold that is switched off.
+fn check_hold(findings: &mut Findings, hold: Option<&Spanned<written::Hold>>, key: &str) {
+    let Some(hold) = hold else { return };
+    let written = hold.get_ref();
+    let usual = Duration::from_secs(600);
+    let max = values::duration(findings, &format!("{key}.max"), &written.max, usual);
+    let fraction = written.fraction.unwrap_or(0.5);
+    if !(0.0..=1.0).contains(&fraction) {
+        findings.problem(&hold.span(), format!("`{key}.fraction` must be 0.0 to 1.0, and is {fraction}"));
+    }
+    #[expect(clippy::float_cmp, reason = "both are what the file says, not results of arithmetic")]
+    let usual = fraction == 1.0 || (fraction == 0.5 && written.min_members.unwrap_or(4) == 4 && max == usual);
+    if !usual || written.floor.unwrap_or(0) != 0 {
+        findings.without_effect(&hold.span(), key);
+    }
+}
