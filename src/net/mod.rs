@@ -1,0 +1,25 @@
+//! Sockets: UDP threads and the TCP listener. All they know of DNS is that messages have two octets of length on a stream.
+
+pub mod tcp;
+pub mod udp;
+
+use std::net::SocketAddr;
+
+use crate::dns::reply::Transport;
+
+/// Sends a reply to where its request came from. Called at most once, from any thread; dropped if there is no reply.
+pub type Completion = Box<dyn FnOnce(Vec<u8>) + Send>;
+
+/// What the transports hand messages to.
+pub trait Handler: Send + Sync + 'static {
+    /// Handles one message. True if `out` is to be sent now; a reply that has to wait goes through the completion that
+    /// `complete` makes.
+    fn handle(
+        &self,
+        packet: &[u8],
+        peer: SocketAddr,
+        transport: Transport,
+        out: &mut Vec<u8>,
+        complete: &mut dyn FnMut() -> Completion,
+    ) -> bool;
+}
