@@ -1,0 +1,152 @@
+//! What every transport calls: a message in, a reply out, or an update on its way to its publisher.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+use tokio::sync::mpsc;
+
+use crate::base::{Monotonic, Name};
+use crate::dns::reply::Transport;
+use crate::dns::respond::{Context, Verdict, Zones, respond};
+use crate::dns::tsig::Keys;
+use crate::net::{Completion, Handler};
+
+use super::clock::Clock;
+use super::publisher::Submission;
+
+/// Counts of what was not answered, by reason.
+#[derive(Debug, Default)]
+pub struct Drops {
+    /// Updates beyond the rate of their source.
+    pub rate: AtomicU64,
+    /// Updates that found their publisher's queue full.
+    pub queue: AtomicU64,
+}
+
+/// The shared side of all transports.
+#[derive(Debug)]
+pub struct Front {
+    /// The zones, replaced as a whole.
+    pub zones: ArcSwap<Zones>,
+    /// The publishers' queues, by zone.
+    pub publishers: HashMap<Name, mpsc::Sender<Submission>>,
+    /// The TSIG keys.
+    pub keys: Keys,
+    /// The largest UDP answer.
+    pub udp_size: u16,
+    /// The clock.
+    pub clock: Clock,
+    /// Unsigned updates a second from one address.
+    pub rate: Mutex<RateLimit>,
+    /// What was dropped.
+    pub drops: Drops,
+}
+
+impl Handler for Front {
+    fn handle(
+        &self,
+        packet: &[u8],
+        peer: SocketAddr,
+        transport: Transport,
+        out: &mut Vec<u8>,
+        complete: &mut dyn FnMut() -> Completion,
+    ) -> bool {
+        let now = self.clock.now();
+        let zones = self.zones.load();
+        let context =
+            Context { zones: &zones, keys: &self.keys, udp_size: self.udp_size, now: now.wall, peer, transport };
+        match respond(&context, packet, out) {
+            Verdict::Reply => true,
+            Verdict::Silence => false,
+            Verdict::Update(request) => {
+                // Deviates: RFC 9664 §5.3 has a least interval between updates of one client; several members may share an
+                // address, so livezone has a rate per source instead. What exceeds it is ignored silently, as there.
+                let exempt = request.identity.key.is_some() || peer.ip().to_canonical().is_loopback();
+                if !exempt && !self.rate.lock().expect("no panic holds it").admit(peer.ip(), now.mono) {
+                    self.drops.rate.fetch_add(1, Ordering::Relaxed);
+                    if transport == Transport::Tcp {
+                        drop(complete()); // closes the connection: a client that waits there should know
+                    }
+                    return false;
+                }
+                let submission = Submission { request, completion: complete() };
+                let publisher = self.publishers.get(&submission.request.zone);
+                if publisher.is_none_or(|publisher| publisher.try_send(submission).is_err()) {
+                    // Its sender retransmits; the queue has emptied by then, or tells so again.
+                    self.drops.queue.fetch_add(1, Ordering::Relaxed);
+                }
+                false
+            }
+        }
+    }
+}
+
+/// A token bucket per source address: a second's worth may come at once.
+#[derive(Debug)]
+pub struct RateLimit {
+    per_second: u32,
+    sources: HashMap<IpAddr, (Monotonic, f64)>,
+}
+
+/// Sources remembered. At the limit, those that have been quiet for a second are forgotten; if none was, newcomers are
+/// refused until one is.
+const SOURCES: usize = 65_536;
+
+impl RateLimit {
+    /// So many a second for each source.
+    pub fn new(per_second: u32) -> RateLimit {
+        RateLimit { per_second, sources: HashMap::new() }
+    }
+
+    /// Whether one more is within the rate.
+    pub fn admit(&mut self, source: IpAddr, now: Monotonic) -> bool {
+        let full = f64::from(self.per_second);
+        if self.sources.len() >= SOURCES && !self.sources.contains_key(&source) {
+            self.sources.retain(|_, (last, _)| now.since(*last).as_secs() < 1);
+            if self.sources.len() >= SOURCES {
+                return false;
+            }
+        }
+        let (last, tokens) = self.sources.entry(source).or_insert((now, full));
+        *tokens = (*tokens + now.since(*last).as_secs_f64() * full).min(full);
+        *last = now;
+        let admitted = *tokens >= 1.0;
+        if admitted {
+            *tokens -= 1.0;
+        }
+        admitted
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_source_has_its_rate_and_a_second_of_burst() {
+        let mut limit = RateLimit::new(10);
+        let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
+        let admitted = |limit: &mut RateLimit, source, at, count| {
+            (0..count).filter(|_| limit.admit(source, Monotonic(at))).count()
+        };
+        assert_eq!(admitted(&mut limit, a, 0, 50), 10);
+        assert_eq!(admitted(&mut limit, b, 0, 5), 5);
+        assert_eq!(admitted(&mut limit, a, 500, 50), 5);
+        assert_eq!(admitted(&mut limit, a, 10_000, 50), 10);
+    }
+
+    #[test]
+    fn the_table_of_sources_is_bounded() {
+        let mut limit = RateLimit::new(10);
+        for number in 0..70_000u32 {
+            limit.admit(IpAddr::V4(number.into()), Monotonic(0));
+        }
+        assert_eq!(limit.sources.len(), SOURCES);
+        assert!(!limit.admit("192.0.2.1".parse().unwrap(), Monotonic(10)));
+        assert!(limit.admit("192.0.2.1".parse().unwrap(), Monotonic(1_000)));
+        assert_eq!(limit.sources.len(), 1);
+    }
+}

@@ -1,0 +1,520 @@
+//! The publisher of one zone: requests in, commits out. No I/O, no clock.
+//!
+//! Requests gather in a batch. [`Publisher::seal`] closes it into one write for the store; [`Publisher::appended`] is told
+//! how that went, and either makes the changes the next snapshot or takes them all back. One write is under way at a time.
+//! Meanwhile requests that only renew leases are answered at once, since renewals need no disk; the others wait.
+//!
+//! Replies go to an outbox that the driver empties after it has made the new answers visible: whoever is told that it is
+//! registered finds itself in the answers.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::limits::{FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, RECENT_UPDATES};
+use crate::base::{Epoch, Monotonic, Name, Now, RecordType};
+use crate::dns::edns::ExtendedError;
+use crate::dns::update::request::MessageId;
+use crate::dns::update::{Execution, Outcome, Refusal, Request, Rules, Scene, Verdict, execute};
+use crate::dns::wire::Rcode;
+use crate::membership::{Item, Key, Stamp, State, Table, UpdateAccess};
+use crate::net::Completion;
+use crate::store::{Appended, Write};
+use crate::zone::{
+    Cause, CausedChange, Change, Commit, Published, PublishedMember, Settings, Snapshot, Staged, StaticNode, Zone,
+};
+
+/// A request with the way back to its sender.
+pub struct Submission {
+    /// The request.
+    pub request: Box<Request>,
+    /// Takes the reply.
+    pub completion: Completion,
+}
+
+impl fmt::Debug for Submission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.request.fmt(f)
+    }
+}
+
+/// A reply that is ready to go.
+#[derive(Debug)]
+pub struct Reply {
+    submission: Submission,
+    verdict: Verdict,
+}
+
+impl Reply {
+    /// Encodes, signs and sends it.
+    pub fn send(self, now: Now) {
+        let mut octets = Vec::new();
+        self.submission.request.reply(&self.verdict, now.wall, &mut octets);
+        (self.submission.completion)(octets);
+    }
+}
+
+/// What the zone's configuration says, as far as the publisher is concerned.
+#[derive(Clone, Debug)]
+pub struct Policy {
+    /// Who may update.
+    pub access: UpdateAccess,
+    /// How.
+    pub rules: Rules,
+    /// How long to gather changes for one commit.
+    pub settle: Duration,
+}
+
+/// A commit that became visible.
+#[derive(Debug)]
+pub struct Advance {
+    /// The next snapshot, and what it touched.
+    pub published: Published,
+    /// The commit.
+    pub commit: Commit,
+}
+
+#[derive(Debug, Default)]
+struct Batch {
+    /// Since when it gathers.
+    opened: Option<Monotonic>,
+    replies: Vec<Reply>,
+    /// Messages in it, for their retransmissions.
+    joined: HashMap<MessageId, Verdict>,
+    settings: Option<Arc<Settings>>,
+    statics: Vec<StaticNode>,
+}
+
+#[derive(Debug)]
+struct InFlight {
+    staged: Staged,
+    replies: Vec<Reply>,
+    joined: HashMap<MessageId, Verdict>,
+    /// Replay marks that the store is told to forget.
+    swept: Vec<Key>,
+}
+
+/// The publisher of one zone.
+#[derive(Debug)]
+pub struct Publisher {
+    zone: Zone,
+    table: Table,
+    policy: Policy,
+    /// The epoch that the store has; none until the first write.
+    stored: Option<Epoch>,
+    batch: Batch,
+    in_flight: Option<InFlight>,
+    waiting: VecDeque<Submission>,
+    recent: HashMap<MessageId, Verdict>,
+    recent_order: VecDeque<(Monotonic, MessageId)>,
+    outbox: Vec<Reply>,
+    next_forgetting: Monotonic,
+}
+
+/// How often services without members are looked at.
+const FORGETTING_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Publisher {
+    /// A publisher for a zone and its table as they were restored; `stored` is the epoch in the store.
+    pub fn new(zone: Zone, table: Table, policy: Policy, stored: Option<Epoch>, now: Now) -> Publisher {
+        Publisher {
+            zone,
+            table,
+            policy,
+            stored,
+            batch: Batch::default(),
+            in_flight: None,
+            waiting: VecDeque::new(),
+            recent: HashMap::new(),
+            recent_order: VecDeque::new(),
+            outbox: Vec::new(),
+            next_forgetting: now.mono.after(FORGETTING_INTERVAL),
+        }
+    }
+
+    /// What is published.
+    pub fn snapshot(&self) -> &Snapshot {
+        self.zone.snapshot()
+    }
+
+    /// The membership.
+    pub fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The membership, for checkpoints.
+    pub fn table_mut(&mut self) -> &mut Table {
+        &mut self.table
+    }
+
+    /// Replies that may go now.
+    pub fn take_replies(&mut self) -> Vec<Reply> {
+        std::mem::take(&mut self.outbox)
+    }
+
+    /// Whether requests or changes wait for a write.
+    pub fn has_batch(&self) -> bool {
+        self.batch.opened.is_some() || self.in_flight.is_some()
+    }
+
+    /// Whether a write is under way.
+    pub fn is_waiting_for_store(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
+    // ---- what comes in ------------------------------------------------------------------------------------------
+
+    /// Takes over the configuration: what differs from the zone becomes part of the next commit.
+    pub fn configure(&mut self, settings: Arc<Settings>, statics: Vec<StaticNode>, now: Now) {
+        let configured = |change| CausedChange { change, cause: Cause::Configured };
+        if **self.zone.contents().settings() != *settings || self.stored.is_none() {
+            self.batch.settings = Some(settings.clone());
+            self.zone.change(configured(Change::Settings(settings)), now.wall);
+        }
+        let kept: HashSet<&Name> = statics.iter().map(|node| &node.name).collect();
+        let gone = self.zone.contents().static_names().filter(|name| !kept.contains(name)).cloned();
+        let gone: Vec<StaticNode> = gone.map(|name| StaticNode { name, rrsets: Vec::new() }).collect();
+        for node in gone.into_iter().chain(statics) {
+            if self.zone.contents().statics(&node.name) != node.rrsets.as_slice() {
+                let change = Change::Static { name: node.name.clone(), rrsets: node.rrsets.clone() };
+                self.zone.change(configured(change), now.wall);
+                self.batch.statics.push(node);
+            }
+        }
+        self.open(now);
+    }
+
+    /// Takes a request. It is answered at once, with its batch, or after the write under way.
+    pub fn submit(&mut self, submission: Submission, now: Now) {
+        let Some(in_flight) = &mut self.in_flight else { return self.process(submission, now) };
+        let request = &submission.request;
+        if let Some(verdict) = in_flight.joined.get(&request.id).cloned() {
+            in_flight.replies.push(Reply { submission, verdict });
+            return;
+        }
+        let execution = self.execute(request, now);
+        match execution {
+            Ok(Execution::Apply(outcome)) if self.only_renews(&outcome) => {
+                self.renew(&outcome, request.stamp, now);
+                self.outbox.push(Reply { submission, verdict: Verdict::Done(outcome.granted) });
+            }
+            _ if self.waiting.len() >= PUBLISHER_QUEUE => {
+                let error =
+                    ExtendedError::new(ExtendedError::NOT_READY, "too many updates wait for the store; retry later");
+                let verdict = Verdict::Refused(Refusal { rcode: Rcode::SERVFAIL, error: Some(error) });
+                self.outbox.push(Reply { submission, verdict });
+            }
+            _ => self.waiting.push_back(submission),
+        }
+    }
+
+    /// Whether an update does nothing but renew leases that no edit under way concerns.
+    fn only_renews(&self, outcome: &Outcome) -> bool {
+        outcome.puts.is_empty()
+            && outcome.removals.is_empty()
+            && !outcome.renewals.is_empty()
+            && !outcome.renewals.iter().any(|index| self.table.edited().contains(index))
+    }
+
+    fn execute(&self, request: &Request, now: Now) -> Result<Execution, Refusal> {
+        let grant = self.policy.access.grant(&request.identity);
+        let scene = Scene {
+            table: &self.table,
+            contents: self.zone.contents(),
+            snapshot: self.zone.snapshot(),
+            rules: &self.policy.rules,
+            grant: grant.as_ref(),
+            now,
+        };
+        execute(request, scene)
+    }
+
+    fn process(&mut self, submission: Submission, now: Now) {
+        let request = &submission.request;
+        if let Some(verdict) = self.batch.joined.get(&request.id).cloned() {
+            self.batch.replies.push(Reply { submission, verdict });
+            return;
+        }
+        let remembered = self.recent.get(&request.id).cloned();
+        let execution = self.execute(request, now);
+        let verdict = match (execution, remembered) {
+            (Ok(Execution::Apply(outcome)), remembered) if outcome.puts.is_empty() && outcome.removals.is_empty() => {
+                let waits = match outcome.renewals.as_slice() {
+                    // There is nothing to do: perhaps since the batch has done it.
+                    [] => self.table.is_dirty(),
+                    renewals => renewals.iter().any(|index| self.table.edited().contains(index)),
+                };
+                self.renew(&outcome, request.stamp, now);
+                let verdict = remembered.unwrap_or(Verdict::Done(outcome.granted));
+                if waits {
+                    return self.join(submission, verdict, now);
+                }
+                verdict
+            }
+            // A retransmission is not applied twice, whatever it would do now.
+            (_, Some(remembered)) => remembered,
+            (Ok(Execution::Apply(outcome)), None) => match self.apply(request, &outcome, now) {
+                Ok(verdict) => {
+                    self.batch.joined.insert(request.id, verdict.clone());
+                    self.batch.replies.push(Reply { submission, verdict });
+                    return;
+                }
+                Err(refusal) => Verdict::Refused(refusal),
+            },
+            (Ok(Execution::Repeat(granted)), None) => Verdict::Done(granted),
+            (Ok(Execution::Older), None) => Verdict::Replayed,
+            // A prerequisite that fails by what is not durable yet.
+            (Err(refusal), None) if refusal.is_of_prerequisite() && self.table.is_dirty() => {
+                return self.join(submission, Verdict::Refused(refusal), now);
+            }
+            (Err(refusal), None) => Verdict::Refused(refusal),
+        };
+        log_refusal(&submission.request, &verdict);
+        self.outbox.push(Reply { submission, verdict });
+    }
+
+    /// Lets a request that adds nothing to the batch wait for it, since its verdict holds only if the batch becomes
+    /// durable.
+    fn join(&mut self, submission: Submission, verdict: Verdict, now: Now) {
+        self.open(now);
+        self.batch.replies.push(Reply { submission, verdict });
+    }
+
+    fn renew(&mut self, outcome: &Outcome, stamp: Option<Stamp>, now: Now) {
+        for &index in &outcome.renewals {
+            self.table.renew(index, now.mono, stamp);
+        }
+    }
+
+    /// Makes an update part of the batch.
+    fn apply(&mut self, request: &Request, outcome: &Outcome, now: Now) -> Result<Verdict, Refusal> {
+        let savepoint = self.table.savepoint();
+        let mut changes = Vec::new();
+        for (index, cause) in &outcome.removals {
+            if let Some(item) = self.table.item(*index).cloned() {
+                self.table.remove(*index, request.stamp);
+                changes.push((item, cause.clone(), true));
+            }
+        }
+        for put in &outcome.puts {
+            let item = put.item.clone();
+            let done = if put.heard { self.table.put(item, request.stamp) } else { self.table.amend(item) };
+            if done.is_err() {
+                self.table.rollback(savepoint);
+                return Err(Refusal::invalid("the zone holds as many leases as it can"));
+            }
+            changes.push((put.item.clone(), put.cause.clone(), false));
+        }
+        self.renew(outcome, request.stamp, now);
+        for (item, cause, removed) in changes {
+            self.publish_item(&item, removed, cause, now);
+        }
+        self.open(now);
+        Ok(Verdict::Done(outcome.granted))
+    }
+
+    /// Passes the change of an item on to the zone, unless it publishes what it did before.
+    fn publish_item(&mut self, item: &Item, removed: bool, cause: Cause, now: Now) {
+        let change = match item {
+            Item::Member(member) => {
+                let in_service = member.state != State::Draining;
+                let published =
+                    (!removed).then(|| PublishedMember { registration: member.registration.clone(), in_service });
+                if self.zone.contents().member(&member.service, &member.id) == published.as_ref() {
+                    return;
+                }
+                self.warn_of_static_host(&member.service);
+                Change::Member { service: member.service.clone(), id: member.id.clone(), member: published }
+            }
+            Item::Leased(record) => leased_change(&self.table, &record.name, record.rtype),
+            Item::Held(_) => return,
+        };
+        self.zone.change(CausedChange { change, cause }, now.wall);
+    }
+
+    fn warn_of_static_host(&self, service: &Name) {
+        let contents = self.zone.contents();
+        if contents.knows_service(service) {
+            return;
+        }
+        let set = contents.layout(service).and_then(|layout| layout.address_set);
+        if let Some(set) = set.filter(|set| !contents.statics(set).is_empty()) {
+            tracing::warn!(%service, name = %set, "static records hold the name of the address set; the set is left out");
+        }
+    }
+
+    fn open(&mut self, now: Now) {
+        self.batch.opened.get_or_insert(now.mono);
+    }
+
+    // ---- time ---------------------------------------------------------------------------------------------------
+
+    /// When [`Publisher::tick`] and [`Publisher::seal`] should be called next, requests aside.
+    pub fn next_wake(&self) -> Option<Monotonic> {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        let settled = self.batch.opened.map(|opened| opened.after(self.policy.settle));
+        [settled, self.table.next_wake(), Some(self.next_forgetting)].into_iter().flatten().min()
+    }
+
+    /// Lets time pass: what has lapsed joins the batch.
+    pub fn tick(&mut self, now: Now) {
+        if self.in_flight.is_some() {
+            return;
+        }
+        for index in self.table.lapsed(now.mono) {
+            if let Some(item) = self.table.item(index).cloned() {
+                self.table.remove(index, None);
+                self.publish_item(&item, true, Cause::Lapsed, now);
+                self.open(now);
+            }
+        }
+        if now.mono >= self.next_forgetting {
+            self.next_forgetting = now.mono.after(FORGETTING_INTERVAL);
+            self.forget_services(now);
+        }
+        while self.recent_order.front().is_some_and(|(at, _)| now.mono.since(*at) > RECENT_UPDATE_AGE) {
+            self.drop_oldest_recent();
+        }
+    }
+
+    /// Services that nobody has been in for an hour, and that the configuration doesn't name, are no longer known.
+    fn forget_services(&mut self, now: Now) {
+        let contents = self.zone.contents();
+        let configured = |name: &Name| contents.settings().services.iter().any(|entry| entry.service == *name);
+        let over: Vec<Name> = contents
+            .services()
+            .filter(|(name, _, empty_since)| {
+                empty_since.is_some_and(|since| now.wall.since(since) >= FORGET_SERVICE_AFTER) && !configured(name)
+            })
+            .map(|(name, ..)| name.clone())
+            .collect();
+        for service in over {
+            self.zone.change(CausedChange { change: Change::Forget { service }, cause: Cause::Forgotten }, now.wall);
+            self.open(now);
+        }
+    }
+
+    // ---- commits ------------------------------------------------------------------------------------------------
+
+    /// Closes the batch, if it is due, into a write for the store. Nothing is written for a batch that changes nothing; its
+    /// replies go to the outbox.
+    pub fn seal(&mut self, now: Now) -> Option<Write> {
+        let opened = self.batch.opened.filter(|_| self.in_flight.is_none())?;
+        if now.mono < opened.after(self.policy.settle) {
+            return None;
+        }
+        let batch = std::mem::take(&mut self.batch);
+        let staged = self.zone.stage(now.wall);
+        let edits = self.table.edits();
+        if staged.commit.is_none() && edits.is_empty() && batch.settings.is_none() && batch.statics.is_empty() {
+            self.zone.publish(staged);
+            self.outbox.extend(batch.replies);
+            return None;
+        }
+        let swept = self.table.sweep_tombstones(now.wall);
+        let buried =
+            edits.iter().filter_map(|edit| edit.tombstone(now.wall).map(|mark| (edit.key.clone(), Some(mark))));
+        let tombstones = swept.iter().map(|key| (key.clone(), None)).chain(buried).collect();
+        let write = Write {
+            zone: self.snapshot().origin().clone(),
+            expected: self.stored,
+            commit: staged.commit.clone(),
+            tombstones,
+            items: edits.into_iter().map(|edit| (edit.key, edit.after.map(|item| (item, edit.stamp)))).collect(),
+            services: staged.services.iter().map(|name| (name.clone(), self.zone.service_state(name))).collect(),
+            settings: batch.settings,
+            statics: batch.statics,
+        };
+        self.in_flight = Some(InFlight { staged, replies: batch.replies, joined: batch.joined, swept });
+        Some(write)
+    }
+
+    /// The write under way has ended. Returns the commit that is to be made visible, if there is one; replies follow.
+    ///
+    /// [`Appended::Unknown`] is settled by the caller, who reads the epoch back; here it counts as not written.
+    pub fn appended(&mut self, result: &Appended, now: Now) -> Option<Advance> {
+        let in_flight = self.in_flight.take()?;
+        let advance =
+            match result {
+                Appended::Committed => {
+                    self.table.accept(now);
+                    let commit = in_flight.staged.commit.clone();
+                    for (id, verdict) in in_flight.joined {
+                        self.remember(id, verdict, now);
+                    }
+                    self.outbox.extend(in_flight.replies);
+                    let published = self.zone.publish(in_flight.staged);
+                    self.stored = self.stored.max(commit.as_ref().map(|commit| commit.epoch));
+                    published.zip(commit).map(|(published, commit)| Advance { published, commit })
+                }
+                Appended::Conflict(_) | Appended::Unavailable(_) | Appended::Unknown(_) => {
+                    self.table.abandon(now.mono);
+                    self.table.restore_swept(in_flight.swept);
+                    self.zone.revert(in_flight.staged);
+                    let error = ExtendedError::new(ExtendedError::NOT_READY, "the store can't be written; retry later");
+                    let refusal = Refusal { rcode: Rcode::SERVFAIL, error: Some(error) };
+                    self.outbox.extend(in_flight.replies.into_iter().map(|reply| Reply {
+                        submission: reply.submission,
+                        verdict: Verdict::Refused(refusal.clone()),
+                    }));
+                    None
+                }
+            };
+        for submission in std::mem::take(&mut self.waiting) {
+            self.process(submission, now);
+        }
+        advance
+    }
+
+    fn remember(&mut self, id: MessageId, verdict: Verdict, now: Now) {
+        self.recent.insert(id, verdict);
+        self.recent_order.push_back((now.mono, id));
+        while self.recent_order.len() > RECENT_UPDATES {
+            self.drop_oldest_recent();
+        }
+    }
+
+    fn drop_oldest_recent(&mut self) {
+        if let Some((_, id)) = self.recent_order.pop_front() {
+            self.recent.remove(&id);
+        }
+    }
+
+    /// Who has renewed since the start without the store knowing.
+    pub fn checkpoint(&mut self) -> Vec<(Key, Stamp)> {
+        self.table.renewed_since_start()
+    }
+}
+
+/// The whole leased RRset of a name and type, as it stands in the table.
+pub(super) fn leased_change(table: &Table, name: &Name, rtype: RecordType) -> Change {
+    let mut records: Vec<_> =
+        table.leased(name).map(|(_, record)| record).filter(|record| record.rtype == rtype).collect();
+    records.sort_by(|a, b| a.rdata.cmp(&b.rdata));
+    Change::Leased {
+        name: name.clone(),
+        rtype,
+        ttl: records.first().map_or(crate::base::Ttl(0), |record| record.ttl),
+        rdatas: records.iter().map(|record| record.rdata.clone()).collect(),
+    }
+}
+
+fn log_refusal(request: &Request, verdict: &Verdict) {
+    match verdict {
+        Verdict::Refused(refusal) if refusal.rcode == Rcode::REFUSED => {
+            let reason = refusal.error.as_ref().map_or("", |error| error.text.as_str());
+            tracing::info!(zone = %request.zone, peer = %request.peer, reason, "registration refused");
+        }
+        Verdict::Refused(refusal) => {
+            tracing::debug!(zone = %request.zone, peer = %request.peer, rcode = refusal.rcode.0, "update not carried out");
+        }
+        Verdict::Replayed => tracing::debug!(zone = %request.zone, peer = %request.peer, "replayed update"),
+        Verdict::Done(_) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,208 @@
+//! A running server.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use crate::base::limits::PUBLISHER_QUEUE;
+use crate::base::{Epoch, Name};
+use crate::config::{self, Config};
+use crate::dns::respond::{ServedZone, Zones};
+use crate::dns::tsig::Keys;
+use crate::net::{Handler, tcp, udp};
+use crate::store::{Embedded, Store, StoreError};
+
+use super::clock::Clock;
+use super::front::{Drops, Front, RateLimit};
+use super::load::{self, StaticsError};
+use super::task::{OnCommit, Task};
+
+/// What a server is started with.
+pub struct Options {
+    /// The server's configuration.
+    pub config: Config,
+    /// Its zones.
+    pub zones: Vec<config::Zone>,
+    /// The epoch of the first commit of zones that the store doesn't know.
+    pub epoch: Option<Epoch>,
+    /// Told of each commit.
+    pub on_commit: Option<OnCommit>,
+}
+
+/// Why a server doesn't start. Nothing is left running.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// No zone is configured.
+    #[error(
+        "no zone in {0}: put a file like svc.example.test.toml there, with at least origin = \"svc.example.test.\""
+    )]
+    NoZone(String),
+    /// A zone's static records.
+    #[error(transparent)]
+    Statics(#[from] StaticsError),
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The first commit of a zone.
+    #[error("zone {zone}: the store refused its first commit: {cause}")]
+    FirstCommit {
+        /// The zone.
+        zone: Name,
+        /// What the store said.
+        cause: String,
+    },
+    /// A listener.
+    #[error("can't listen on {address}: {cause}; choose another address with [dns] listen or --listen")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        cause: std::io::Error,
+    },
+}
+
+/// A running server. Dropping it doesn't stop it; [`Server::stop`] does.
+pub struct Server {
+    addresses: Vec<SocketAddr>,
+    zones: Vec<Arc<ServedZone>>,
+    front: Arc<Front>,
+    stop: watch::Sender<bool>,
+    udp: Vec<udp::Listener>,
+    transports: JoinSet<()>,
+    publishers: JoinSet<()>,
+    store: Arc<dyn Store>,
+}
+
+impl Server {
+    /// Opens the store, brings every zone into force, and listens.
+    pub async fn start(options: Options) -> Result<Server, StartError> {
+        let Options { config, zones, epoch, on_commit } = options;
+        if zones.is_empty() {
+            return Err(StartError::NoZone(config.zones_dir.display().to_string()));
+        }
+        let clock = Clock::start();
+        // Addresses first: whoever starts the same server twice learns that before anything else.
+        let listeners = config.dns.listen.iter().map(|&address| Listeners::bind(address, threads(&config)));
+        let listeners: Vec<Listeners> = listeners.collect::<Result<_, _>>()?;
+        let statics: Vec<_> = zones.iter().map(load::read_statics).collect::<Result<_, _>>()?;
+        let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data_dir)?);
+        let (stop, stopped) = watch::channel(false);
+        let mut publishers = JoinSet::new();
+        let mut queues = HashMap::new();
+        let mut served = Vec::new();
+        for (zone, statics) in zones.iter().zip(statics) {
+            let origin = zone.settings.origin.clone();
+            let entry = Arc::new(ServedZone {
+                origin: origin.clone(),
+                answers: ArcSwapOption::empty(),
+                query: zone.query.clone(),
+            });
+            let mut task = Task {
+                publisher: load::open(zone, statics, &*store, epoch, clock.now())?,
+                store: store.clone(),
+                served: entry.clone(),
+                clock,
+                on_commit: on_commit.clone(),
+                checkpoint_interval: zone.leases.min.duration() / 3,
+            };
+            task.begin().await.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause })?;
+            let (queue, requests) = mpsc::channel(PUBLISHER_QUEUE);
+            queues.insert(origin, queue);
+            publishers.spawn(task.run(requests, stopped.clone()));
+            served.push(entry);
+        }
+        let front = Arc::new(Front {
+            zones: ArcSwap::from_pointee(Zones::new(served.iter().cloned())),
+            publishers: queues,
+            keys: Keys::new(config.keys),
+            udp_size: config.dns.udp_size,
+            clock,
+            rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
+            drops: Drops::default(),
+        });
+        let mut server = Server {
+            addresses: listeners.iter().map(|listener| listener.address).collect(),
+            zones: served,
+            front,
+            stop,
+            udp: Vec::new(),
+            transports: JoinSet::new(),
+            publishers,
+            store,
+        };
+        let handler: Arc<dyn Handler> = server.front.clone();
+        for listener in listeners {
+            let failed = |cause| StartError::Listen { address: listener.address, cause };
+            server.udp.push(udp::Listener::start(listener.udp, &handler).map_err(failed)?);
+            server.transports.spawn(tcp::serve(listener.tcp, handler.clone(), stopped.clone()));
+        }
+        Ok(server)
+    }
+
+    /// Where it listens.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// The zones that it serves.
+    pub fn zones(&self) -> &[Arc<ServedZone>] {
+        &self.zones
+    }
+
+    /// The side that the transports call, for those outside of the process's sockets.
+    pub fn front(&self) -> &Arc<Front> {
+        &self.front
+    }
+
+    /// Stops listening, finishes the registrations under way, and closes the store.
+    pub async fn stop(mut self) {
+        for listener in self.udp.drain(..) {
+            listener.stop();
+        }
+        let _ = self.stop.send(true);
+        let transports = async { while self.transports.join_next().await.is_some() {} };
+        let _ = tokio::time::timeout(PATIENCE, transports).await;
+        self.transports.shutdown().await;
+        while let Some(ended) = self.publishers.join_next().await {
+            if let Err(error) = ended {
+                tracing::error!(%error, "a publisher ended badly");
+            }
+        }
+        let store = self.store;
+        drop(self.front);
+        // The last handle waits for its thread.
+        let _ = tokio::task::spawn_blocking(move || drop(store)).await;
+    }
+}
+
+/// How long connections may take to end at shutdown.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+fn threads(config: &Config) -> usize {
+    match config.dns.threads {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        threads => threads,
+    }
+}
+
+/// The sockets of one address.
+struct Listeners {
+    address: SocketAddr,
+    tcp: tokio::net::TcpListener,
+    udp: Vec<std::net::UdpSocket>,
+}
+
+impl Listeners {
+    fn bind(address: SocketAddr, threads: usize) -> Result<Listeners, StartError> {
+        let failed = |cause| StartError::Listen { address, cause };
+        let tcp = tcp::bind(address).map_err(failed)?;
+        let address = tcp.local_addr().map_err(failed)?;
+        let udp = udp::bind(address, threads).map_err(failed)?;
+        Ok(Listeners { address, tcp, udp })
+    }
+}

@@ -1,0 +1,210 @@
+//! The driver of a publisher: its queue, its timers, its store.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep_until};
+
+use crate::answer::Answers;
+use crate::base::Name;
+use crate::base::limits::{BATCH_REQUESTS, SETTLE_LIMIT};
+use crate::dns::respond::ServedZone;
+use crate::membership::{Key, Stamp};
+use crate::store::{Appended, Pending, Store};
+use crate::zone::Commit;
+
+use super::clock::Clock;
+use super::publisher::{Publisher, Submission};
+
+/// Called with each commit after it has become visible.
+pub type OnCommit = Arc<dyn Fn(&Name, &Commit) + Send + Sync>;
+
+/// A publisher with what it needs to run.
+pub struct Task {
+    /// The publisher.
+    pub publisher: Publisher,
+    /// Its store.
+    pub store: Arc<dyn Store>,
+    /// Where its answers are visible.
+    pub served: Arc<ServedZone>,
+    /// The clock.
+    pub clock: Clock,
+    /// Told of each commit.
+    pub on_commit: Option<OnCommit>,
+    /// How often to note who has renewed since the start: a third of the shortest lease.
+    pub checkpoint_interval: Duration,
+}
+
+/// A write that settles to what really happened.
+type Write = Pending<Appended>;
+type Checkpoint = Pending<(Vec<(Key, Stamp)>, Result<(), String>)>;
+
+impl Task {
+    /// Makes what the store kept visible and brings the configuration into force, so that the zone is served when this
+    /// returns. An error if the store refuses.
+    pub async fn begin(&mut self) -> Result<(), String> {
+        if !self.publisher.snapshot().is_empty() {
+            self.served.answers.store(Some(Arc::new(Answers::build(self.publisher.snapshot()))));
+        }
+        let mut now = self.clock.now();
+        now.mono = now.mono.after(SETTLE_LIMIT); // the first commit has nothing to wait for
+        if let Some(write) = self.publisher.seal(now) {
+            match self.append(write).await {
+                Appended::Committed => self.finish(&Appended::Committed),
+                Appended::Conflict(_) => return Err("the store changed while it was read".to_owned()),
+                Appended::Unavailable(cause) | Appended::Unknown(cause) => return Err(cause),
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs until `stop` turns, then finishes what is under way.
+    pub async fn run(mut self, mut queue: mpsc::Receiver<Submission>, mut stop: watch::Receiver<bool>) {
+        let mut write: Option<Write> = None;
+        let mut checkpoint: Option<Checkpoint> = None;
+        let mut next_checkpoint = Instant::now() + self.checkpoint_interval;
+        let mut stopping = false;
+        loop {
+            let wake = self.publisher.next_wake().map(|at| Instant::from_std(self.clock.instant(at)));
+            tokio::select! {
+                result = settled(&mut write) => {
+                    write = None;
+                    self.finish(&result);
+                }
+                first = queue.recv(), if !stopping => {
+                    match first {
+                        Some(first) => self.take(first, &mut queue),
+                        None => stopping = true,
+                    }
+                }
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() && !stopping => {}
+                (renewed, result) = settled(&mut checkpoint) => {
+                    checkpoint = None;
+                    if result.is_err() {
+                        self.publisher.table_mut().restore_unrenewed(&renewed);
+                    }
+                }
+                () = sleep_until(next_checkpoint), if checkpoint.is_none() && self.publisher.table().awaits_checkpoint() => {
+                    next_checkpoint = Instant::now() + self.checkpoint_interval;
+                    checkpoint = self.checkpoint();
+                }
+                _ = stop.changed(), if !stopping => {
+                    stopping = true;
+                    queue.close();
+                    while let Ok(submission) = queue.try_recv() {
+                        self.publisher.submit(submission, self.clock.now());
+                    }
+                }
+            }
+            let mut now = self.clock.now();
+            if stopping {
+                now.mono = now.mono.after(SETTLE_LIMIT); // nothing more comes that a batch could wait for
+            } else {
+                self.publisher.tick(now);
+            }
+            if write.is_none() {
+                write = self.publisher.seal(now).map(|write| self.append(write));
+            }
+            self.reply();
+            if stopping && write.is_none() && !self.publisher.has_batch() {
+                break;
+            }
+        }
+        if let Some(checkpoint) = checkpoint {
+            let _ = checkpoint.await;
+        }
+        if let Some(last) = self.checkpoint() {
+            let _ = last.await;
+        }
+    }
+
+    /// Takes what waits, up to a batch.
+    fn take(&mut self, first: Submission, queue: &mut mpsc::Receiver<Submission>) {
+        let now = self.clock.now();
+        self.publisher.submit(first, now);
+        for _ in 1..BATCH_REQUESTS {
+            match queue.try_recv() {
+                Ok(submission) => self.publisher.submit(submission, now),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// Hands a write to the store; when its fate is unknown, the epoch that the store has tells.
+    fn append(&self, write: crate::store::Write) -> Write {
+        let store = self.store.clone();
+        let zone = write.zone.clone();
+        let epoch = write.commit.as_ref().map(|commit| commit.epoch);
+        Box::pin(async move {
+            match store.append(write).await {
+                Appended::Unknown(cause) => match (epoch, store.epoch(&zone).await) {
+                    (Some(epoch), Ok(found)) if found == Some(epoch) => Appended::Committed,
+                    (Some(_), Err(_)) => Appended::Unknown(cause),
+                    _ => Appended::Unavailable(cause),
+                },
+                settled => settled,
+            }
+        })
+    }
+
+    /// Makes a commit visible, and only then answers those who wait for it.
+    fn finish(&mut self, result: &Appended) {
+        let zone = self.served.origin.clone();
+        if let Appended::Conflict(found) = result {
+            tracing::error!(%zone, ?found, "the store has another epoch than this server; its commits are refused");
+        }
+        if let Some(advance) = self.publisher.appended(result, self.clock.now()) {
+            let commit = &advance.commit;
+            let answers = match self.served.answers.load_full() {
+                Some(current) => current.advance(&advance.published),
+                None => Answers::build(&advance.published.snapshot),
+            };
+            self.served.answers.store(Some(Arc::new(answers)));
+            tracing::info!(
+                %zone,
+                epoch = %commit.epoch,
+                serial = %commit.epoch.serial(),
+                removed = commit.delta.removed.len(),
+                added = commit.delta.added.len(),
+                cause = %commit.summary(),
+                "commit"
+            );
+            if let Some(on_commit) = &self.on_commit {
+                on_commit(&zone, commit);
+            }
+        }
+        self.reply();
+    }
+
+    fn reply(&mut self) {
+        let replies = self.publisher.take_replies();
+        if !replies.is_empty() {
+            let now = self.clock.now();
+            for reply in replies {
+                reply.send(now);
+            }
+        }
+    }
+
+    fn checkpoint(&mut self) -> Option<Checkpoint> {
+        let renewed = self.publisher.checkpoint();
+        if renewed.is_empty() {
+            return None;
+        }
+        let store = self.store.clone();
+        let zone = self.served.origin.clone();
+        Some(Box::pin(async move {
+            let result = store.checkpoint(&zone, renewed.clone()).await;
+            (renewed, result)
+        }))
+    }
+}
+
+/// The result of what is under way; never, if nothing is.
+async fn settled<T>(pending: &mut Option<Pending<T>>) -> T {
+    match pending {
+        Some(pending) => pending.await,
+        None => std::future::pending().await,
+    }
+}
