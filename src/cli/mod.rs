@@ -1,0 +1,54 @@
+//! The command line: one file for each subcommand.
+//!
+//! Exit status: 0 done, 1 it didn't work (the reason on standard error), 2 wrong usage.
+
+pub mod demo;
+pub mod keygen;
+pub mod logging;
+pub mod serve;
+pub mod show;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An authoritative DNS server whose zones are alive
+///
+/// Members send heartbeats by DNS UPDATE; the zone answers SRV, A and AAAA with who is there; the SOA serial moves by one
+/// exactly when what is published changes.
+#[derive(Parser, Debug)]
+#[command(
+    name = "livezone",
+    version,
+    max_term_width = 120,
+    after_help = "Example:\n  livezone demo\n  livezone help serve"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+enum Command {
+    Serve(serve::Args),
+    Demo(demo::Args),
+    Keygen(keygen::Args),
+}
+
+/// Runs the command that the process was called with.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match &arguments.command {
+        Command::Serve(args) => serve::run(args).map_err(|error| error.to_string()),
+        Command::Demo(args) => demo::run(args).map_err(|error| error.to_string()),
+        Command::Keygen(args) => keygen::run(args).map_err(|error| error.to_string()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "livezone: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! `livezone serve`: the server.
+
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+
+use crate::base::Epoch;
+use crate::config;
+use crate::dns::tsig::Keys;
+use crate::server::{Options, Server, StartError};
+
+use super::{logging, show};
+
+/// Run the server
+///
+/// Without a configuration file: listens on 127.0.0.1:5353, serves the zones in ./zones, and keeps its store in ./data.
+#[derive(clap::Args, Clone, Debug)]
+#[command(
+    after_help = "Examples:\n  livezone serve\n  livezone serve --config /etc/livezone/livezone.toml --log-format json"
+)]
+pub struct Args {
+    /// The configuration file; relative paths in it start at its folder
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Listen here instead of where the configuration says; may be repeated
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Vec<SocketAddr>,
+    /// The first epoch of zones that the store doesn't know, instead of the Unix time
+    #[arg(long, value_name = "N")]
+    pub epoch: Option<u64>,
+    /// What to log, and how
+    #[command(flatten)]
+    pub log: LogArgs,
+}
+
+/// Options about logging.
+#[derive(clap::Args, Clone, Debug)]
+pub struct LogArgs {
+    /// What to log: a level, or as in RUST_LOG (info,livezone::server=debug)
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
+    /// How to log
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    pub log_format: logging::Format,
+}
+
+/// Why the server ends with an error.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The configuration.
+    #[error("the configuration is wrong:\n{0}")]
+    Configuration(#[from] config::Problems),
+    /// The log filter.
+    #[error(transparent)]
+    Logging(#[from] logging::Error),
+    /// The start.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// The runtime.
+    #[error("the system refuses: {0}")]
+    System(#[from] std::io::Error),
+}
+
+/// Serves until SIGTERM or SIGINT.
+pub fn run(args: &Args) -> Result<(), Error> {
+    logging::init(args.log.log.as_deref(), args.log.log_format)?;
+    let mut config = config::load(args.config.as_deref())?;
+    let keys = Keys::new(config.keys.iter().cloned());
+    let zones = config::load_zones(&config.zones_dir, &keys)?;
+    for warning in config.warnings.iter().chain(zones.iter().flat_map(|zone| &zone.warnings)) {
+        tracing::warn!("{warning}");
+    }
+    if !args.listen.is_empty() {
+        config.dns.listen.clone_from(&args.listen);
+    }
+    let options = Options { config, zones, epoch: args.epoch.map(Epoch), on_commit: None };
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+        let mut signals = Signals::new()?;
+        let server = Server::start(options).await?;
+        print(&show::started(&server))?;
+        let name = signals.next().await;
+        tracing::info!(signal = name, "stopping");
+        server.stop().await;
+        Ok(())
+    })
+}
+
+/// The signals that end the process.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> std::io::Result<Signals> {
+        Ok(Signals {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    pub(super) async fn next(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                // The usual request to reload must not end the server.
+                _ = self.hangup.recv() => {
+                    tracing::warn!("SIGHUP: this version doesn't reload; restart it for a changed configuration");
+                }
+            }
+        }
+    }
+}
+
+/// Prints to standard output; a reader that went away is no error.
+pub(super) fn print(text: &str) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether a person reads what is printed.
+pub(super) fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}

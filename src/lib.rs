@@ -1,0 +1,130 @@
+//! livezone: an authoritative DNS server whose zones are alive.
+//!
+//! Members of services send heartbeats as DNS UPDATE messages. A membership table says who is there; the zone is
+//! computed from it; the SOA serial moves by one exactly when what is published changes. This page is the architecture.
+//! README.md is the page for users.
+//!
+//! # Flow
+//!
+//! ```text
+//!            net::udp, net::tcp                bytes, and where they came from
+//!                    |
+//!            server::front                     rate of unsigned updates, the zone's queue
+//!                    |
+//!            dns::respond                      one synchronous function from bytes to bytes
+//!             |              |
+//!           query          update  ---------> a queue, one per zone, bounded
+//!             |                                 |
+//!      answer::Answers                   server::publisher, driven by server::task
+//!      of one snapshot                          |
+//!      (pointer load,                     dns::update      on a copy; what is new, gone, renewed
+//!       look up, copy)                          |
+//!             ^                           membership::Table and zone::Contents, edited with undo
+//!             |                                 |
+//!             |                           zone::Zone::stage      touched names, delta, commit or none
+//!             |                                 |
+//!             |                           store::Store::append   one durable write, shared by all that wait
+//!             |                                 |
+//!             |                           zone::Zone::publish    the next snapshot
+//!             |                                 |
+//!             +---- pointer swap ------- answer::Answers::advance, touched names only
+//!                                               |
+//!                                         replies to the registrars
+//! ```
+//!
+//! # Modules, in the order in which data flows
+//!
+//! A module uses only what stands above it.
+//!
+//! - [`base`]: names, types, serial and epoch, time, TTL and lease, and every named limit of the core.
+//! - [`membership`]: who is alive, until when, and who may say so.
+//! - [`zone`]: what the world should see of that: contents, delta, commit, snapshot; record types; the master file.
+//! - [`answer`]: the octets of every answer, compiled when a name is touched.
+//! - [`dns`]: messages: reader, EDNS, TSIG, replies, updates.
+//! - [`store`]: durable truth.
+//! - [`net`]: sockets. All it knows of DNS is the length in front of a message on a stream.
+//! - [`config`]: TOML as written to checked configuration.
+//! - [`server`]: assembly: front, publishers, start and stop.
+//! - [`cli`]: one file per subcommand.
+//!
+//! # Decisions
+//!
+//! **A pure core.** `base`, `membership`, `zone`, `answer` and `dns` open no socket and no file and read no clock:
+//! `now` is an argument, deadlines are results. So their tests hand in times and never sleep. [`server::publisher`]
+//! keeps that up: requests go in, a write for the store and replies come out; [`server::task`] adds queue, timers and
+//! store.
+//!
+//! **Two clocks.** Leases run on the monotonic clock. What is compared with something outside of the process, a
+//! signature's time or a stored deadline, is wall clock.
+//!
+//! **Heartbeats move cells.** What a heartbeat changes (deadline, intervals, last signature) is a fixed-size cell per
+//! lease, written as one whole without a lock ([`membership::cell`]); everything else belongs to one writer. Expiry
+//! claims the cell by compare-and-swap, so that a heartbeat is either counted before or handed to the publisher. Today
+//! all updates pass through the publisher's queue; the cells let other threads renew in place later. Timers are data in
+//! a heap: one that fires reads the cell and re-arms, so that a lease costs O(log n) when it ends and nothing is ever
+//! scanned.
+//!
+//! **Transactions with undo.** The table and the contents are edited in place, since later messages of a batch and
+//! their prerequisites must see what earlier ones did; each edit notes how to take it back. A write that the store
+//! refuses leaves both as they were, and the requests get SERVFAIL.
+//!
+//! **Stage, append, publish.** A batch is staged (does anything published differ? then epoch + 1 and a delta), appended
+//! to the store, and only then published and acknowledged. One write of a zone is under way at a time; requests that
+//! come meanwhile make the next batch, except that those which only renew are answered at once. A commit carries all
+//! that policy decided, with causes; applying it reads no table, clock or configuration. What is published is a pure
+//! function of the contents, so that equal state is equal octets and only touched names are built again.
+//!
+//! **The epoch** is 64 bits, counts commits, is stored with them, and starts at the Unix time. The serial is its low 32
+//! bits, and [`base::Serial`] has no total order (RFC 1982).
+//!
+//! **Precompiled answers and one encoder.** Whoever puts a record into a message does it with [`answer::encode`].
+//! Answers with names in their data are compiled behind a question at offset 12, with a cut point after each additional
+//! RRset: a smaller answer is a shorter copy. A query costs a pointer load, a hash, a copy and the echo of its own
+//! question. An RRset goes out whole or not at all with TC; room for OPT and TSIG is kept before anything is written.
+//!
+//! **Persistent maps.** Names to nodes and names to answers are two-level maps ([`zone::map`]): a commit copies the
+//! touched pages and the vector of pages, and readers keep the version that they loaded.
+//!
+//! **Own TSIG and own message reader.** hickory-proto is a dependency of the demo, the examples and the tests alone.
+//! Its TSIG compares algorithm names by case, answers BADTIME without the server's time, and signs a message that was
+//! encoded again; ours covers the octets as they are sent ([`dns::tsig`]). The reader walks a message once and copies
+//! nothing until asked ([`dns::wire`]), since an update must be held against RFC 2136 record by record, and a query
+//! needs its first name only. In the tests, hickory is the independent reader and signer.
+//!
+//! **The store is one redb file** with one writing thread ([`store::embedded`]): whatever waits, of all zones, shares a
+//! transaction and its fsync. Every record has a format version, and an unknown one is an error, never skipped.
+//!
+//! **The restart rule** ([`store::start`]). While the process was down nobody could renew, so a start gives a fresh
+//! lease; but only to those who renewed since the start before, or a crash loop would keep the dead. Who renewed is
+//! noted outside of commits, at most every third of the shortest lease.
+//!
+//! **Bounds.** Queues, batches, caches and messages have a named limit with its reason ([`base::limits`], or beside the
+//! code that checks it) and a defined behaviour there: refuse, hold back, or drop and count.
+//!
+//! # Sources
+//!
+//! RFC 1034 and 1035 (DNS, master files), 1982 (serials), 2136 (UPDATE), 2181 (RRsets), 2308 (negative answers), 2782
+//! (SRV), 3225 (DO), 3597 (unknown types), 5952 (text of IPv6), 6672 (DNAME), 6763 (DNS-SD), 6891 (EDNS), 7766 (TCP),
+//! 8482 (ANY), 8552 (underscored names), 8914 (Extended DNS Errors), 8945 (TSIG), 9664 (Update Lease).
+
+// In the order of the flow; the blank lines keep rustfmt from sorting them.
+
+pub mod base;
+
+pub mod membership;
+
+pub mod zone;
+
+pub mod answer;
+
+pub mod dns;
+
+pub mod store;
+
+pub mod net;
+
+pub mod config;
+
+pub mod server;
+
+pub mod cli;
