@@ -1,0 +1,20 @@
+//! The server as its users meet it: the real binary, over sockets, asked and fed by the field's own programs.
+//!
+//! One binary for all areas, so that everything runs in parallel. Every test has a server, a folder and ports of its own.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "all of this is test code: it fails by panicking, and prints what it measured"
+)]
+
+mod answers;
+mod cli;
+mod delegation;
+mod durability;
+mod leases;
+mod policy;
+#[path = "../support/mod.rs"]
+mod support;
+mod tsig;
+mod updates;

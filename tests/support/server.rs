@@ -1,0 +1,237 @@
+//! The real binary, in a folder of its own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::client::Client;
+use super::tsig::TsigKey;
+use super::{PATIENCE, ZONE, wait_until};
+
+/// What a server is started with. The defaults suit most tests: leases down to a second, everything open to loopback.
+#[derive(Clone, Debug)]
+pub(crate) struct Setup {
+    /// Keys of the zone's top level.
+    pub(crate) top: String,
+    /// The `[lease]` table.
+    pub(crate) lease: String,
+    /// Further tables of the zone: `[access]`, `[[service]]`.
+    pub(crate) tables: String,
+    /// The static master file.
+    pub(crate) statics: String,
+    /// `livezone.toml`, besides keys and places.
+    pub(crate) server: String,
+    /// TSIG keys to make: name and algorithm.
+    pub(crate) keys: Vec<(&'static str, &'static str)>,
+    /// Where to listen.
+    pub(crate) listen: SocketAddr,
+    /// More arguments of `serve`.
+    pub(crate) arguments: Vec<&'static str>,
+}
+
+impl Default for Setup {
+    fn default() -> Setup {
+        Setup {
+            top: String::new(),
+            lease: "default = \"15s\"\nmin = \"1s\"\nmax = \"1h\"\n".to_owned(),
+            tables: String::new(),
+            statics: "$TTL 1h\n@ IN NS ns1\nns1 IN A 127.0.0.1\nns1 IN AAAA ::1\n".to_owned(),
+            server: String::new(),
+            keys: Vec::new(),
+            listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+            arguments: Vec::new(),
+        }
+    }
+}
+
+/// Lines that a process wrote, as they come.
+pub(crate) type Lines = Arc<Mutex<Vec<String>>>;
+
+/// A running server. Killed when dropped.
+#[derive(Debug)]
+pub(crate) struct TestServer {
+    folder: TempDir,
+    process: Option<Child>,
+    arguments: Vec<&'static str>,
+    pub(crate) address: SocketAddr,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+}
+
+/// The binary under test.
+pub(crate) fn livezone() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_livezone"));
+    // Whoever runs the tests may have a filter of their own.
+    command.env_remove("RUST_LOG").stdin(Stdio::null());
+    command
+}
+
+impl TestServer {
+    /// Starts a server with the defaults.
+    pub(crate) fn start() -> TestServer {
+        TestServer::with(&Setup::default())
+    }
+
+    /// Starts a server.
+    pub(crate) fn with(setup: &Setup) -> TestServer {
+        let folder = TempDir::with_prefix("livezone-test-").unwrap();
+        write_files(folder.path(), setup);
+        let mut server = TestServer {
+            folder,
+            process: None,
+            arguments: setup.arguments.clone(),
+            address: setup.listen,
+            stdout: Lines::default(),
+            stderr: Lines::default(),
+        };
+        server.restart();
+        server
+    }
+
+    /// Its folder, with livezone.toml, zones and data.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The file of a key of the setup.
+    pub(crate) fn key_file(&self, name: &str) -> PathBuf {
+        self.folder().join(format!("{name}.key"))
+    }
+
+    /// A key of the setup.
+    pub(crate) fn key(&self, name: &str) -> TsigKey {
+        TsigKey::read(&self.key_file(name))
+    }
+
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.address)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("a running server").id()
+    }
+
+    /// Starts it again on its port, after it ended, and waits until it listens.
+    pub(crate) fn restart(&mut self) {
+        assert!(self.process.is_none(), "the server runs");
+        let start = Instant::now();
+        loop {
+            match self.spawn() {
+                Ok(()) => return,
+                // A free TCP port whose UDP side somebody else has, or a port that the kernel still closes.
+                Err(error) if error.contains("can't listen") && start.elapsed() < PATIENCE => {
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+                Err(error) => panic!("the server doesn't start: {error}"),
+            }
+        }
+    }
+
+    fn spawn(&mut self) -> Result<(), String> {
+        let listen = self.address.to_string();
+        let config = self.folder().join("livezone.toml");
+        let mut command = livezone();
+        command.arg("serve").arg("--config").arg(config).args(["--listen", &listen]).args(&self.arguments);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let before = self.stdout.lock().unwrap().len();
+        let errors_before = self.stderr.lock().unwrap().len();
+        collect(child.stdout.take().unwrap(), &self.stdout);
+        collect(child.stderr.take().unwrap(), &self.stderr);
+        let outcome = wait_until(PATIENCE, "a listening server", || {
+            let lines = self.stdout.lock().unwrap();
+            let listening = |line: &String| line.strip_prefix("listening on ")?.split(',').next()?.parse().ok();
+            if let Some(address) = lines[before..].iter().find_map(listening) {
+                return Some(Ok(address));
+            }
+            drop(lines);
+            child.try_wait().unwrap().map(|_| {
+                // Its last words may still be under way.
+                let words = || self.stderr.lock().unwrap()[errors_before..].join("\n");
+                Err(wait_until(PATIENCE, "an error message", || Some(words()).filter(|words| !words.is_empty())))
+            })
+        });
+        self.address = outcome?;
+        self.process = Some(child);
+        Ok(())
+    }
+
+    /// kill -9.
+    pub(crate) fn kill_9(&mut self) {
+        let mut process = self.process.take().expect("a running server");
+        process.kill().unwrap();
+        process.wait().unwrap();
+    }
+
+    /// SIGTERM, and how it ended.
+    pub(crate) fn terminate(&mut self) -> ExitStatus {
+        let pid = self.pid().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        self.wait()
+    }
+
+    /// Waits for its end.
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let mut process = self.process.take().expect("a running server");
+        wait_until(PATIENCE, "the end of the server", || process.try_wait().unwrap())
+    }
+
+    /// How many lines of its log contain a text.
+    pub(crate) fn count_logged(&self, text: &str) -> usize {
+        self.stderr.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+    }
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            let _ = process.kill();
+            let _ = process.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("--- the server's log\n{}", self.stderr.lock().unwrap().join("\n"));
+        }
+    }
+}
+
+/// Collects lines until the pipe closes.
+pub(crate) fn collect(pipe: impl Read + Send + 'static, lines: &Lines) {
+    let lines = lines.clone();
+    std::thread::spawn(move || {
+        for line in BufReader::new(pipe).lines().map_while(Result::ok) {
+            lines.lock().unwrap().push(line);
+        }
+    });
+}
+
+/// Runs `livezone keygen` into a file.
+pub(crate) fn make_key(name: &str, algorithm: &str, file: &Path) {
+    let output = livezone().args(["keygen", name, "--algorithm", algorithm]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    std::fs::write(file, output.stdout).unwrap();
+}
+
+fn write_files(folder: &Path, setup: &Setup) {
+    let Setup { top, lease, tables, statics, server, keys, .. } = setup;
+    let mut config = format!("{server}\n");
+    for (name, algorithm) in keys {
+        make_key(name, algorithm, &folder.join(format!("{name}.key")));
+        config += &format!("[[key]]\nname = \"{name}.\"\nalgorithm = \"{algorithm}\"\nsecret-file = \"{name}.key\"\n");
+    }
+    std::fs::write(folder.join("livezone.toml"), config).unwrap();
+    let zones = folder.join("zones");
+    std::fs::create_dir(&zones).unwrap();
+    std::fs::write(
+        zones.join("svc.example.test.toml"),
+        format!(
+            "origin = \"{ZONE}\"\nttl = \"1s\"\nnegative-ttl = \"2s\"\nstatic = \"svc.example.test.zone\"\n{top}\n\
+             [soa]\ncontact = \"hostmaster.example.test.\"\n[lease]\n{lease}\n{tables}\n"
+        ),
+    )
+    .unwrap();
+    std::fs::write(zones.join("svc.example.test.zone"), statics).unwrap();
+}
