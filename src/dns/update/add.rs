@@ -308,7 +308,7 @@ impl Executor<'_> {
 
 /// The id that an SRV record registers: the first label of a target directly below the service's host name; of any other
 /// target its first label and a hash of target and port.
-fn member_id(layout: &Layout, target: &Name, port: u16) -> Result<MemberId, Refusal> {
+pub(super) fn member_id(layout: &Layout, target: &Name, port: u16) -> Result<MemberId, Refusal> {
     if target.parent().as_ref() == Some(&layout.host) {
         return MemberId::from_label(target.first_label())
             .map_err(|error| Refusal::invalid(format!("{target}: {error}")));

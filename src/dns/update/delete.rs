@@ -56,7 +56,14 @@ impl Executor<'_> {
     }
 
     fn delete_srv(&mut self, service: &Name, rdata: Option<&Rdata>) -> Result<(), Refusal> {
-        for at in self.draft.members_of(service) {
+        let candidates = match rdata {
+            None => self.draft.members_of(service),
+            Some(rdata) => {
+                let Some((_, _, port, target)) = srv::fields(rdata) else { return Ok(()) };
+                Name::from_wire(target).map_or(Vec::new(), |target| self.draft.members_with(service, &target, port))
+            }
+        };
+        for at in candidates {
             let draft = &self.draft.members[at];
             if !draft.has_srv || rdata.is_some_and(|rdata| srv::rdata(&draft.registration) != *rdata) {
                 continue;

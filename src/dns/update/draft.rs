@@ -8,9 +8,11 @@ use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::{Name, NameMap, RecordType, Ttl};
+use crate::base::{Name, NameMap, NameSet, RecordType, Ttl};
 use crate::membership::{Index, Item, LeasedRecord, Member, MemberId, Owner, Registration, Table};
 use crate::zone::{Contents, Rdata};
+
+use super::add::member_id;
 
 /// A member in the copy.
 #[derive(Clone, Debug)]
@@ -69,6 +71,8 @@ pub(super) struct Draft<'a> {
     places: HashMap<(Name, MemberId), usize>,
     /// Members by the names that their addresses may belong to: their own host name, and targets that they had or have.
     hosted: NameMap<Vec<usize>>,
+    /// Services of which every member was copied in.
+    swept: NameSet,
     pub leased: HashMap<Name, Vec<LeasedDraft>>,
     /// Names in the order in which leased records at them were touched, so that equal messages have equal outcomes.
     pub leased_order: Vec<Name>,
@@ -86,6 +90,7 @@ impl<'a> Draft<'a> {
             members: Vec::new(),
             places: HashMap::new(),
             hosted: NameMap::default(),
+            swept: NameSet::default(),
             leased: HashMap::new(),
             leased_order: Vec::new(),
             hosts: HashMap::new(),
@@ -137,13 +142,23 @@ impl<'a> Draft<'a> {
 
     /// Every member of a service, copied in.
     pub(super) fn members_of(&mut self, service: &Name) -> Vec<usize> {
-        let ids: Vec<MemberId> = self.table.members(service).map(|(_, member)| member.id.clone()).collect();
-        let mut found: Vec<usize> = ids.iter().filter_map(|id| self.member(service, id)).collect();
-        found.extend(
-            (0..self.members.len())
-                .filter(|&at| self.members[at].service == *service && self.members[at].before.is_none()),
-        );
-        found
+        if self.swept.insert(service.clone()) {
+            let ids: Vec<MemberId> = self.table.members(service).map(|(_, member)| member.id.clone()).collect();
+            for id in &ids {
+                self.member(service, id);
+            }
+        }
+        (0..self.members.len()).filter(|&at| self.members[at].service == *service).collect()
+    }
+
+    /// The members of a service that could have registered an SRV record with this target and port.
+    pub(super) fn members_with(&mut self, service: &Name, target: &Name, port: u16) -> Vec<usize> {
+        let layout = self.contents.layout(service);
+        let id = layout.and_then(|layout| member_id(&layout, target, port).ok());
+        let others = self.contents.members_with_target(target).iter().filter(|(other, _)| other == service);
+        let mut ids: Vec<MemberId> = others.map(|(_, id)| id.clone()).collect();
+        ids.extend(id.filter(|id| !ids.contains(id)));
+        ids.iter().filter_map(|id| self.member(service, id)).collect()
     }
 
     /// The members that a host name's addresses belong to: those with that id below the host name of their service, and

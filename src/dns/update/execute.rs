@@ -79,11 +79,11 @@ pub struct Scene<'a> {
 
 /// Carries an update out on a copy.
 pub fn execute(request: &Request, scene: Scene<'_>) -> Result<Execution, Refusal> {
-    // RFC 2136 §3.2 before §3.3 before §3.4.
-    let view = View { contents: scene.contents, snapshot: scene.snapshot };
-    check(&request.prerequisites, view)?;
+    // Deviates: RFC 2136 has prerequisites (§3.2) before permission (§3.3). Whoever may change nothing here gets no work
+    // done and learns nothing; what a requester may do in detail is looked at behind the prerequisites.
     let nobody = || Refusal::prohibited(format!("no [access] update entry admits {}", who(request)));
     let grant = scene.grant.ok_or_else(nobody)?;
+    check(&request.prerequisites, &mut View::new(scene.contents, scene.snapshot))?;
     let instructions = request.instructions.as_ref().map_err(Clone::clone)?;
     let mut targets = HashSet::new();
     for instruction in instructions {

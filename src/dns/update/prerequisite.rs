@@ -4,49 +4,64 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::base::{Name, RecordType};
+use crate::base::{Name, NameMap, RecordType};
 use crate::dns::wire::Rcode;
 use crate::zone::{Contents, Node, Rdata, Snapshot};
 
 use super::Refusal;
 use super::request::Prerequisite;
 
-/// What prerequisites and deletes see: the sources as registered, and the SOA.
-#[derive(Clone, Copy, Debug)]
+/// What prerequisites see: the sources as registered, and the SOA. A name is looked at once a message, however many
+/// prerequisites speak of it.
+#[derive(Debug)]
 pub struct View<'a> {
-    /// The sources.
-    pub contents: &'a Contents,
-    /// For the SOA record.
-    pub snapshot: &'a Snapshot,
+    contents: &'a Contents,
+    snapshot: &'a Snapshot,
+    nodes: NameMap<Node>,
 }
 
-impl View<'_> {
-    fn rrset(&self, name: &Name, rtype: RecordType) -> HashSet<Rdata> {
-        if rtype == RecordType::SOA {
-            return (name == self.snapshot.origin()).then(|| self.snapshot.soa().rdata).into_iter().collect();
-        }
-        let node = self.contents.node(name);
-        node.rrset(rtype).into_iter().flat_map(|rrset| rrset.rdatas().map(Rdata::from).collect::<Vec<_>>()).collect()
+impl<'a> View<'a> {
+    /// The registered view of a zone; the snapshot is for its SOA.
+    pub fn new(contents: &'a Contents, snapshot: &'a Snapshot) -> View<'a> {
+        View { contents, snapshot, nodes: NameMap::default() }
     }
 
-    fn in_use(&self, name: &Name) -> bool {
-        let node: Node = self.contents.node(name);
-        !node.is_empty() || name == self.snapshot.origin()
+    fn node(&mut self, name: &Name) -> &Node {
+        self.nodes.entry(name.clone()).or_insert_with(|| self.contents.node(name))
+    }
+
+    fn has(&mut self, name: &Name, rtype: RecordType) -> bool {
+        match rtype {
+            RecordType::SOA => name == self.snapshot.origin(),
+            _ => self.node(name).rrset(rtype).is_some(),
+        }
+    }
+
+    fn rrset(&mut self, name: &Name, rtype: RecordType) -> HashSet<Rdata> {
+        match rtype {
+            RecordType::SOA if name == self.snapshot.origin() => [self.snapshot.soa().rdata].into(),
+            RecordType::SOA => HashSet::new(),
+            _ => self.node(name).rrset(rtype).into_iter().flat_map(|rrset| rrset.rdatas()).map(Rdata::from).collect(),
+        }
+    }
+
+    fn in_use(&mut self, name: &Name) -> bool {
+        name == self.snapshot.origin() || !self.node(name).is_empty()
     }
 }
 
 /// Checks the prerequisites in order; the first that fails decides.
-pub fn check(prerequisites: &[Result<Prerequisite, Refusal>], view: View<'_>) -> Result<(), Refusal> {
+pub fn check(prerequisites: &[Result<Prerequisite, Refusal>], view: &mut View<'_>) -> Result<(), Refusal> {
     let fail = |rcode| Err(Refusal::plain(rcode));
     let mut wanted: HashMap<(&Name, RecordType), HashSet<Rdata>> = HashMap::new();
     for prerequisite in prerequisites {
         match prerequisite.as_ref().map_err(Clone::clone)? {
             Prerequisite::NameInUse(name) if !view.in_use(name) => return fail(Rcode::NXDOMAIN),
             Prerequisite::NameNotInUse(name) if view.in_use(name) => return fail(Rcode::YXDOMAIN),
-            Prerequisite::RrsetExists(name, rtype) if view.rrset(name, *rtype).is_empty() => {
+            Prerequisite::RrsetExists(name, rtype) if !view.has(name, *rtype) => {
                 return fail(Rcode::NXRRSET);
             }
-            Prerequisite::RrsetDoesNotExist(name, rtype) if !view.rrset(name, *rtype).is_empty() => {
+            Prerequisite::RrsetDoesNotExist(name, rtype) if view.has(name, *rtype) => {
                 return fail(Rcode::YXRRSET);
             }
             Prerequisite::RrsetEquals(name, rtype, rdata) => {

@@ -562,9 +562,12 @@ fn prerequisites_are_held_against_the_zone_to_the_letter() {
     ] {
         assert_eq!(bench.rcode(&update), rcode, "{update:?}");
     }
-    // They come before the question who may.
+    // They come before the question what the requester may change, and behind the one whether it may change anything.
+    let foreign = || update().add("elsewhere.z. A 192.0.2.1");
+    assert_eq!(bench.rcode(&foreign()), Rcode::REFUSED);
+    assert_eq!(bench.rcode(&foreign().in_use("nobody.z.")), Rcode::NXDOMAIN);
     bench.access = UpdateAccess::new(Vec::new());
-    assert_eq!(bench.rcode(&register().in_use("nobody.z.")), Rcode::NXDOMAIN);
+    assert_eq!(bench.rcode(&register().in_use("nobody.z.")), Rcode::REFUSED);
     assert_eq!(bench.rcode(&register()), Rcode::REFUSED);
 }
 
