@@ -36,6 +36,10 @@ pub struct Task {
     pub checkpoint_interval: Duration,
 }
 
+/// How often the fate of a write is asked for, and how long to wait in between: the next write must not build on a guess.
+const SETTLING_ATTEMPTS: u32 = 30;
+const SETTLING_PAUSE: Duration = Duration::from_secs(1);
+
 /// A write that settles to what really happened.
 type Write = Pending<Appended>;
 type Checkpoint = Pending<(Vec<(Key, Stamp)>, Result<(), String>)>;
@@ -131,20 +135,31 @@ impl Task {
         }
     }
 
-    /// Hands a write to the store; when its fate is unknown, the epoch that the store has tells.
+    /// Hands a write to the store; when its fate is unknown, the store's epoch tells, as soon as it can be read.
     fn append(&self, write: crate::store::Write) -> Write {
         let store = self.store.clone();
         let zone = write.zone.clone();
         let epoch = write.commit.as_ref().map(|commit| commit.epoch);
         Box::pin(async move {
-            match store.append(write).await {
-                Appended::Unknown(cause) => match (epoch, store.epoch(&zone).await) {
-                    (Some(epoch), Ok(found)) if found == Some(epoch) => Appended::Committed,
-                    (Some(_), Err(_)) => Appended::Unknown(cause),
-                    _ => Appended::Unavailable(cause),
-                },
-                settled => settled,
+            // A write without a commit leaves the epoch alone, so writing it once more settles it.
+            let again = epoch.is_none().then(|| write.clone());
+            let mut outcome = store.append(write).await;
+            for _ in 0..SETTLING_ATTEMPTS {
+                let Appended::Unknown(cause) = &outcome else { break };
+                let settled = match (&again, epoch) {
+                    (Some(write), _) => store.append(write.clone()).await,
+                    (None, epoch) => match store.epoch(&zone).await {
+                        Ok(found) if found == epoch => Appended::Committed,
+                        Ok(_) => Appended::Unavailable(cause.clone()),
+                        Err(_) => outcome.clone(),
+                    },
+                };
+                outcome = settled;
+                if matches!(outcome, Appended::Unknown(_)) {
+                    tokio::time::sleep(SETTLING_PAUSE).await;
+                }
             }
+            outcome
         })
     }
 
