@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
-use crate::base::{Name, NameSet, RecordType, Ttl};
+use crate::base::{Name, NameMap, NameSet, RecordType, Ttl};
 use crate::membership::{MemberId, Registration};
 
 use super::change::PublishedMember;
@@ -90,6 +90,9 @@ impl Contents {
             members.for_each(|member| addresses.extend_from_slice(&member.registration.addresses));
         }
         for (service, id) in self.members_with_target(name) {
+            if !self.may_address(service, name) {
+                continue;
+            }
             let addresses_of = |member: &PublishedMember| member.registration.addresses.clone();
             addresses.extend(self.member(service, id).map(addresses_of).unwrap_or_default());
         }
@@ -101,6 +104,29 @@ impl Contents {
         addresses.sort_unstable();
         addresses.dedup();
         addresses
+    }
+
+    /// Whether members of a service that chose a name as their target add their addresses there: not beside static
+    /// records, nor at a name that belongs to another service or to a member of one.
+    fn may_address(&self, service: &Name, name: &Name) -> bool {
+        let within = |services: &[Name]| services.contains(service);
+        let set = self.hosts.get(name).filter(|services| self.publishing(name, services).next().is_some());
+        let hosted = self.member_host_parts(name).filter(|(services, id)| {
+            services.iter().any(|service| self.services.get(service).is_some_and(|known| known.members.contains(id)))
+        });
+        self.statics(name).is_empty()
+            && set.is_none_or(|services| within(services))
+            && hosted.is_none_or(|(services, _)| within(services))
+    }
+
+    /// The addresses of the zone's name servers, as far as the zone knows them.
+    pub fn name_server_addresses(&self) -> Vec<IpAddr> {
+        let apex = self.node(&self.settings.origin);
+        let servers = apex.rrset(RecordType::NS).into_iter().flat_map(|rrset| rrset.rdatas());
+        servers
+            .filter_map(|server| Name::from_wire(server).ok())
+            .flat_map(|server| self.addresses_at(&server))
+            .collect()
     }
 
     /// The records that announce services (RFC 6763 §4.1, §9, §11) and their instances.
@@ -136,9 +162,15 @@ impl Contents {
             let target = Name::from_wire(target).ok()?;
             Some(txt::digest_line(priority, weight, port, &target, &self.addresses_at(&target)))
         });
+        // Many members may share one target, each on a port of its own.
+        let mut shared: NameMap<Vec<IpAddr>> = NameMap::default();
         let derived = members.clone().map(|member| {
             let Registration { priority, weight, port, target, .. } = &*member.registration;
-            txt::digest_line(*priority, *weight, *port, target, &self.addresses_at(target))
+            if self.members_with_target(target).len() < 2 {
+                return txt::digest_line(*priority, *weight, *port, target, &self.addresses_at(target));
+            }
+            let addresses = shared.entry(target.clone()).or_insert_with(|| self.addresses_at(target));
+            txt::digest_line(*priority, *weight, *port, target, addresses)
         });
         txt::fingerprint(members.count(), derived.chain(fixed).collect())
     }

@@ -1,6 +1,7 @@
 //! Additions (RFC 2136 §3.4.2.2): what an added record means to the copy.
 
 use std::net::IpAddr;
+use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
@@ -13,7 +14,7 @@ use crate::zone::records::{address, srv};
 use crate::zone::{Layout, Rdata};
 
 use super::Refusal;
-use super::draft::{LeasedDraft, MemberDraft};
+use super::draft::{HostDraft, LeasedDraft, MemberDraft};
 use super::execute::{Executor, who};
 
 impl Executor<'_> {
@@ -77,6 +78,7 @@ impl Executor<'_> {
             ))
         })?;
         self.check_own_names(&layout, service, &id)?;
+        self.swept.remove(service);
         let fields = |draft: &mut MemberDraft| {
             draft.registration.target = target.clone();
             (draft.registration.priority, draft.registration.weight, draft.registration.port) =
@@ -94,7 +96,7 @@ impl Executor<'_> {
             self.draft.host(target, at);
             return Ok(());
         }
-        let addresses = self.addresses_for(&layout, service, &id, &target);
+        let addresses = self.addresses_of_siblings(&layout, &id, &target);
         let registration =
             Registration { target: target.clone(), port, priority, weight, addresses, metadata: Box::default() };
         let mut draft = MemberDraft {
@@ -107,23 +109,21 @@ impl Executor<'_> {
             srv_deleted: false,
             srv_added: false,
             addresses_added: false,
+            allowed: Some(true),
         };
         fields(&mut draft);
         self.draft.insert(draft);
         Ok(())
     }
 
-    /// The addresses that a new member finds: those of a sibling with its id, of one with its target.
-    fn addresses_for(&mut self, layout: &Layout, service: &Name, id: &MemberId, target: &Name) -> Box<[IpAddr]> {
+    /// The addresses that a new member finds: those of members on the same host that the requester may change.
+    fn addresses_of_siblings(&mut self, layout: &Layout, id: &MemberId, target: &Name) -> Box<[IpAddr]> {
         let mut siblings = self.draft.members_at(target);
         if let Some(host) = layout.member_host(id) {
             siblings.extend(self.draft.members_at(&host));
         }
-        let sibling = siblings
-            .into_iter()
-            .map(|at| &self.draft.members[at])
-            .find(|draft| draft.service != *service || draft.id != *id);
-        sibling.map_or_else(Box::default, |draft| draft.registration.addresses.clone())
+        let sibling = siblings.into_iter().find(|&at| self.may_touch(at));
+        sibling.map_or_else(Box::default, |at| self.draft.members[at].registration.addresses.clone())
     }
 
     /// A member's own names must be free of static records and aliases.
@@ -147,13 +147,11 @@ impl Executor<'_> {
         if !self.scene.contents.statics(name).is_empty() && !self.is_leasable(name) {
             return Err(Refusal::prohibited(format!("{name} holds static records")));
         }
-        let members = self.draft.members_at(name);
-        if members.is_empty() && !self.targets.contains(name) && self.is_leasable(name) && !self.is_below_host(name) {
+        let nobody = self.draft.members_at(name).is_empty();
+        if nobody && !self.targets.contains(name) && self.is_leasable(name) && !self.is_below_host(name) {
             return self.add_leased(name, rtype, ttl, rdata);
         }
-        for &at in &members {
-            self.check_member(at)?;
-        }
+        let members = self.members_to_address(name)?;
         for &at in &members {
             let draft = &mut self.draft.members[at];
             let mut addresses = draft.registration.addresses.to_vec();
@@ -166,11 +164,54 @@ impl Executor<'_> {
             if members.is_empty() && !self.targets.contains(name) {
                 self.permit_held(name)?;
             }
-            let host = self.draft.host_at(name);
+            let host = self.host_at(name);
             host.addresses.push(address);
             host.added = true;
         }
         Ok(())
+    }
+
+    /// The members that addresses sent for a name go to, or why the requester may send none.
+    ///
+    /// A name belongs to the member whose own host name it is; who merely chose it as a target neither stands in that one's
+    /// way nor speaks for it. A name that is a service's address set, or lies below a service's host name, needs the right to
+    /// register there. Any other name belongs to whoever gave it addresses first.
+    pub(super) fn members_to_address(&mut self, name: &Name) -> Result<Vec<usize>, Refusal> {
+        let members = self.draft.members_at(name);
+        let (own, others): (Vec<usize>, Vec<usize>) =
+            members.into_iter().partition(|&at| self.draft.is_own_host(at, name));
+        for &at in &own {
+            self.check_member(at)?;
+        }
+        if own.is_empty() && !self.is_leasable(name) {
+            let services = self.scene.contents.services_at_host(name);
+            if !services.is_empty()
+                && !services.iter().any(|service| self.grant.service(service, self.origin).is_some())
+            {
+                return Err(Refusal::prohibited(format!(
+                    "{name} is the host name of a service that {} may not register",
+                    who(self.request)
+                )));
+            }
+            if self.is_below_host(name) {
+                self.permit_held(name)?;
+            }
+        }
+        let mut taking = own;
+        for at in others {
+            if self.may_touch(at) {
+                taking.push(at);
+            } else if taking.is_empty() && !self.draft.members[at].registration.addresses.is_empty() {
+                self.check_member(at)?;
+            }
+        }
+        Ok(taking)
+    }
+
+    /// Addresses that wait for a member at a name; those held from before only if the requester may take them.
+    pub(super) fn host_at(&mut self, name: &Name) -> &mut HostDraft {
+        let permit = self.permit_held(name).ok();
+        self.draft.host_at(name, |owner| permit.is_some_and(|permit| permit.covers(owner)))
     }
 
     pub(super) fn is_leasable(&self, name: &Name) -> bool {
@@ -209,23 +250,35 @@ impl Executor<'_> {
         })
     }
 
-    /// The requester's right to change a member that exists.
-    pub(super) fn check_member(&self, at: usize) -> Result<(), Refusal> {
+    /// Whether the requester may change a member; looked up once a message.
+    pub(super) fn may_touch(&mut self, at: usize) -> bool {
+        if let Some(allowed) = self.draft.members[at].allowed {
+            return allowed;
+        }
         let draft = &self.draft.members[at];
-        let permit = self.grant.member(&draft.service, draft.id.as_str(), self.origin).ok_or_else(|| {
-            Refusal::prohibited(format!(
+        let permit = self.grant.member(&draft.service, draft.id.as_str(), self.origin);
+        let before = draft.before.as_ref().map(|(_, before)| &before.owner);
+        let allowed = permit.is_some_and(|permit| before.is_none_or(|owner| permit.covers(owner)));
+        self.draft.members[at].allowed = Some(allowed);
+        allowed
+    }
+
+    /// The requester's right to change a member, with the reason where there is none.
+    pub(super) fn check_member(&mut self, at: usize) -> Result<(), Refusal> {
+        if self.may_touch(at) {
+            return Ok(());
+        }
+        let draft = &self.draft.members[at];
+        let permit = self.grant.member(&draft.service, draft.id.as_str(), self.origin);
+        Err(Refusal::prohibited(match (permit, &draft.before) {
+            (Some(_), Some((_, before))) => format!("{} in {} belongs to {}", draft.id, draft.service, before.owner),
+            _ => format!(
                 "needs an [access] update entry for {} with services covering {} and ids covering {}",
                 who(self.request),
                 draft.service,
                 draft.id
-            ))
-        })?;
-        match &draft.before {
-            Some((_, before)) if !permit.covers(&before.owner) => {
-                Err(Refusal::prohibited(format!("{} in {} belongs to {}", draft.id, draft.service, before.owner)))
-            }
-            _ => Ok(()),
-        }
+            ),
+        }))
     }
 
     fn add_metadata(&mut self, service: &Name, id: MemberId, rdata: &Rdata) -> Result<(), Refusal> {
@@ -244,15 +297,21 @@ impl Executor<'_> {
             ))
         })?;
         let ttl = Ttl(ttl.min(self.scene.contents.settings().ttl.0));
-        let node = self.scene.contents.node(name);
+        let fixed = match self.fixed.get(name) {
+            Some(fixed) => fixed.clone(),
+            None => {
+                // What stands at the name besides leased records: static and derived ones.
+                let node = self.scene.contents.node(name);
+                let leased = self.draft.leased_at(name);
+                let types = node.rrsets().map(|rrset| rrset.rtype);
+                let fixed: Rc<[RecordType]> =
+                    types.filter(|&rtype| !leased.iter().any(|record| record.rtype == rtype)).collect();
+                self.fixed.insert(name.clone(), fixed.clone());
+                fixed
+            }
+        };
         let leased = self.draft.leased_at(name);
         let mine = |rtype| leased.iter().any(|record| !record.deleted && record.rtype == rtype);
-        // What stands at the name besides leased records: static and derived ones.
-        let fixed: Vec<RecordType> = node
-            .rrsets()
-            .map(|rrset| rrset.rtype)
-            .filter(|&rtype| !leased.iter().any(|record| record.rtype == rtype))
-            .collect();
         let others = |rtype: RecordType| {
             fixed.iter().any(|&other| other != rtype)
                 || leased.iter().any(|record| !record.deleted && record.rtype != rtype)

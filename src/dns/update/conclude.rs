@@ -1,7 +1,6 @@
 //! The end of a message: the copy is compared with what was there.
 
 use std::collections::HashSet;
-use std::net::IpAddr;
 
 use crate::base::limits::{MEMBER_ADDRESSES, RRSET_OCTETS, SERVICE_MEMBERS};
 use crate::base::{Lease, Name, RecordType};
@@ -30,6 +29,7 @@ impl Executor<'_> {
             ..Outcome::default()
         };
         for at in 0..self.draft.members.len() {
+            self.complete_address(at);
             self.conclude_member(at, lease, &mut outcome)?;
         }
         self.conclude_hosts(lease, &mut outcome)?;
@@ -55,11 +55,11 @@ impl Executor<'_> {
         for at in 0..self.draft.members.len() {
             let draft = &self.draft.members[at];
             if draft.before.is_none() && draft.has_srv {
-                let layout = self.scene.contents.layout(&draft.service);
-                if let Some(host) = layout.and_then(|layout| layout.member_host(&draft.id))
-                    && self.scene.table.held(&host).is_some()
-                {
-                    self.draft.host_at(&host);
+                let host = self.scene.contents.layout(&draft.service).and_then(|layout| layout.member_host(&draft.id));
+                for name in host.into_iter().chain([draft.registration.target.clone()]) {
+                    if self.scene.table.held(&name).is_some() {
+                        self.host_at(&name);
+                    }
                 }
             }
         }
@@ -69,10 +69,10 @@ impl Executor<'_> {
             if members.is_empty() {
                 continue;
             }
-            let host = self.draft.host_at(&name);
+            let host = self.host_at(&name);
             let (sent, added) = (std::mem::take(&mut host.addresses), std::mem::take(&mut host.added));
             for at in members {
-                if self.check_member(at).is_err() {
+                if !self.may_touch(at) {
                     continue;
                 }
                 let draft = &mut self.draft.members[at];
@@ -84,10 +84,33 @@ impl Executor<'_> {
         }
     }
 
+    /// With `peer-address`, a member whose target is in the zone and has no address gets its sender's: where its sender could
+    /// have sent that address itself, and never that of one of the zone's name servers, which forwards for others.
+    fn complete_address(&mut self, at: usize) {
+        let draft = &self.draft.members[at];
+        let target = draft.registration.target.clone();
+        let wanting = draft.has_srv && draft.srv_added && draft.registration.addresses.is_empty();
+        if !self.scene.rules.peer_address || !wanting || !target.is_within(self.origin) {
+            return;
+        }
+        let peer = self.request.peer.ip().to_canonical();
+        let contents = self.scene.contents;
+        // A name server at a loopback address is this machine, whose own programs register for themselves.
+        let forwards = !peer.is_loopback() && contents.name_server_addresses().contains(&peer);
+        let aliased = self.draft.leased_at(&target).iter().any(|record| record.rtype == RecordType::CNAME);
+        let addressed =
+            [RecordType::A, RecordType::AAAA].iter().any(|&rtype| contents.node(&target).rrset(rtype).is_some());
+        if aliased || addressed || !contents.statics(&target).is_empty() || forwards {
+            return;
+        }
+        if self.members_to_address(&target).is_ok_and(|members| members.contains(&at)) {
+            self.draft.members[at].registration.addresses = [peer].into();
+        }
+    }
+
     fn conclude_member(&mut self, at: usize, lease: Lease, outcome: &mut Outcome) -> Result<(), Refusal> {
         let by = self.grant.by().clone();
-        let peer = self.request.peer.ip().to_canonical();
-        let draft = &mut self.draft.members[at];
+        let draft = &self.draft.members[at];
         let before_state = draft.before.as_ref().map(|(_, before)| before.state);
         // An update that deletes a member's SRV and renews its addresses drains it.
         let drains = draft.srv_deleted && !draft.has_srv && draft.addresses_added && before_state.is_some();
@@ -95,7 +118,6 @@ impl Executor<'_> {
         let remains = (draft.has_srv || drains) && !(self.withdraws && touched);
         let Some((index, before)) = &draft.before else {
             if remains {
-                complete_address(draft, self.origin, self.scene.rules.peer_address, peer);
                 check_addresses(draft)?;
                 let item = member_item(draft, lease, State::Up);
                 outcome.puts.push(Put { item, cause: Cause::Registered(by), heard: true });
@@ -113,9 +135,6 @@ impl Executor<'_> {
             State::Draining | State::Up | State::Suspect => State::Up,
         };
         let before = before.clone();
-        if draft.srv_added {
-            complete_address(draft, self.origin, self.scene.rules.peer_address, peer);
-        }
         check_addresses(draft)?;
         // A suspect member that is heard of is up again by the heartbeat itself.
         let same_state = state == before.state || (state == State::Up && before.state == State::Suspect);
@@ -139,6 +158,9 @@ impl Executor<'_> {
             let held = self.scene.table.held(&name).map(|(index, held)| (index, held.clone()));
             let cause = Cause::Changed(self.grant.by().clone());
             if host.addresses.is_empty() || (self.withdraws && host.added) {
+                // What another left there is not the requester's to take away; it lapses.
+                let permit = self.permit_held(&name).ok();
+                let held = held.filter(|(_, held)| permit.is_some_and(|permit| permit.covers(&held.owner)));
                 outcome.removals.extend(held.map(|(index, _)| (index, cause)));
                 continue;
             }
@@ -270,13 +292,6 @@ impl Executor<'_> {
         }
     }
 }
-/// With `peer-address`, a member whose target is in the zone and has no address gets its sender's.
-fn complete_address(draft: &mut MemberDraft, origin: &Name, peer_address: bool, peer: IpAddr) {
-    if peer_address && draft.registration.addresses.is_empty() && draft.registration.target.is_within(origin) {
-        draft.registration.addresses = [peer].into();
-    }
-}
-
 fn check_addresses(draft: &MemberDraft) -> Result<(), Refusal> {
     if draft.registration.addresses.len() <= MEMBER_ADDRESSES {
         return Ok(());

@@ -57,6 +57,7 @@ impl Executor<'_> {
 
     fn delete_srv(&mut self, service: &Name, rdata: Option<&Rdata>) -> Result<(), Refusal> {
         let candidates = match rdata {
+            None if !self.swept.insert(service.clone()) => return Ok(()),
             None => self.draft.members_of(service),
             Some(rdata) => {
                 let Some((_, _, port, target)) = srv::fields(rdata) else { return Ok(()) };
@@ -68,14 +69,13 @@ impl Executor<'_> {
             if !draft.has_srv || rdata.is_some_and(|rdata| srv::rdata(&draft.registration) != *rdata) {
                 continue;
             }
-            match (self.check_member(at), rdata) {
-                // Naming another's record exactly is refused; a sweep passes it by.
-                (Err(refusal), Some(_)) => return Err(refusal),
-                (Err(_), None) => {}
-                (Ok(()), _) => {
-                    let draft = &mut self.draft.members[at];
-                    (draft.has_srv, draft.srv_deleted, draft.srv_added) = (false, true, false);
-                }
+            // Naming another's record exactly is refused; a sweep passes it by.
+            if rdata.is_some() {
+                self.check_member(at)?;
+            }
+            if self.may_touch(at) {
+                let draft = &mut self.draft.members[at];
+                (draft.has_srv, draft.srv_deleted, draft.srv_added) = (false, true, false);
             }
         }
         Ok(())
@@ -96,20 +96,19 @@ impl Executor<'_> {
         let mut permitted = self.targets.contains(name) || self.permit_held(name).is_ok();
         for at in members {
             let has_some = self.draft.members[at].registration.addresses.iter().any(doomed);
-            match (self.check_member(at), rdata) {
-                (Err(refusal), Some(_)) if has_some => return Err(refusal),
-                (Err(_), _) => {}
-                (Ok(()), _) => {
-                    permitted = true;
-                    let addresses = &mut self.draft.members[at].registration.addresses;
-                    *addresses = addresses.iter().filter(|address| !doomed(address)).copied().collect();
-                }
+            if rdata.is_some() && has_some && self.draft.is_own_host(at, name) {
+                self.check_member(at)?;
+            }
+            if self.may_touch(at) {
+                permitted = true;
+                let addresses = &mut self.draft.members[at].registration.addresses;
+                *addresses = addresses.iter().filter(|address| !doomed(address)).copied().collect();
             }
         }
         let held = self.scene.table.held(name).map(|(_, held)| held.owner.clone());
         let own = held.is_none_or(|owner| self.permit_held(name).is_ok_and(|permit| permit.covers(&owner)));
         if own && (self.draft.hosts.contains_key(name) || self.scene.table.held(name).is_some()) {
-            self.draft.host_at(name).addresses.retain(|address| !doomed(address));
+            self.host_at(name).addresses.retain(|address| !doomed(address));
         }
         Ok(permitted)
     }

@@ -33,6 +33,8 @@ pub(super) struct MemberDraft {
     pub srv_added: bool,
     /// The message added addresses to it.
     pub addresses_added: bool,
+    /// Whether the requester may change it, once that was looked up.
+    pub allowed: Option<bool>,
 }
 
 impl MemberDraft {
@@ -115,6 +117,7 @@ impl<'a> Draft<'a> {
             srv_deleted: false,
             srv_added: false,
             addresses_added: false,
+            allowed: None,
             before: Some((index, member)),
         }))
     }
@@ -135,7 +138,7 @@ impl<'a> Draft<'a> {
     /// Notes that addresses of a name may be this member's.
     pub(super) fn host(&mut self, name: Name, at: usize) {
         let members = self.hosted.entry(name).or_default();
-        if !members.contains(&at) {
+        if members.last() != Some(&at) {
             members.push(at);
         }
     }
@@ -173,12 +176,24 @@ impl<'a> Draft<'a> {
             let draft = &self.members[at];
             // A target may have been given up in the meantime; a host name stays.
             let is_own = name.first_label() == draft.id.as_str().as_bytes() || draft.registration.target == *name;
-            if draft.has_srv && is_own && !found.contains(&at) {
+            if draft.has_srv && is_own {
                 found.push(at);
             }
         }
         found.retain(|&at| self.members[at].exists());
+        found.sort_unstable();
+        found.dedup();
         found
+    }
+
+    /// Whether a name is the member's own host name, and not just the target that it chose.
+    pub(super) fn is_own_host(&self, at: usize, name: &Name) -> bool {
+        let draft = &self.members[at];
+        name.first_label() == draft.id.as_str().as_bytes()
+            && self
+                .contents
+                .layout(&draft.service)
+                .is_some_and(|layout| name.parent_wire() == Some(layout.host.as_wire()))
     }
 
     /// The leased records at a name, copied in.
@@ -200,10 +215,11 @@ impl<'a> Draft<'a> {
         self.leased.get_mut(name).expect("inserted above")
     }
 
-    /// Addresses of a host without a member, copied in.
-    pub(super) fn host_at(&mut self, name: &Name) -> &mut HostDraft {
+    /// Addresses of a host without a member; those held from before are copied in if `may_take` says so of their owner.
+    pub(super) fn host_at(&mut self, name: &Name, may_take: impl FnOnce(&Owner) -> bool) -> &mut HostDraft {
         if !self.hosts.contains_key(name) {
-            let addresses = self.table.held(name).map_or(Vec::new(), |(_, held)| held.addresses.to_vec());
+            let held = self.table.held(name).filter(|(_, held)| may_take(&held.owner));
+            let addresses = held.map_or(Vec::new(), |(_, held)| held.addresses.to_vec());
             self.hosts.insert(name.clone(), HostDraft { addresses, added: false });
             self.host_order.push(name.clone());
         }

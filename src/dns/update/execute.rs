@@ -4,8 +4,9 @@
 //! lease, one that was deleted goes. Nothing is applied here; the publisher does that.
 
 use std::collections::HashSet;
+use std::rc::Rc;
 
-use crate::base::{Name, Now, RecordType};
+use crate::base::{Name, NameMap, NameSet, Now, RecordType};
 use crate::membership::{Grant, Index, Item, LeaseLimits, Table};
 use crate::zone::layout::is_service_name;
 use crate::zone::records::srv;
@@ -81,8 +82,7 @@ pub struct Scene<'a> {
 pub fn execute(request: &Request, scene: Scene<'_>) -> Result<Execution, Refusal> {
     // Deviates: RFC 2136 has prerequisites (§3.2) before permission (§3.3). Whoever may change nothing here gets no work
     // done and learns nothing; what a requester may do in detail is looked at behind the prerequisites.
-    let nobody = || Refusal::prohibited(format!("no [access] update entry admits {}", who(request)));
-    let grant = scene.grant.ok_or_else(nobody)?;
+    let grant = scene.grant.ok_or_else(|| nobody_admits(request))?;
     check(&request.prerequisites, &mut View::new(scene.contents, scene.snapshot))?;
     let instructions = request.instructions.as_ref().map_err(Clone::clone)?;
     let mut targets = HashSet::new();
@@ -102,11 +102,18 @@ pub fn execute(request: &Request, scene: Scene<'_>) -> Result<Execution, Refusal
         grant,
         targets,
         withdraws,
+        swept: NameSet::default(),
+        fixed: NameMap::default(),
     };
     for instruction in instructions {
         executor.step(instruction)?;
     }
     executor.finish()
+}
+
+/// The refusal of a requester that may change nothing.
+pub(super) fn nobody_admits(request: &Request) -> Refusal {
+    Refusal::prohibited(format!("no [access] update entry admits {}", who(request)))
 }
 
 /// The requester, for refusals.
@@ -128,6 +135,10 @@ pub(super) struct Executor<'a> {
     pub(super) targets: HashSet<Name>,
     /// Update Lease of 0: what the message names is withdrawn.
     pub(super) withdraws: bool,
+    /// Services whose SRV set was deleted with nothing added since.
+    pub(super) swept: NameSet,
+    /// Types at a name that aren't leased, looked up once a message.
+    pub(super) fixed: NameMap<Rc<[RecordType]>>,
 }
 
 impl Executor<'_> {

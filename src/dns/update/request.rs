@@ -17,7 +17,7 @@ use crate::dns::reply::{Reply, Seal, Transport};
 use crate::dns::respond::Context;
 use crate::dns::tsig::TsigError;
 use crate::dns::wire::{CLASS_ANY, CLASS_IN, CLASS_NONE, Envelope, RawRecord, Rcode};
-use crate::membership::{Identity, Stamp};
+use crate::membership::{Identity, Stamp, UpdateAccess};
 use crate::zone::Rdata;
 
 use super::{Refusal, RefusedReply};
@@ -143,6 +143,11 @@ impl Request {
             question: question.octets.into(),
             reply,
         })
+    }
+
+    /// The refusal of a requester that no access entry admits.
+    pub fn refused_by(&self, access: &UpdateAccess) -> Option<Verdict> {
+        access.grant(&self.identity).is_none().then(|| Verdict::Refused(super::execute::nobody_admits(self)))
     }
 
     /// Writes the reply to a verdict.
