@@ -614,6 +614,11 @@ impl Table {
             return;
         }
         self.slots[index.at()].armed = when;
+        if self.timers.len() > 2 * self.slots.len() + STALE_TIMERS {
+            // Items that come and go leave timers behind that would fire for nothing, perhaps an hour later.
+            let own = |timer: &Reverse<(Monotonic, Index)>| self.slots[timer.0.1.at()].armed == timer.0.0;
+            self.timers = std::mem::take(&mut self.timers).into_iter().filter(own).collect();
+        }
         if self.timers.len() == self.timers.capacity() {
             self.timers.reserve_exact(self.timers.len() / 8 + 64);
         }
@@ -674,6 +679,8 @@ impl Table {
     }
 }
 
+/// Timers of former items that are put up with before they are cleared out.
+const STALE_TIMERS: usize = 4096;
 /// No timer.
 const UNARMED: Monotonic = Monotonic(0);
 /// How long after a refused write lapsed items are looked at again.

@@ -12,10 +12,11 @@ use crate::base::{Monotonic, Name};
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, respond};
 use crate::dns::tsig::Keys;
+use crate::membership::UpdateAccess;
 use crate::net::{Completion, Handler};
 
 use super::clock::Clock;
-use super::publisher::Submission;
+use super::publisher::{Submission, log_refusal};
 
 /// Counts of what was not answered, by reason.
 #[derive(Debug, Default)]
@@ -26,13 +27,22 @@ pub struct Drops {
     pub queue: AtomicU64,
 }
 
+/// A zone's side that takes updates.
+#[derive(Debug)]
+pub struct Registrar {
+    /// The publisher's queue.
+    pub queue: mpsc::Sender<Submission>,
+    /// Who may update at all: the others are refused before they take a place in the queue.
+    pub access: UpdateAccess,
+}
+
 /// The shared side of all transports.
 #[derive(Debug)]
 pub struct Front {
     /// The zones, replaced as a whole.
     pub zones: ArcSwap<Zones>,
-    /// The publishers' queues, by zone.
-    pub publishers: HashMap<Name, mpsc::Sender<Submission>>,
+    /// Where updates go, by zone.
+    pub publishers: HashMap<Name, Registrar>,
     /// The TSIG keys.
     pub keys: Keys,
     /// The largest UDP answer.
@@ -72,9 +82,14 @@ impl Handler for Front {
                     }
                     return false;
                 }
+                let registrar = self.publishers.get(&request.zone);
+                if let Some(refusal) = registrar.and_then(|registrar| request.refused_by(&registrar.access)) {
+                    log_refusal(&request, &refusal);
+                    request.reply(&refusal, now.wall, out);
+                    return true;
+                }
                 let submission = Submission { request, completion: complete() };
-                let publisher = self.publishers.get(&submission.request.zone);
-                if publisher.is_none_or(|publisher| publisher.try_send(submission).is_err()) {
+                if registrar.is_none_or(|registrar| registrar.queue.try_send(submission).is_err()) {
                     // Its sender retransmits; the queue has emptied by then, or tells so again.
                     self.drops.queue.fetch_add(1, Ordering::Relaxed);
                 }
@@ -89,6 +104,7 @@ impl Handler for Front {
 pub struct RateLimit {
     per_second: u32,
     sources: HashMap<IpAddr, (Monotonic, f64)>,
+    swept: Monotonic,
 }
 
 /// Sources remembered. At the limit, those that have been quiet for a second are forgotten; if none was, newcomers are
@@ -98,14 +114,18 @@ const SOURCES: usize = 65_536;
 impl RateLimit {
     /// So many a second for each source.
     pub fn new(per_second: u32) -> RateLimit {
-        RateLimit { per_second, sources: HashMap::new() }
+        RateLimit { per_second, sources: HashMap::new(), swept: Monotonic(0) }
     }
 
     /// Whether one more is within the rate.
     pub fn admit(&mut self, source: IpAddr, now: Monotonic) -> bool {
         let full = f64::from(self.per_second);
         if self.sources.len() >= SOURCES && !self.sources.contains_key(&source) {
-            self.sources.retain(|_, (last, _)| now.since(*last).as_secs() < 1);
+            // A sweep looks at all of them, so it comes once a second at most.
+            if now.since(self.swept).as_secs() >= 1 || self.swept == Monotonic(0) {
+                self.swept = now;
+                self.sources.retain(|_, (last, _)| now.since(*last).as_secs() < 1);
+            }
             if self.sources.len() >= SOURCES {
                 return false;
             }
@@ -146,7 +166,9 @@ mod tests {
         }
         assert_eq!(limit.sources.len(), SOURCES);
         assert!(!limit.admit("192.0.2.1".parse().unwrap(), Monotonic(10)));
-        assert!(limit.admit("192.0.2.1".parse().unwrap(), Monotonic(1_000)));
+        // Looked at again a second later, and all have been quiet since.
+        assert!(!limit.admit("192.0.2.1".parse().unwrap(), Monotonic(900)));
+        assert!(limit.admit("192.0.2.1".parse().unwrap(), Monotonic(1_010)));
         assert_eq!(limit.sources.len(), 1);
     }
 }

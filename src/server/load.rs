@@ -1,5 +1,6 @@
 //! From configuration and store to a publisher.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -107,7 +108,8 @@ fn restore(stored: StoredZone, mut table: Table, policy: Policy, now: Now) -> Re
         table.entomb(key, tombstone);
     }
     let statics = stored.statics.into_iter().map(|node| Change::Static { name: node.name, rrsets: node.rrsets });
-    // A leased RRset is a change as a whole; once for each of its records does no harm.
+    // A leased RRset is one change, not one for each of its records.
+    let mut leased: HashSet<(Name, RecordType)> = HashSet::new();
     let items = table.items().filter_map(|item| match item {
         Item::Member(member) => {
             let in_service = member.state != State::Draining;
@@ -115,7 +117,9 @@ fn restore(stored: StoredZone, mut table: Table, policy: Policy, now: Now) -> Re
             let (service, id) = (member.service.clone(), member.id.clone());
             Some(Change::Member { service, id, member: Some(published) })
         }
-        Item::Leased(record) => Some(leased_change(&table, &record.name, record.rtype)),
+        Item::Leased(record) => leased
+            .insert((record.name.clone(), record.rtype))
+            .then(|| leased_change(&table, &record.name, record.rtype)),
         Item::Held(_) => None,
     });
     let zone = Zone::restore(stored.settings, stored.epoch, statics.chain(items), stored.services);

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::{FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, RECENT_UPDATES};
+use crate::base::limits::{BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, RECENT_UPDATES};
 use crate::base::{Epoch, Monotonic, Name, Now, RecordType};
 use crate::dns::edns::ExtendedError;
 use crate::dns::update::request::MessageId;
@@ -81,7 +81,9 @@ struct Batch {
     opened: Option<Monotonic>,
     replies: Vec<Reply>,
     /// Messages in it, for their retransmissions.
-    joined: HashMap<MessageId, Verdict>,
+    joined: HashMap<MessageId, Remembered>,
+    /// Whose leases have ended.
+    lapsed: HashSet<Key>,
     settings: Option<Arc<Settings>>,
     statics: Vec<StaticNode>,
 }
@@ -90,9 +92,26 @@ struct Batch {
 struct InFlight {
     staged: Staged,
     replies: Vec<Reply>,
-    joined: HashMap<MessageId, Verdict>,
+    joined: HashMap<MessageId, Remembered>,
+    /// Whose leases have ended.
+    lapsed: HashSet<Key>,
     /// Replay marks that the store is told to forget.
     swept: Vec<Key>,
+}
+
+/// The outcome of an update, for its retransmissions.
+#[derive(Clone, Debug)]
+struct Remembered {
+    verdict: Verdict,
+    /// What it registered.
+    keys: Box<[Key]>,
+}
+
+/// Lets a retransmission have the reply of its original; more of them than a batch has requests are dropped.
+fn join(replies: &mut Vec<Reply>, submission: Submission, verdict: Verdict) {
+    if replies.len() < 2 * BATCH_REQUESTS {
+        replies.push(Reply { submission, verdict });
+    }
 }
 
 /// The publisher of one zone.
@@ -106,7 +125,7 @@ pub struct Publisher {
     batch: Batch,
     in_flight: Option<InFlight>,
     waiting: VecDeque<Submission>,
-    recent: HashMap<MessageId, Verdict>,
+    recent: HashMap<MessageId, Remembered>,
     recent_order: VecDeque<(Monotonic, MessageId)>,
     outbox: Vec<Reply>,
     next_forgetting: Monotonic,
@@ -189,8 +208,9 @@ impl Publisher {
     pub fn submit(&mut self, submission: Submission, now: Now) {
         let Some(in_flight) = &mut self.in_flight else { return self.process(submission, now) };
         let request = &submission.request;
-        if let Some(verdict) = in_flight.joined.get(&request.id).cloned() {
-            in_flight.replies.push(Reply { submission, verdict });
+        if let Some(remembered) = in_flight.joined.get(&request.id) {
+            let verdict = remembered.verdict.clone();
+            join(&mut in_flight.replies, submission, verdict);
             return;
         }
         let execution = self.execute(request, now);
@@ -232,11 +252,12 @@ impl Publisher {
 
     fn process(&mut self, submission: Submission, now: Now) {
         let request = &submission.request;
-        if let Some(verdict) = self.batch.joined.get(&request.id).cloned() {
-            self.batch.replies.push(Reply { submission, verdict });
+        if let Some(remembered) = self.batch.joined.get(&request.id) {
+            let verdict = remembered.verdict.clone();
+            join(&mut self.batch.replies, submission, verdict);
             return;
         }
-        let remembered = self.recent.get(&request.id).cloned();
+        let remembered = self.recent.get(&request.id).map(|remembered| remembered.verdict.clone());
         let execution = self.execute(request, now);
         let verdict = match (execution, remembered) {
             (Ok(Execution::Apply(outcome)), remembered) if outcome.puts.is_empty() && outcome.removals.is_empty() => {
@@ -256,7 +277,8 @@ impl Publisher {
             (_, Some(remembered)) => remembered,
             (Ok(Execution::Apply(outcome)), None) => match self.apply(request, &outcome, now) {
                 Ok(verdict) => {
-                    self.batch.joined.insert(request.id, verdict.clone());
+                    let keys = outcome.puts.iter().map(|put| put.item.key()).collect();
+                    self.batch.joined.insert(request.id, Remembered { verdict: verdict.clone(), keys });
                     self.batch.replies.push(Reply { submission, verdict });
                     return;
                 }
@@ -307,11 +329,22 @@ impl Publisher {
             changes.push((put.item.clone(), put.cause.clone(), false));
         }
         self.renew(outcome, request.stamp, now);
-        for (item, cause, removed) in changes {
-            self.publish_item(&item, removed, cause, now);
-        }
+        self.publish_items(changes, now);
         self.open(now);
         Ok(Verdict::Done(outcome.granted))
+    }
+
+    /// Passes the changes of items on to the zone. A leased RRset is one change, however many of its records differ.
+    fn publish_items(&mut self, changes: Vec<(Item, Cause, bool)>, now: Now) {
+        let mut leased: HashSet<(Name, RecordType)> = HashSet::new();
+        for (item, cause, removed) in changes {
+            if let Item::Leased(record) = &item
+                && !leased.insert((record.name.clone(), record.rtype))
+            {
+                continue;
+            }
+            self.publish_item(&item, removed, cause, now);
+        }
     }
 
     /// Passes the change of an item on to the zone, unless it publishes what it did before.
@@ -364,12 +397,17 @@ impl Publisher {
         if self.in_flight.is_some() {
             return;
         }
+        let mut changes = Vec::new();
         for index in self.table.lapsed(now.mono) {
             if let Some(item) = self.table.item(index).cloned() {
                 self.table.remove(index, None);
-                self.publish_item(&item, true, Cause::Lapsed, now);
-                self.open(now);
+                self.batch.lapsed.insert(item.key());
+                changes.push((item, Cause::Lapsed, true));
             }
+        }
+        if !changes.is_empty() {
+            self.publish_items(changes, now);
+            self.open(now);
         }
         if now.mono >= self.next_forgetting {
             self.next_forgetting = now.mono.after(FORGETTING_INTERVAL);
@@ -428,7 +466,8 @@ impl Publisher {
             settings: batch.settings,
             statics: batch.statics,
         };
-        self.in_flight = Some(InFlight { staged, replies: batch.replies, joined: batch.joined, swept });
+        self.in_flight =
+            Some(InFlight { staged, replies: batch.replies, joined: batch.joined, lapsed: batch.lapsed, swept });
         Some(write)
     }
 
@@ -440,10 +479,15 @@ impl Publisher {
         let advance =
             match result {
                 Appended::Committed => {
+                    // A message that comes again after the lease that it was given has ended is no retransmission.
+                    let lapsed = &in_flight.lapsed;
+                    if !lapsed.is_empty() {
+                        self.recent.retain(|_, remembered| !remembered.keys.iter().any(|key| lapsed.contains(key)));
+                    }
                     self.table.accept(now);
                     let commit = in_flight.staged.commit.clone();
-                    for (id, verdict) in in_flight.joined {
-                        self.remember(id, verdict, now);
+                    for (id, remembered) in in_flight.joined {
+                        self.remember(id, remembered, now);
                     }
                     self.outbox.extend(in_flight.replies);
                     let published = self.zone.publish(in_flight.staged);
@@ -469,8 +513,8 @@ impl Publisher {
         advance
     }
 
-    fn remember(&mut self, id: MessageId, verdict: Verdict, now: Now) {
-        self.recent.insert(id, verdict);
+    fn remember(&mut self, id: MessageId, remembered: Remembered, now: Now) {
+        self.recent.insert(id, remembered);
         self.recent_order.push_back((now.mono, id));
         while self.recent_order.len() > RECENT_UPDATES {
             self.drop_oldest_recent();
@@ -502,7 +546,8 @@ pub(super) fn leased_change(table: &Table, name: &Name, rtype: RecordType) -> Ch
     }
 }
 
-fn log_refusal(request: &Request, verdict: &Verdict) {
+/// One line for a refused registration; other outcomes are for debugging.
+pub(super) fn log_refusal(request: &Request, verdict: &Verdict) {
     match verdict {
         Verdict::Refused(refusal) if refusal.rcode == Rcode::REFUSED => {
             let reason = refusal.error.as_ref().map_or("", |error| error.text.as_str());

@@ -14,11 +14,12 @@ use crate::base::{Epoch, Name};
 use crate::config::{self, Config};
 use crate::dns::respond::{ServedZone, Zones};
 use crate::dns::tsig::Keys;
+use crate::membership::UpdateAccess;
 use crate::net::{Handler, tcp, udp};
 use crate::store::{Embedded, Store, StoreError};
 
 use super::clock::Clock;
-use super::front::{Drops, Front, RateLimit};
+use super::front::{Drops, Front, RateLimit, Registrar};
 use super::load::{self, StaticsError};
 use super::task::{OnCommit, Task};
 
@@ -112,7 +113,7 @@ impl Server {
             };
             task.begin().await.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause })?;
             let (queue, requests) = mpsc::channel(PUBLISHER_QUEUE);
-            queues.insert(origin, queue);
+            queues.insert(origin, Registrar { queue, access: UpdateAccess::new(zone.update.clone()) });
             publishers.spawn(task.run(requests, stopped.clone()));
             served.push(entry);
         }
@@ -168,11 +169,17 @@ impl Server {
         let transports = async { while self.transports.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(PATIENCE, transports).await;
         self.transports.shutdown().await;
-        while let Some(ended) = self.publishers.join_next().await {
-            if let Err(error) = ended {
-                tracing::error!(%error, "a publisher ended badly");
+        let publishers = async {
+            while let Some(ended) = self.publishers.join_next().await {
+                if let Err(error) = ended {
+                    tracing::error!(%error, "a publisher ended badly");
+                }
             }
+        };
+        if tokio::time::timeout(STORE_PATIENCE, publishers).await.is_err() {
+            tracing::error!("the store doesn't answer; updates under way are not acknowledged");
         }
+        self.publishers.shutdown().await;
         let store = self.store;
         drop(self.front);
         // The last handle waits for its thread.
@@ -180,6 +187,8 @@ impl Server {
     }
 }
 
+/// How long writes under way may take to end at shutdown.
+const STORE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long connections may take to end at shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
 

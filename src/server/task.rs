@@ -36,8 +36,7 @@ pub struct Task {
     pub checkpoint_interval: Duration,
 }
 
-/// How often the fate of a write is asked for, and how long to wait in between: the next write must not build on a guess.
-const SETTLING_ATTEMPTS: u32 = 30;
+/// How long to wait before the fate of a write is asked for again: the next one must not build on a guess.
 const SETTLING_PAUSE: Duration = Duration::from_secs(1);
 
 /// A write that settles to what really happened.
@@ -144,11 +143,14 @@ impl Task {
             // A write without a commit leaves the epoch alone, so writing it once more settles it.
             let again = epoch.is_none().then(|| write.clone());
             let mut outcome = store.append(write).await;
-            for _ in 0..SETTLING_ATTEMPTS {
-                let Appended::Unknown(cause) = &outcome else { break };
-                let settled = match (&again, epoch) {
-                    (Some(write), _) => store.append(write.clone()).await,
-                    (None, epoch) => match store.epoch(&zone).await {
+            while let Appended::Unknown(cause) = &outcome {
+                let settled = match &again {
+                    // That the store is away now says nothing of the first time.
+                    Some(write) => match store.append(write.clone()).await {
+                        Appended::Unavailable(_) => outcome.clone(),
+                        settled => settled,
+                    },
+                    None => match store.epoch(&zone).await {
                         Ok(found) if found == epoch => Appended::Committed,
                         Ok(_) => Appended::Unavailable(cause.clone()),
                         Err(_) => outcome.clone(),

@@ -204,7 +204,9 @@ fn run(mut file: StoreFile, waiting: &Receiver<Job>) {
             write_all(&mut file, writes);
         }
         for job in reads {
-            read(&mut file, job);
+            if catch_unwind(AssertUnwindSafe(|| read(&mut file, job))).is_err() {
+                file.database = None; // whoever asked is told that there was no answer
+            }
         }
     }
 }
@@ -219,7 +221,9 @@ fn write_all(file: &mut StoreFile, jobs: Vec<Job>) {
     // One answer a job, in order; those that nothing was done for yet are told about the failure as well.
     let mut jobs = jobs.into_iter();
     let mut answers = Vec::new();
-    let result = write_transaction(file, &mut jobs, &mut answers);
+    // redb panics on some damaged pages; whether the transaction took place is then as unknown as after a failed commit.
+    let result = catch_unwind(AssertUnwindSafe(|| write_transaction(file, &mut jobs, &mut answers)))
+        .unwrap_or_else(|_| Err(("the store's file is damaged".to_owned(), true)));
     if let Err((error, _)) = &result {
         tracing::warn!(%error, "the store could not be written");
         file.database = None;

@@ -251,6 +251,38 @@ fn retransmissions_join_what_waits_and_get_the_same_answer_afterwards() {
 }
 
 #[test]
+fn a_message_that_comes_again_after_its_lease_has_ended_registers_anew() {
+    let mut stage = Stage::new();
+    stage.register(1, "a");
+    stage.replies();
+    // The same octets from the same socket, as a fixed heartbeat would be; the lease of 15 s has ended in between.
+    stage.now += 15_100;
+    stage.tick().expect("the lapse is a write");
+    stage.end(&Appended::Committed);
+    assert!(!stage.has("a"));
+    stage.send(1, srv("a"));
+    stage.tick().expect("the registration is a write");
+    stage.end(&Appended::Committed);
+    assert!(stage.has("a"));
+}
+
+#[test]
+fn many_leased_records_of_a_set_are_one_change() {
+    let mut stage = Stage::new();
+    let many = (0..200).fold(update(), |update, number| update.add(&format!("host1.z. A 10.0.0.{number}")));
+    stage.send(1, many);
+    let write = stage.tick().unwrap();
+    assert_eq!(write.items.len(), 200);
+    let commit = write.commit.expect("they are published");
+    assert_eq!((commit.changes.len(), commit.delta.added.len()), (1, 200));
+    stage.end(&Appended::Committed);
+    // They lapse together, in one change as well.
+    stage.now += 3_601_000;
+    let commit = stage.tick().unwrap().commit.unwrap();
+    assert_eq!((commit.changes.len(), commit.delta.removed.len()), (1, 200));
+}
+
+#[test]
 fn renewals_need_no_store_and_are_answered_while_a_write_is_under_way() {
     let mut stage = Stage::new();
     stage.register(1, "a");
