@@ -103,9 +103,12 @@ struct InFlight {
 #[derive(Clone, Debug)]
 struct Remembered {
     verdict: Verdict,
-    /// What it registered.
-    keys: Box<[Key]>,
+    /// What it registered; `None` if that is much, and any lapse may concern it.
+    keys: Option<Box<[Key]>>,
 }
+
+/// How many keys are kept with a remembered outcome: a registration has one or two.
+const REMEMBERED_KEYS: usize = 4;
 
 /// Lets a retransmission have the reply of its original; more of them than a batch has requests are dropped.
 fn join(replies: &mut Vec<Reply>, submission: Submission, verdict: Verdict) {
@@ -277,7 +280,8 @@ impl Publisher {
             (_, Some(remembered)) => remembered,
             (Ok(Execution::Apply(outcome)), None) => match self.apply(request, &outcome, now) {
                 Ok(verdict) => {
-                    let keys = outcome.puts.iter().map(|put| put.item.key()).collect();
+                    let keys = (outcome.puts.len() <= REMEMBERED_KEYS)
+                        .then(|| outcome.puts.iter().map(|put| put.item.key()).collect());
                     self.batch.joined.insert(request.id, Remembered { verdict: verdict.clone(), keys });
                     self.batch.replies.push(Reply { submission, verdict });
                     return;
@@ -476,37 +480,39 @@ impl Publisher {
     /// [`Appended::Unknown`] is settled by the caller, who reads the epoch back; here it counts as not written.
     pub fn appended(&mut self, result: &Appended, now: Now) -> Option<Advance> {
         let in_flight = self.in_flight.take()?;
-        let advance =
-            match result {
-                Appended::Committed => {
-                    // A message that comes again after the lease that it was given has ended is no retransmission.
-                    let lapsed = &in_flight.lapsed;
-                    if !lapsed.is_empty() {
-                        self.recent.retain(|_, remembered| !remembered.keys.iter().any(|key| lapsed.contains(key)));
-                    }
-                    self.table.accept(now);
-                    let commit = in_flight.staged.commit.clone();
-                    for (id, remembered) in in_flight.joined {
-                        self.remember(id, remembered, now);
-                    }
-                    self.outbox.extend(in_flight.replies);
-                    let published = self.zone.publish(in_flight.staged);
-                    self.stored = self.stored.max(commit.as_ref().map(|commit| commit.epoch));
-                    published.zip(commit).map(|(published, commit)| Advance { published, commit })
+        let advance = match result {
+            Appended::Committed => {
+                // A message that comes again after the lease that it was given has ended is no retransmission.
+                let lapsed = &in_flight.lapsed;
+                if !lapsed.is_empty() {
+                    let concerned = |keys: &[Key]| keys.iter().any(|key| lapsed.contains(key));
+                    self.recent.retain(|_, remembered| remembered.keys.as_deref().is_some_and(|keys| !concerned(keys)));
                 }
-                Appended::Conflict(_) | Appended::Unavailable(_) | Appended::Unknown(_) => {
-                    self.table.abandon(now.mono);
-                    self.table.restore_swept(in_flight.swept);
-                    self.zone.revert(in_flight.staged);
-                    let error = ExtendedError::new(ExtendedError::NOT_READY, "the store can't be written; retry later");
-                    let refusal = Refusal { rcode: Rcode::SERVFAIL, error: Some(error) };
-                    self.outbox.extend(in_flight.replies.into_iter().map(|reply| Reply {
+                self.table.accept(now);
+                let commit = in_flight.staged.commit.clone();
+                for (id, remembered) in in_flight.joined {
+                    self.remember(id, remembered, now);
+                }
+                self.outbox.extend(in_flight.replies);
+                let published = self.zone.publish(in_flight.staged);
+                self.stored = self.stored.max(commit.as_ref().map(|commit| commit.epoch));
+                published.zip(commit).map(|(published, commit)| Advance { published, commit })
+            }
+            Appended::Conflict(_) | Appended::Unavailable(_) | Appended::Unknown(_) => {
+                self.table.abandon(now.mono);
+                self.table.restore_swept(in_flight.swept);
+                self.zone.revert(in_flight.staged);
+                let error = ExtendedError::new(ExtendedError::NOT_READY, "the store can't be written; retry later");
+                let refusal = Refusal { rcode: Rcode::SERVFAIL, error: Some(error) };
+                self.outbox.extend(
+                    in_flight.replies.into_iter().map(|reply| Reply {
                         submission: reply.submission,
                         verdict: Verdict::Refused(refusal.clone()),
-                    }));
-                    None
-                }
-            };
+                    }),
+                );
+                None
+            }
+        };
         for submission in std::mem::take(&mut self.waiting) {
             self.process(submission, now);
         }

@@ -43,7 +43,7 @@ struct Page<V> {
 
 /// Values per page above which the map doubles its pages, as a multiple of the number of pages, but never below
 /// `MIN_PAGE`: keeps both near the square root of the size.
-const PAGE_PER_PAGES: usize = 8;
+const PAGE_PER_PAGES: usize = 16;
 const MIN_PAGE: usize = 16;
 
 impl<V: Named> Default for SnapshotMap<V> {
