@@ -1,9 +1,12 @@
-//! Precompiled answers: compile, table, negative, patch.
+//! Precompiled answers: compile, table, negative, resolve, patch.
 
 pub mod encode;
 pub mod negative;
+#[cfg(test)]
+mod oracle;
+mod resolve;
 pub mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{Answers, Counts, Lookup};
+pub use table::{Answers, Counts, End, Lookup};

@@ -7,17 +7,15 @@
 //!
 //! Cost: a commit compiles the touched names; a query copies.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::base::limits::MESSAGE_OCTETS;
 use crate::base::{Name, RecordType};
 use crate::zone::map::{Named, SnapshotMap, hash_name};
-use crate::zone::records::schema;
 use crate::zone::{Node, Published, RrsetRef, Snapshot};
 
-use super::encode::{Encoder, HEADER, is_plain, plain_record};
+use super::encode::{Encoder, is_plain, plain_record};
 use super::negative::SoaTail;
+use super::resolve::{Found, additional, largest_room};
 
 /// The answers of one snapshot. Immutable; readers load the current one by one pointer.
 #[derive(Clone, Debug)]
@@ -25,12 +23,36 @@ pub struct Answers {
     snapshot: Snapshot,
     names: SnapshotMap<Entry>,
     soa: SoaTail,
+    /// Names at which a look-up from above ends: delegations and DNAME.
+    pub(super) branches: usize,
+    /// Names whose first label is an asterisk.
+    pub(super) wildcards: usize,
 }
 
 #[derive(Clone, Debug)]
-struct Entry {
+pub(super) struct Entry {
     node: Arc<Node>,
-    templates: Option<Arc<Vec<Template>>>,
+    compiled: Option<Arc<Compiled>>,
+}
+
+/// What is kept of a name beside its node, if there is a need.
+#[derive(Debug)]
+struct Compiled {
+    kind: Kind,
+    templates: Vec<Template>,
+}
+
+/// What a name means for look-ups.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Kind {
+    /// Its records, and no more.
+    Plain,
+    /// A CNAME.
+    Alias,
+    /// NS records below the apex (RFC 1034 §4.2.1).
+    Delegation,
+    /// A DNAME: what lies below is elsewhere (RFC 6672).
+    Redirection,
 }
 
 impl Named for Entry {
@@ -67,17 +89,41 @@ pub struct Counts {
     pub additional: u16,
 }
 
-/// What a zone has for a question.
+/// What a zone has for a question, and what was written of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Lookup {
-    /// Records, whole; nothing was left out but additional ones.
-    Answer(Counts),
-    /// The answer's RRset does not fit: TC, and nothing written.
-    Truncated,
+pub struct Lookup {
+    /// How it ended.
+    pub end: End,
+    /// AA: clear in a referral alone.
+    pub authoritative: bool,
+    /// TC: what was asked for doesn't fit, and wasn't written; or not all addresses that a referral needs were.
+    pub truncated: bool,
+    /// What was written.
+    pub counts: Counts,
+}
+
+/// How a look-up ended, at the last name if there were aliases.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// Records, or a referral.
+    Answer,
     /// The name exists without such records: the SOA was written as authority (RFC 2308 §2.2).
-    NoData(Counts),
+    NoData,
     /// The name does not exist: likewise (RFC 2308 §2.1).
-    NoName(Counts),
+    NoName,
+    /// A DNAME leads to a name of more than 255 octets: YXDOMAIN (RFC 6672 §2.2).
+    TooLong,
+}
+
+impl Lookup {
+    /// Nothing was written, since it doesn't fit.
+    pub const TRUNCATED: Lookup =
+        Lookup { truncated: true, ..Lookup::of(End::Answer, Counts { answers: 0, authority: 0, additional: 0 }) };
+
+    /// An authoritative, whole answer; nothing was left out but additional records.
+    pub const fn of(end: End, counts: Counts) -> Lookup {
+        Lookup { end, authoritative: true, truncated: false, counts }
+    }
 }
 
 /// Names compiled at a time when all are.
@@ -93,18 +139,24 @@ impl Answers {
             let chunk = nodes.by_ref().take(BUILD_CHUNK);
             names = names.edit(chunk.map(|node| (node.name().clone(), Some(Entry::compile(node, snapshot)))).collect());
         }
-        Answers { snapshot: snapshot.clone(), names, soa: SoaTail::new(snapshot) }
+        let (branches, wildcards) = names.iter().map(Entry::weight).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
+        Answers { snapshot: snapshot.clone(), names, soa: SoaTail::new(snapshot), branches, wildcards }
     }
 
     /// Compiles what a commit touched.
     pub fn advance(&self, published: &Published) -> Answers {
         let snapshot = &published.snapshot;
-        let entries = published
-            .touched
-            .iter()
-            .map(|name| (name.clone(), snapshot.node(name.as_wire()).map(|node| Entry::compile(node, snapshot))));
+        let (mut branches, mut wildcards) = (self.branches, self.wildcards);
+        let entries = published.touched.iter().map(|name| {
+            let entry = snapshot.node(name.as_wire()).map(|node| Entry::compile(node, snapshot));
+            let weight = |entry: Option<&Entry>| entry.map_or((0, 0), Entry::weight);
+            let (before, after) = (weight(self.entry(name.as_wire())), weight(entry.as_ref()));
+            branches = branches + after.0 - before.0;
+            wildcards = wildcards + after.1 - before.1;
+            (name.clone(), entry)
+        });
         let names = self.names.edit(entries.collect());
-        Answers { snapshot: snapshot.clone(), names, soa: SoaTail::new(snapshot) }
+        Answers { snapshot: snapshot.clone(), names, soa: SoaTail::new(snapshot), branches, wildcards }
     }
 
     /// The snapshot behind the answers.
@@ -117,26 +169,30 @@ impl Answers {
     pub fn lookup(&self, qname: &[u8], qtype: RecordType, limit: usize, out: &mut Vec<u8>) -> Lookup {
         let is_apex = qname == self.snapshot.origin().as_wire();
         if is_apex && (qtype == RecordType::SOA || qtype == RecordType::ANY) {
-            return self.soa_answer(qname, limit, out);
+            return match self.soa.write(qname, limit, out) {
+                true => Lookup::of(End::Answer, Counts { answers: 1, ..Counts::default() }),
+                false => Lookup::TRUNCATED,
+            };
         }
-        match self.names.find_hashed(hash_name(qname), qname) {
-            Some(entry) => match entry.answer(qtype, limit, out) {
-                Some(lookup) => lookup,
-                None => self.negative(qname, limit, out).map_or(Lookup::Truncated, Lookup::NoData),
-            },
-            None => self.negative(qname, limit, out).map_or(Lookup::Truncated, Lookup::NoName),
+        match self.search(qname, qtype) {
+            Found::Exact(entry) if entry.stands_for_itself(qtype) => {
+                entry.answer(qtype, limit, out).unwrap_or_else(|| self.negative(End::NoData, qname, limit, out))
+            }
+            Found::Missing => self.negative(End::NoName, qname, limit, out),
+            _ => self.resolve(qname, qtype, limit, out),
         }
     }
 
-    fn soa_answer(&self, qname: &[u8], limit: usize, out: &mut Vec<u8>) -> Lookup {
+    /// What is kept of a name.
+    pub(super) fn entry(&self, name: &[u8]) -> Option<&Entry> {
+        self.names.find_hashed(hash_name(name), name)
+    }
+
+    fn negative(&self, end: End, qname: &[u8], limit: usize, out: &mut Vec<u8>) -> Lookup {
         match self.soa.write(qname, limit, out) {
-            true => Lookup::Answer(Counts { answers: 1, ..Counts::default() }),
-            false => Lookup::Truncated,
+            true => Lookup::of(end, Counts { authority: 1, ..Counts::default() }),
+            false => Lookup::TRUNCATED,
         }
-    }
-
-    fn negative(&self, qname: &[u8], limit: usize, out: &mut Vec<u8>) -> Option<Counts> {
-        self.soa.write(qname, limit, out).then(|| Counts { authority: 1, ..Counts::default() })
     }
 }
 
@@ -147,7 +203,30 @@ impl Entry {
             .filter(|rrset| !is_plain(rrset.rtype))
             .map(|rrset| Template::compile(node.name(), &rrset, snapshot))
             .collect();
-        Entry { node: node.clone(), templates: (!templates.is_empty()).then(|| Arc::new(templates)) }
+        let kind = kind_of(node, snapshot);
+        let is_bare = templates.is_empty() && kind == Kind::Plain;
+        Entry { node: node.clone(), compiled: (!is_bare).then(|| Arc::new(Compiled { kind, templates })) }
+    }
+
+    /// The records.
+    pub(super) fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// What the name means for look-ups.
+    pub(super) fn kind(&self) -> Kind {
+        self.compiled.as_ref().map_or(Kind::Plain, |compiled| compiled.kind)
+    }
+
+    /// What it adds to the counts of branches and of wildcards.
+    fn weight(&self) -> (usize, usize) {
+        let is_branch = matches!(self.kind(), Kind::Delegation | Kind::Redirection);
+        (usize::from(is_branch), usize::from(self.node.name().first_label() == b"*"))
+    }
+
+    /// Whether a question for the name ends here.
+    fn stands_for_itself(&self, qtype: RecordType) -> bool {
+        self.kind() != Kind::Alias || matches!(qtype, RecordType::CNAME | RecordType::ANY)
     }
 
     /// Writes what the name has for a type; `None` if it has nothing.
@@ -155,17 +234,28 @@ impl Entry {
         let rrset = match qtype {
             // One RRset is enough for ANY (RFC 8482 §4.1).
             RecordType::ANY => self.node.rrsets().next()?,
-            _ => match self.node.rrset(qtype) {
-                Some(found) => found,
-                // RFC 1034 §3.6.2.
-                None => self.node.rrset(RecordType::CNAME)?,
-            },
+            _ => self.node.rrset(qtype)?,
         };
-        let templates = self.templates.as_ref().map_or(&[][..], |templates| templates.as_slice());
+        let templates = self.compiled.as_ref().map_or(&[][..], |compiled| compiled.templates.as_slice());
         Some(match templates.iter().find(|template| template.rtype == rrset.rtype) {
             Some(template) => template.write(limit, out),
             None => write_plain(&rrset, limit.saturating_sub(out.len()), out),
         })
+    }
+}
+
+fn kind_of(node: &Node, snapshot: &Snapshot) -> Kind {
+    let has = |rtype| node.rrset(rtype).is_some();
+    // A wildcard with NS or DNAME stands for nothing but its records (RFC 4592 §4.2, RFC 6672 §3.3).
+    let is_wildcard = node.name().first_label() == b"*";
+    if has(RecordType::CNAME) {
+        Kind::Alias
+    } else if has(RecordType::NS) && node.name() != snapshot.origin() && !is_wildcard {
+        Kind::Delegation
+    } else if has(RecordType::DNAME) && !is_wildcard {
+        Kind::Redirection
+    } else {
+        Kind::Plain
     }
 }
 
@@ -177,9 +267,9 @@ fn write_plain(rrset: &RrsetRef<'_>, room: usize, out: &mut Vec<u8>) -> Lookup {
     }
     if out.len() - start > room {
         out.truncate(start);
-        return Lookup::Truncated;
+        return Lookup::TRUNCATED;
     }
-    Lookup::Answer(Counts { answers: rrset.count(), ..Counts::default() })
+    Lookup::of(End::Answer, Counts { answers: rrset.count(), ..Counts::default() })
 }
 
 impl Template {
@@ -189,26 +279,17 @@ impl Template {
             encoder.record(owner.as_wire(), rrset.rtype, rrset.ttl, rdata);
         }
         let answer_end = encoder.len();
-        let room = MESSAGE_OCTETS - HEADER - owner.as_wire().len() - 4;
+        let room = largest_room(owner);
         let mut cuts: Vec<Cut> = Vec::new();
-        let mut shown: HashSet<&[u8], foldhash::fast::RandomState> = HashSet::default();
-        let targets = rrset.rdatas().filter_map(|rdata| schema::additional_target(rrset.rtype, rdata));
-        for target in targets {
-            if target == owner.as_wire() || !shown.insert(target) {
-                continue;
+        for (target, glue) in additional(owner, rrset, snapshot) {
+            let before = encoder.len();
+            for rdata in glue.rdatas() {
+                encoder.record(target, glue.rtype, glue.ttl, rdata);
             }
-            let Some(node) = snapshot.node(target) else { continue };
-            for rtype in [RecordType::A, RecordType::AAAA] {
-                let Some(glue) = node.rrset(rtype) else { continue };
-                let before = encoder.len();
-                for rdata in glue.rdatas() {
-                    encoder.record(target, rtype, glue.ttl, rdata);
-                }
-                let additional = cuts.last().map_or(0, |cut| cut.additional).checked_add(glue.count());
-                match (additional, u16::try_from(encoder.len())) {
-                    (Some(additional), Ok(end)) if encoder.len() <= room => cuts.push(Cut { end, additional }),
-                    _ => encoder.truncate(before),
-                }
+            let count = cuts.last().map_or(0, |cut| cut.additional).checked_add(glue.count());
+            match (count, u16::try_from(encoder.len())) {
+                (Some(additional), Ok(end)) if encoder.len() <= room => cuts.push(Cut { end, additional }),
+                _ => encoder.truncate(before),
             }
         }
         Template {
@@ -224,7 +305,7 @@ impl Template {
     fn write(&self, limit: usize, out: &mut Vec<u8>) -> Lookup {
         let room = limit.saturating_sub(out.len());
         if self.answer_end > room {
-            return Lookup::Truncated;
+            return Lookup::TRUNCATED;
         }
         let fitting = self.cuts.partition_point(|cut| usize::from(cut.end) <= room);
         let (end, additional) = match fitting {
@@ -232,6 +313,6 @@ impl Template {
             count => (usize::from(self.cuts[count - 1].end), self.cuts[count - 1].additional),
         };
         out.extend_from_slice(&self.tail[..end]);
-        Lookup::Answer(Counts { answers: self.answers, authority: 0, additional })
+        Lookup::of(End::Answer, Counts { answers: self.answers, authority: 0, additional })
     }
 }

@@ -14,6 +14,9 @@ pub const PLAIN_UDP_OCTETS: usize = 512;
 /// (DNS flag day 2020).
 pub const UDP_OCTETS: u16 = 1232;
 
+/// Names of one chain of aliases that an answer follows; resolvers give up at about as many.
+pub const CHAIN_LINKS: usize = 16;
+
 /// Records in the prerequisite or update section of one message. A registration has three or four; a bulk load over
 /// TCP a few thousand.
 pub const UPDATE_RECORDS: usize = 4096;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
 
-use crate::answer::{Answers, Counts, Lookup};
+use crate::answer::{Answers, End};
 use crate::base::{Name, RecordType, Wall};
 
 use super::edns::ExtendedError;
@@ -172,12 +172,13 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
         return reply.refuse(Rcode::SERVFAIL, question.octets, context.now, out);
     };
     reply.begin(question.octets, out);
-    let (rcode, truncated, counts) = match answers.lookup(question.name(), question.qtype, reply.limit(), out) {
-        Lookup::Answer(counts) | Lookup::NoData(counts) => (Rcode::NOERROR, false, counts),
-        Lookup::NoName(counts) => (Rcode::NXDOMAIN, false, counts),
-        Lookup::Truncated => (Rcode::NOERROR, true, Counts::default()),
+    let found = answers.lookup(question.name(), question.qtype, reply.limit(), out);
+    let rcode = match found.end {
+        End::Answer | End::NoData => Rcode::NOERROR,
+        End::NoName => Rcode::NXDOMAIN,
+        End::TooLong => Rcode::YXDOMAIN,
     };
-    reply.finish(rcode, true, truncated, counts, context.now, out);
+    reply.finish(rcode, found.authoritative, found.truncated, found.counts, context.now, out);
 }
 
 fn may_query(zone: &ServedZone, context: &Context<'_>) -> bool {

@@ -10,7 +10,6 @@ use crate::base::{Epoch, Name, RecordType, Ttl, Wall};
 use crate::membership::member::sort_addresses;
 use crate::membership::{MemberId, Registration};
 
-use super::records::schema;
 use super::rrset::Record;
 use super::{
     Cause, CausedChange, Change, HostName, Node, PublishedMember, Rdata, Rrset, ServiceSettings, ServiceState,
@@ -47,7 +46,10 @@ pub(crate) struct Batch {
 pub(crate) const SERVICES: [&str; 4] = ["_x._tcp", "_x._udp", "_y._tcp", "_y._tcp.east"];
 const IDS: [&str; 4] = ["a", "b", "c", "d"];
 const TARGETS: [&str; 9] = ["", "", "", "t1", "x", "a.y", "ns1", "far.example.", "_y._tcp"];
-const STATIC_NAMES: [&str; 8] = ["@", "ns1", "t1", "_x._tcp", "x", "deep.er.and.deeper", "alias", "_y._tcp"];
+const STATIC_NAMES: [&str; 13] =
+    ["@", "ns1", "t1", "_x._tcp", "x", "deep.er.and.deeper", "alias", "_y._tcp", "*", "*.er", "alias3", "sub", "b.sub"];
+/// Names that hold a CNAME, or nothing.
+const ALIASES: [&str; 3] = ["alias", "alias3", "*.er"];
 const LEASED_NAMES: [&str; 7] = ["h1", "t1", "er", "one.two.h1", "alias2", "_acme.x", "east"];
 
 pub(crate) fn acts() -> impl Strategy<Value = Act> {
@@ -57,7 +59,7 @@ pub(crate) fn acts() -> impl Strategy<Value = Act> {
     prop_oneof![
         8 => (0..SERVICES.len(), 0..IDS.len(), prop::option::weighted(0.75, member))
             .prop_map(|(service, id, member)| Act::Member { service, id, member }),
-        2 => (0..STATIC_NAMES.len(), prop::collection::vec(0usize..9, 0..3))
+        3 => (0..STATIC_NAMES.len(), prop::collection::vec(0usize..14, 0..4))
             .prop_map(|(name, sets)| Act::Static { name, sets }),
         2 => (0..LEASED_NAMES.len(), 0usize..6, 0usize..4)
             .prop_map(|(name, set, count)| Act::Leased { name, set, count }),
@@ -148,7 +150,7 @@ impl Universe {
                     let is_service = name.first_label().first() == Some(&b'_');
                     // What `check` refuses: aliases beside other records, SRV records of members elsewhere.
                     let alias = rrset.rtype == RecordType::CNAME;
-                    let only_alias = name == self.name("alias");
+                    let only_alias = ALIASES.iter().any(|alias| name == self.name(alias));
                     if alias != only_alias || (rrset.rtype == RecordType::SRV) != is_service {
                         continue;
                     }
@@ -218,7 +220,12 @@ impl Universe {
                 vec![prefixed(&[0, 0, 0, 0, 0, 9], "t1"), prefixed(&[0, 0, 0, 0, 0, 9], "far.example.")],
             ),
             7 => (RecordType::SRV, vec![prefixed(&[0, 0, 0, 0, 0, 10], "a.y")]),
-            _ => (RecordType::CNAME, vec![wire("t1")]),
+            8 => (RecordType::CNAME, vec![wire("t1")]),
+            9 => (RecordType::CNAME, vec![wire("alias3")]),
+            10 => (RecordType::CNAME, vec![wire("q.sub")]),
+            11 => (RecordType::CNAME, vec![wire("alias")]),
+            12 => (RecordType::DNAME, vec![wire("er")]),
+            _ => (RecordType::DNAME, vec![wire("more.sub")]),
         };
         Rrset { rtype, ttl: Ttl(60), rdatas: rdatas.into_iter().map(Rdata::from).collect() }
     }
@@ -348,9 +355,4 @@ pub(crate) fn published_addresses(snapshot: &Snapshot, wire: &[u8]) -> Vec<IpAdd
             rrset.rdatas().filter_map(|rdata| super::records::address::address(rrset.rtype, rdata)).collect::<Vec<_>>()
         })
         .collect()
-}
-
-/// Names in the data of records that their addresses go along with.
-pub(crate) fn additional_targets(rrset: &Rrset) -> Vec<Vec<u8>> {
-    rrset.rdatas.iter().filter_map(|rdata| schema::additional_target(rrset.rtype, rdata)).map(<[u8]>::to_vec).collect()
 }
