@@ -65,7 +65,11 @@ impl Asked {
 
 fn served(answers: Answers) -> Zones {
     let origin = answers.snapshot().origin().clone();
-    Zones::new([Arc::new(ServedZone { origin, answers: ArcSwapOption::from_pointee(answers), query: None })])
+    Zones::new([Arc::new(ServedZone {
+        origin,
+        answers: ArcSwapOption::from_pointee(answers),
+        query: ArcSwapOption::empty(),
+    })])
 }
 
 fn question(name: &Name, asked: Asked) -> Vec<u8> {

@@ -27,8 +27,8 @@ pub struct ServedZone {
     pub origin: Name,
     /// The current answers; none while the zone could not be loaded, which is SERVFAIL.
     pub answers: ArcSwapOption<Answers>,
-    /// Who may query; `None`: everyone.
-    pub query: Option<Vec<IpNet>>,
+    /// Who may query; none: everyone. A reload replaces it.
+    pub query: ArcSwapOption<Vec<IpNet>>,
 }
 
 /// The zones of a server, by origin.
@@ -39,6 +39,11 @@ impl Zones {
     /// Collects zones.
     pub fn new(zones: impl IntoIterator<Item = Arc<ServedZone>>) -> Zones {
         Zones(zones.into_iter().map(|zone| (zone.origin.clone(), zone)).collect())
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<ServedZone>> {
+        self.0.values()
     }
 
     /// The zone with exactly this origin, in wire form.
@@ -183,5 +188,5 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
 
 fn may_query(zone: &ServedZone, context: &Context<'_>) -> bool {
     let address = context.peer.ip().to_canonical();
-    zone.query.as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&address)))
+    zone.query.load().as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&address)))
 }

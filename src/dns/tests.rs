@@ -50,7 +50,7 @@ impl Server {
         };
         let zone = scenes::zone_of(&universe, ["a", "b", "c"].map(member));
         let answers = ArcSwapOption::from_pointee(Answers::build(zone.snapshot()));
-        let served = Arc::new(ServedZone { origin: name("svc.z."), answers, query: None });
+        let served = Arc::new(ServedZone { origin: name("svc.z."), answers, query: ArcSwapOption::empty() });
         let keys = Algorithm::ALL
             .map(|algorithm| Key::new(name(&format!("{}.key.", algorithm.text())), algorithm, SECRET))
             .into_iter()

@@ -36,17 +36,24 @@ pub struct Registrar {
     pub access: UpdateAccess,
 }
 
-/// The shared side of all transports.
-#[derive(Debug)]
-pub struct Front {
-    /// The zones, replaced as a whole.
-    pub zones: ArcSwap<Zones>,
+/// What a reload replaces, as a whole: a message meets either all of the old or all of the new.
+#[derive(Debug, Default)]
+pub struct Routing {
+    /// The zones.
+    pub zones: Zones,
     /// Where updates go, by zone.
-    pub publishers: HashMap<Name, Registrar>,
+    pub registrars: HashMap<Name, Registrar>,
     /// The TSIG keys.
     pub keys: Keys,
     /// The largest UDP answer.
     pub udp_size: u16,
+}
+
+/// The shared side of all transports.
+#[derive(Debug)]
+pub struct Front {
+    /// Zones, keys and what else a reload replaces.
+    pub routing: ArcSwap<Routing>,
     /// The clock.
     pub clock: Clock,
     /// Unsigned updates a second from one address.
@@ -65,9 +72,9 @@ impl Handler for Front {
         complete: &mut dyn FnMut() -> Completion,
     ) -> bool {
         let now = self.clock.now();
-        let zones = self.zones.load();
-        let context =
-            Context { zones: &zones, keys: &self.keys, udp_size: self.udp_size, now: now.wall, peer, transport };
+        let routing = self.routing.load();
+        let Routing { zones, keys, udp_size, .. } = &**routing;
+        let context = Context { zones, keys, udp_size: *udp_size, now: now.wall, peer, transport };
         match respond(&context, packet, out) {
             Verdict::Reply => true,
             Verdict::Silence => false,
@@ -82,7 +89,7 @@ impl Handler for Front {
                     }
                     return false;
                 }
-                let registrar = self.publishers.get(&request.zone);
+                let registrar = routing.registrars.get(&request.zone);
                 if let Some(refusal) = registrar.and_then(|registrar| request.refused_by(&registrar.access)) {
                     log_refusal(&request, &refusal);
                     request.reply(&refusal, now.wall, out);
@@ -115,6 +122,11 @@ impl RateLimit {
     /// So many a second for each source.
     pub fn new(per_second: u32) -> RateLimit {
         RateLimit { per_second, sources: HashMap::new(), swept: Monotonic(0) }
+    }
+
+    /// Changes the rate; sources keep what they have used.
+    pub fn set_rate(&mut self, per_second: u32) {
+        self.per_second = per_second;
     }
 
     /// Whether one more is within the rate.

@@ -19,7 +19,7 @@ use crate::net::{Handler, tcp, udp};
 use crate::store::{Embedded, Store, StoreError};
 
 use super::clock::Clock;
-use super::front::{Drops, Front, RateLimit, Registrar};
+use super::front::{Drops, Front, RateLimit, Registrar, Routing};
 use super::load::{self, StaticsError};
 use super::task::{OnCommit, Task};
 
@@ -101,7 +101,7 @@ impl Server {
             let entry = Arc::new(ServedZone {
                 origin: origin.clone(),
                 answers: ArcSwapOption::empty(),
-                query: zone.query.clone(),
+                query: ArcSwapOption::new(zone.query.clone().map(Arc::new)),
             });
             let mut task = Task {
                 publisher: load::open(zone, statics, &*store, epoch, clock.now())?,
@@ -118,10 +118,12 @@ impl Server {
             served.push(entry);
         }
         let front = Arc::new(Front {
-            zones: ArcSwap::from_pointee(Zones::new(served.iter().cloned())),
-            publishers: queues,
-            keys: Keys::new(config.keys),
-            udp_size: config.dns.udp_size,
+            routing: ArcSwap::from_pointee(Routing {
+                zones: Zones::new(served.iter().cloned()),
+                registrars: queues,
+                keys: Keys::new(config.keys),
+                udp_size: config.dns.udp_size,
+            }),
             clock,
             rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
             drops: Drops::default(),

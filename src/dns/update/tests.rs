@@ -73,7 +73,7 @@ impl Bench {
     }
 
     fn read(&self, octets: &[u8]) -> Result<Box<Request>, Vec<u8>> {
-        let served = ServedZone { origin: name("z."), answers: ArcSwapOption::empty(), query: None };
+        let served = ServedZone { origin: name("z."), answers: ArcSwapOption::empty(), query: ArcSwapOption::empty() };
         let zones = Zones::new([Arc::new(served)]);
         let context = Context {
             zones: &zones,

@@ -51,7 +51,7 @@ impl Stage {
         let mut publisher = Publisher::new(zone, table, policy, None, now);
         let ns1 = Rrset { rtype: RecordType::A, ttl: Ttl(60), rdatas: vec![vec![192, 0, 2, 53].into()] };
         publisher.configure(universe.settings(), vec![StaticNode { name: name("ns1.z."), rrsets: vec![ns1] }], now);
-        let served = ServedZone { origin: name("z."), answers: ArcSwapOption::empty(), query: None };
+        let served = ServedZone { origin: name("z."), answers: ArcSwapOption::empty(), query: ArcSwapOption::empty() };
         let mut stage = Stage {
             publisher,
             inbox: Arc::default(),
