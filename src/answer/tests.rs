@@ -10,6 +10,7 @@ use hickory_proto::serialize::binary::{BinDecodable, BinDecoder};
 use proptest::prelude::*;
 
 use crate::base::{Epoch, Name, RecordType, Wall};
+use crate::dns::identity::Identity;
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, ServedZone, Verdict, Zones, respond};
 use crate::dns::tsig::Keys;
@@ -101,6 +102,7 @@ fn ask(zones: &Zones, name: &Name, asked: Asked) -> Vec<u8> {
     let context = Context {
         zones,
         keys: &keys,
+        identity: &Identity::default(),
         udp_size: 4096,
         now: Wall(0),
         peer: "192.0.2.1:53".parse().unwrap(),

@@ -74,6 +74,10 @@ pub struct Dns {
     pub update_rate: u32,
     /// Whether to rotate A and AAAA sets.
     pub rotate: bool,
+    /// Which server this is, for NSID and `id.server`; `None` is the host name, an empty one is not told.
+    pub nsid: Option<String>,
+    /// Which software this is, for `version.bind`; `None` is its name and version, an empty one is not told.
+    pub version: Option<String>,
 }
 
 impl Default for Dns {
@@ -84,6 +88,8 @@ impl Default for Dns {
             udp_size: UDP_OCTETS,
             update_rate: 100,
             rotate: false,
+            nsid: None,
+            version: None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 use toml::Spanned;
 
 use crate::base::limits::UDP_OCTETS;
+use crate::dns::identity::IDENTITY_OCTETS;
 
 use super::key::{KeyNames, read_keys};
 use super::problems::Findings;
@@ -85,8 +86,20 @@ fn check_dns(findings: &mut Findings, written: &written::Dns) -> Dns {
             default.update_rate,
             UPDATE_RATES,
         ),
+        nsid: identity(findings, "nsid", written.nsid.as_ref()),
+        version: identity(findings, "version", written.version.as_ref()),
         rotate: written.rotate.as_ref().is_some_and(|rotate| *rotate.get_ref()),
     }
+}
+
+/// What is told to whoever asks: it has to fit beside an answer.
+fn identity(findings: &mut Findings, key: &str, written: Option<&Spanned<String>>) -> Option<String> {
+    let written = written?;
+    if written.get_ref().len() > IDENTITY_OCTETS {
+        let text = format!("`{key}` has {} octets: at most {IDENTITY_OCTETS} can be told", written.get_ref().len());
+        findings.problem(&written.span(), text);
+    }
+    Some(written.get_ref().clone())
 }
 
 fn check_listen(findings: &mut Findings, written: &Spanned<Vec<Spanned<String>>>) -> Vec<SocketAddr> {

@@ -38,6 +38,8 @@ pub(super) struct Dns {
     pub(super) udp_size: Option<Spanned<i64>>,
     pub(super) update_rate: Option<Spanned<i64>>,
     pub(super) rotate: Option<Spanned<bool>>,
+    pub(super) nsid: Text,
+    pub(super) version: Text,
     pub(super) rrl: Option<Unsettled>,
     pub(super) cookies: Option<Unsettled>,
     pub(super) tls_listen: Option<Spanned<Vec<String>>>,

@@ -1,9 +1,13 @@
 //! EDNS (RFC 6891): what the client's OPT record says, and ours.
 
+use std::sync::Arc;
+
 use super::wire::{Malformed, Rcode};
 
 /// Update Lease (RFC 9664).
 pub const OPTION_UPDATE_LEASE: u16 = 2;
+/// Name server identifier (RFC 5001).
+pub const OPTION_NSID: u16 = 3;
 /// Extended DNS Error (RFC 8914).
 pub const OPTION_EDE: u16 = 15;
 
@@ -18,6 +22,8 @@ pub struct Edns<'m> {
     pub dnssec_ok: bool,
     /// Update Lease: the lease, and the key lease if the long form was used.
     pub lease: Option<(u32, Option<u32>)>,
+    /// Whether the client wants to know which server answers (RFC 5001 §2.1).
+    pub nsid: bool,
     options: &'m [u8],
 }
 
@@ -25,7 +31,7 @@ impl<'m> Edns<'m> {
     /// Reads the fields of an OPT record.
     pub fn read(class: u16, ttl: u32, options: &'m [u8]) -> Result<Edns<'m>, Malformed> {
         let [_extended_rcode, version, flags, _] = ttl.to_be_bytes();
-        let mut edns = Edns { size: class, version, dnssec_ok: flags & 0x80 != 0, lease: None, options };
+        let mut edns = Edns { size: class, version, dnssec_ok: flags & 0x80 != 0, lease: None, nsid: false, options };
         let mut rest = options;
         while !rest.is_empty() {
             let (code, data, tail) = read_option(rest).ok_or(Malformed("an EDNS option ends early"))?;
@@ -36,6 +42,7 @@ impl<'m> Edns<'m> {
                 }
                 edns.lease = Some(read_lease(data)?);
             }
+            edns.nsid |= code == OPTION_NSID;
             rest = tail;
         }
         Ok(edns)
@@ -95,6 +102,8 @@ pub struct EdnsReply {
     pub dnssec_ok: bool,
     /// What went wrong, for people.
     pub error: Option<ExtendedError>,
+    /// Which server this is, if the client asked.
+    pub nsid: Option<Arc<[u8]>>,
     /// What an update was granted, in the form in which it was asked for.
     pub lease: Option<(u32, Option<u32>)>,
 }
@@ -109,7 +118,8 @@ impl EdnsReply {
     pub fn len(&self) -> usize {
         let error = self.error.as_ref().map_or(0, |error| 6 + clip(&error.text).len());
         let lease = self.lease.map_or(0, |(_, key)| if key.is_some() { 12 } else { 8 });
-        BARE + error + lease
+        let nsid = self.nsid.as_ref().map_or(0, |nsid| 4 + nsid.len());
+        BARE + error + lease + nsid
     }
 
     /// Always false: even an OPT record without options has octets.
@@ -123,7 +133,7 @@ impl EdnsReply {
         out.extend_from_slice(&[0, 0, 41]);
         out.extend_from_slice(&self.size.to_be_bytes());
         out.extend_from_slice(&[extended, 0, if self.dnssec_ok { 0x80 } else { 0 }, 0]);
-        let length = u16::try_from(self.len() - BARE).expect("two short options");
+        let length = u16::try_from(self.len() - BARE).expect("three short options");
         out.extend_from_slice(&length.to_be_bytes());
         if let Some((lease, key_lease)) = self.lease {
             let len: u16 = if key_lease.is_some() { 8 } else { 4 };
@@ -131,6 +141,11 @@ impl EdnsReply {
             out.extend_from_slice(&len.to_be_bytes());
             out.extend_from_slice(&lease.to_be_bytes());
             out.extend(key_lease.into_iter().flat_map(u32::to_be_bytes));
+        }
+        if let Some(nsid) = &self.nsid {
+            out.extend_from_slice(&OPTION_NSID.to_be_bytes());
+            out.extend_from_slice(&u16::try_from(nsid.len()).expect("bounded where it is made").to_be_bytes());
+            out.extend_from_slice(nsid);
         }
         if let Some(error) = &self.error {
             let text = clip(&error.text);

@@ -1,6 +1,7 @@
 //! The protocol, bytes in and bytes out.
 
 pub mod edns;
+pub mod identity;
 #[cfg(test)]
 pub(crate) mod messages;
 pub mod reply;

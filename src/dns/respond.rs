@@ -15,10 +15,11 @@ use crate::answer::{Answers, End};
 use crate::base::{Name, RecordType, Wall};
 
 use super::edns::ExtendedError;
+use super::identity::Identity;
 use super::reply::{Reply, Seal, Transport};
 use super::tsig::{self, Keys, Rejection};
 use super::update;
-use super::wire::{CLASS_IN, Envelope, Header, Opcode, Rcode};
+use super::wire::{CLASS_CH, CLASS_IN, Envelope, Header, Opcode, Rcode};
 
 /// A zone as the transports see it.
 #[derive(Debug)]
@@ -73,6 +74,8 @@ pub struct Context<'a> {
     pub zones: &'a Zones,
     /// The TSIG keys.
     pub keys: &'a Keys,
+    /// What the server says of itself.
+    pub identity: &'a Identity,
     /// The largest UDP answer.
     pub udp_size: u16,
     /// The wall clock, for signatures.
@@ -100,15 +103,24 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
     if header.is_response() {
         return Verdict::Silence;
     }
-    if !matches!(header.opcode(), Opcode::QUERY | Opcode::UPDATE) {
-        return bare(header, Rcode::NOTIMP, context, out);
-    }
-    let Ok(envelope) = Envelope::parse(packet) else { return bare(header, Rcode::FORMERR, context, out) };
+    let is_known = matches!(header.opcode(), Opcode::QUERY | Opcode::UPDATE);
+    let Ok(envelope) = Envelope::parse(packet) else {
+        return bare(header, if is_known { Rcode::FORMERR } else { Rcode::NOTIMP }, context, out);
+    };
     let mut reply = Reply::new(header, envelope.edns.as_ref(), context.transport, context.udp_size);
     let question = envelope.question.octets;
     if envelope.edns.is_some_and(|edns| edns.version != 0) {
+        reply.explain(ExtendedError::new(ExtendedError::NOT_SUPPORTED, "this server speaks EDNS version 0"));
         reply.refuse(Rcode::BADVERS, question, context.now, out);
         return Verdict::Reply;
+    }
+    if !is_known {
+        reply.explain(ExtendedError::new(ExtendedError::NOT_SUPPORTED, "this server knows queries and updates only"));
+        reply.refuse(Rcode::NOTIMP, question, context.now, out);
+        return Verdict::Reply;
+    }
+    if let Some(edns) = reply.edns.as_mut().filter(|_| envelope.edns.is_some_and(|edns| edns.nsid)) {
+        edns.nsid.clone_from(&context.identity.nsid);
     }
     let mut key = None;
     if let Some(signature) = &envelope.tsig {
@@ -129,6 +141,8 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
             Err(Rejection::Malformed) => Rcode::FORMERR,
         };
         if rcode != Rcode::NOERROR {
+            let text = "the signature is not accepted; see the error of the TSIG record";
+            reply.explain(ExtendedError::new(ExtendedError::PROHIBITED, text));
             reply.refuse(rcode, question, context.now, out);
             return Verdict::Reply;
         }
@@ -156,7 +170,10 @@ fn bare(header: Header, rcode: Rcode, context: &Context<'_>, out: &mut Vec<u8>) 
 
 fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out: &mut Vec<u8>) {
     let question = &envelope.question;
-    let zone = context.zones.closest(question.name()).filter(|_| question.class == CLASS_IN);
+    if question.class != CLASS_IN {
+        return answer_of_class(context, envelope, reply, out);
+    }
+    let zone = zone_of(context.zones, question.name(), question.qtype);
     let refusal = match zone {
         None => Some((Rcode::REFUSED, ExtendedError::NOT_AUTHORITATIVE, "this server has no zone for that name")),
         Some(zone) if !may_query(zone, context) => {
@@ -184,6 +201,28 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
         End::TooLong => Rcode::YXDOMAIN,
     };
     reply.finish(rcode, found.authoritative, found.truncated, found.counts, context.now, out);
+}
+
+/// The zone that answers: the closest one, but for DS, which the parent has (RFC 4035 §3.1.4.1).
+fn zone_of<'z>(zones: &'z Zones, name: &[u8], qtype: RecordType) -> Option<&'z Arc<ServedZone>> {
+    let zone = zones.closest(name)?;
+    if qtype == RecordType::DS && name.len() > 1 && zone.origin.as_wire() == name {
+        return Some(zones.closest(&name[usize::from(name[0]) + 1..]).unwrap_or(zone));
+    }
+    Some(zone)
+}
+
+/// Other classes have no zones here; what the server says of itself stands in CH.
+fn answer_of_class(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out: &mut Vec<u8>) {
+    let question = &envelope.question;
+    reply.begin(question.octets, out);
+    if question.class == CLASS_CH
+        && let Some(counts) = context.identity.answer(question.name(), question.qtype, out)
+    {
+        return reply.finish(Rcode::NOERROR, true, false, counts, context.now, out);
+    }
+    reply.explain(ExtendedError::new(ExtendedError::NOT_AUTHORITATIVE, "this server has zones of class IN only"));
+    reply.refuse(Rcode::REFUSED, question.octets, context.now, out);
 }
 
 fn may_query(zone: &ServedZone, context: &Context<'_>) -> bool {

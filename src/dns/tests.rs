@@ -15,6 +15,7 @@ use crate::membership::MemberId;
 use crate::zone::Change;
 use crate::zone::scenes::{self, Universe};
 
+use super::identity::Identity;
 use super::messages::{Update, name, sign};
 use super::reply::Transport;
 use super::respond::{Context, ServedZone, Verdict, Zones, respond};
@@ -62,6 +63,7 @@ impl Server {
         let context = Context {
             zones: &self.zones,
             keys: &self.keys,
+            identity: &Identity::default(),
             udp_size: 1232,
             now: Wall(NOW * 1000),
             peer: PEER.parse::<SocketAddr>().unwrap(),

@@ -13,6 +13,8 @@ use super::tsig;
 
 /// The class Internet (RFC 1035 §3.2.4).
 pub const CLASS_IN: u16 = 1;
+/// The class Chaos (RFC 1035 §3.2.4), of what servers say of themselves.
+pub const CLASS_CH: u16 = 3;
 /// NONE (RFC 2136 §2.4).
 pub const CLASS_NONE: u16 = 254;
 /// ANY, of questions and updates.

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
 use crate::base::{Monotonic, Name};
+use crate::dns::identity::Identity;
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, respond};
 use crate::dns::tsig::Keys;
@@ -45,6 +46,8 @@ pub struct Routing {
     pub registrars: HashMap<Name, Registrar>,
     /// The TSIG keys.
     pub keys: Keys,
+    /// What the server says of itself.
+    pub identity: Identity,
     /// The largest UDP answer.
     pub udp_size: u16,
 }
@@ -73,8 +76,8 @@ impl Handler for Front {
     ) -> bool {
         let now = self.clock.now();
         let routing = self.routing.load();
-        let Routing { zones, keys, udp_size, .. } = &**routing;
-        let context = Context { zones, keys, udp_size: *udp_size, now: now.wall, peer, transport };
+        let Routing { zones, keys, identity, udp_size, .. } = &**routing;
+        let context = Context { zones, keys, identity, udp_size: *udp_size, now: now.wall, peer, transport };
         match respond(&context, packet, out) {
             Verdict::Reply => true,
             Verdict::Silence => false,

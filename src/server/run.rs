@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Epoch, Name};
 use crate::config::{self, Config};
+use crate::dns::identity::{IDENTITY_OCTETS, Identity};
 use crate::dns::respond::{ServedZone, Zones};
 use crate::dns::tsig::Keys;
 use crate::membership::UpdateAccess;
@@ -122,6 +123,7 @@ impl Server {
                 zones: Zones::new(served.iter().cloned()),
                 registrars: queues,
                 keys: Keys::new(config.keys),
+                identity: identity(&config.dns),
                 udp_size: config.dns.udp_size,
             }),
             clock,
@@ -193,6 +195,18 @@ impl Server {
 const STORE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long connections may take to end at shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the configuration tells of the server; by default its host name and its version.
+fn identity(dns: &config::Dns) -> Identity {
+    let told = |text: &str| -> Option<Arc<[u8]>> {
+        let octets = text.as_bytes();
+        (!octets.is_empty()).then(|| octets[..octets.len().min(IDENTITY_OCTETS)].into())
+    };
+    let version = dns.version.as_deref().unwrap_or(concat!("livezone ", env!("CARGO_PKG_VERSION")));
+    let host = rustix::system::uname();
+    let nsid = dns.nsid.clone().unwrap_or_else(|| host.nodename().to_string_lossy().into_owned());
+    Identity { nsid: told(&nsid), version: told(version) }
+}
 
 fn threads(config: &Config) -> usize {
     match config.dns.threads {

@@ -10,6 +10,7 @@
 
 mod answers;
 mod cli;
+mod conformance;
 mod delegation;
 mod durability;
 mod leases;

@@ -17,7 +17,7 @@ mod tests;
 pub use execute::{Execution, Outcome, Put, Rules, Scene, execute};
 pub use request::{Request, Verdict};
 
-use crate::base::Wall;
+use crate::base::{Name, Wall};
 
 use super::edns::ExtendedError;
 use super::reply::Reply;
@@ -41,6 +41,12 @@ impl Refusal {
     /// Whether a prerequisite was not met (RFC 2136 §3.2): it might be at another time.
     pub fn is_of_prerequisite(&self) -> bool {
         [Rcode::NXDOMAIN, Rcode::YXDOMAIN, Rcode::NXRRSET, Rcode::YXRRSET].contains(&self.rcode)
+    }
+
+    /// NOTZONE (RFC 2136 §3.2.3 and 3.4.1.1).
+    pub fn outside(name: &Name) -> Refusal {
+        let error = ExtendedError::new(ExtendedError::INVALID_DATA, format!("{name} lies outside of the zone"));
+        Refusal { rcode: Rcode::NOTZONE, error: Some(error) }
     }
 
     /// FORMERR with the reason.

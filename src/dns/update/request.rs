@@ -180,7 +180,7 @@ impl Request {
 
 fn name_in(record: &RawRecord<'_>, zone: &Name) -> Result<Name, Refusal> {
     let name = record.name().map_err(|malformed| Refusal::malformed(malformed.0))?;
-    if name.is_within(zone) { Ok(name) } else { Err(Refusal::plain(Rcode::NOTZONE)) }
+    if name.is_within(zone) { Ok(name) } else { Err(Refusal::outside(&name)) }
 }
 
 /// RFC 2136 §3.2.5.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 
 use crate::base::{Epoch, Lease, Monotonic, Name, Now, RecordType, Ttl, Wall};
+use crate::dns::identity::Identity;
 use crate::dns::messages::{Update, hashed_id, name, rdata};
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, ServedZone, Verdict as Answer, Zones, respond};
@@ -78,6 +79,7 @@ impl Bench {
         let context = Context {
             zones: &zones,
             keys: &self.keys,
+            identity: &Identity::default(),
             udp_size: 1232,
             now: self.time().wall,
             peer: LOOPBACK.parse::<SocketAddr>().unwrap(),

@@ -6,6 +6,7 @@ use std::sync::Mutex;
 use arc_swap::ArcSwapOption;
 
 use crate::base::{Lease, Ttl, Wall};
+use crate::dns::identity::Identity;
 use crate::dns::messages::{Update, name};
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, ServedZone, Verdict as Answer, Zones, respond};
@@ -83,6 +84,7 @@ impl Stage {
         let context = Context {
             zones: &self.zones,
             keys: &self.keys,
+            identity: &Identity::default(),
             udp_size: 1232,
             now: self.time().wall,
             peer: "127.0.0.1:5000".parse::<SocketAddr>().unwrap(),
