@@ -100,6 +100,7 @@ fn ask(zones: &Zones, name: &Name, asked: Asked) -> Vec<u8> {
     let packet = question(name, asked);
     let keys = Keys::default();
     let context = Context {
+        tcp_idle: std::time::Duration::from_secs(10),
         zones,
         keys: &keys,
         identity: &Identity::default(),

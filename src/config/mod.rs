@@ -55,6 +55,8 @@ pub struct Config {
     pub zones_dir: PathBuf,
     /// The `[dns]` table.
     pub dns: Dns,
+    /// The `[limits]` table.
+    pub limits: Limits,
     /// The TSIG keys, their names all different.
     pub keys: Vec<Key>,
     /// What is accepted but worth a word, as `file:line: text`.
@@ -92,6 +94,13 @@ impl Default for Dns {
             version: None,
         }
     }
+}
+
+/// The `[limits]` table.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Limits {
+    /// Connections over TCP and TLS.
+    pub tcp: crate::net::tcp::Limits,
 }
 
 /// What a zone file says.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use toml::Spanned;
 
@@ -10,13 +11,17 @@ use crate::dns::identity::IDENTITY_OCTETS;
 
 use super::key::{KeyNames, read_keys};
 use super::problems::Findings;
-use super::{Config, Dns, values, written};
+use super::{Config, Dns, Limits, values, written};
 
 /// Answers of 512 octets are what every resolver takes without asking (RFC 1035 §4.2.1); above 4096 nothing but
 /// fragments is to be won.
 const UDP_SIZES: std::ops::RangeInclusive<i64> = 512..=4096;
 /// More threads than any machine has cores; a slip had better not start a million.
 const THREADS: std::ops::RangeInclusive<i64> = 0..=1024;
+/// From one to what the descriptors of a process may at most be set to.
+const CONNECTIONS: std::ops::RangeInclusive<i64> = 1..=1_000_000;
+/// Below, a round trip is cut off; above, the keepalive option can't say it (RFC 7828 §3.1).
+const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
 /// From one to more than any source can send.
 const UPDATE_RATES: std::ops::RangeInclusive<i64> = 1..=1_000_000;
 
@@ -41,11 +46,11 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
     without_effect(findings, written.cluster.as_ref(), "cluster");
     without_effect(findings, written.memcached_config.first(), "memcached-config");
     without_effect(findings, written.tls.as_ref(), "tls");
-    without_effect(findings, written.limits.as_ref(), "limits");
     let config = Config {
         data_dir: folder.join(written.data_dir.as_deref().unwrap_or("data")),
         zones_dir: folder.join(written.zones_dir.as_deref().unwrap_or("zones")),
         dns,
+        limits: written.limits.as_ref().map_or_else(Limits::default, |limits| check_limits(findings, limits)),
         keys,
         warnings: Vec::new(),
     };
@@ -100,6 +105,28 @@ fn identity(findings: &mut Findings, key: &str, written: Option<&Spanned<String>
         findings.problem(&written.span(), text);
     }
     Some(written.get_ref().clone())
+}
+
+fn check_limits(findings: &mut Findings, written: &written::Limits) -> Limits {
+    let Limits { mut tcp } = Limits::default();
+    let (total, share) = (written.tcp_connections.as_ref(), written.tcp_connections_per_client.as_ref());
+    tcp.connections = count(findings, "tcp-connections", total, tcp.connections);
+    tcp.per_client = count(findings, "tcp-connections-per-client", share, tcp.per_client.min(tcp.connections));
+    let idle = values::duration(findings, "tcp-idle", &written.tcp_idle, tcp.idle);
+    match &written.tcp_idle {
+        Some(written) if !IDLE.contains(&idle) => {
+            let text = written.get_ref();
+            findings.problem(&written.span(), format!("`tcp-idle` must be 100ms to 1h, and is \"{text}\""));
+        }
+        _ => tcp.idle = idle,
+    }
+    Limits { tcp }
+}
+
+fn count(findings: &mut Findings, key: &str, written: Option<&Spanned<i64>>, default: usize) -> usize {
+    let default = u32::try_from(default).expect("a default of this file");
+    let count: u32 = values::integer(findings, key, written, default, CONNECTIONS);
+    usize::try_from(count).expect("32 bits")
 }
 
 fn check_listen(findings: &mut Findings, written: &Spanned<Vec<Spanned<String>>>) -> Vec<SocketAddr> {

@@ -222,18 +222,35 @@ fn a_zone_needs_an_origin_and_nothing_else() {
 }
 
 #[test]
+fn limits_of_connections_have_defaults_and_a_range() {
+    assert_eq!(server("").0.limits, Limits::default());
+    // A client's share is at most the whole.
+    assert_eq!(server("[limits]\ntcp-connections = 5\n").0.limits.tcp.per_client, 5);
+    let text = "[limits]\ntcp-connections = 9\ntcp-connections-per-client = 3\ntcp-idle = \"200ms\"\n";
+    let tcp = server(text).0.limits.tcp;
+    assert_eq!((tcp.connections, tcp.per_client, tcp.idle), (9, 3, Duration::from_millis(200)));
+
+    let text = "[limits]\ntcp-connections = 0\ntcp-connections-per-client = -1\ntcp-idle = \"20ms\"\n";
+    let files = Files::new(&[("l.toml", text)]);
+    let problems = files.lines(&load(Some(&files.path("l.toml"))).unwrap_err().to_string());
+    assert_has(&problems, "l.toml:2:19: ", &["`tcp-connections` must be 1 to 1000000"]);
+    assert_has(&problems, "l.toml:3:30: ", &["`tcp-connections-per-client` must be 1 to"]);
+    assert_has(&problems, "l.toml:4:12: ", &["`tcp-idle` must be 100ms to 1h"]);
+}
+
+#[test]
 fn every_documented_key_of_later_versions_is_accepted() {
     let (_, warnings) = server(
         "[dns]\nrotate = true\nrrl = { rate = 5 }\ncookies = true\ntls-listen = []\nhttps-listen = []\nquic-listen = []\n\
          [http]\nlisten = \"\"\nopen = true\ncertificate = \"c\"\nkey = \"k\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
-         client-ca = \"ca\"\n[limits]\nx = 1\n[[token]]\nsha256 = \"00\"\nzones = []\nservices = []\naccess = \"read\"\n\
+         client-ca = \"ca\"\n[[token]]\nsha256 = \"00\"\nzones = []\nservices = []\naccess = \"read\"\n\
          [store]\nprefix = \"/livezone\"\n",
     );
     for key in ["dns.rotate", "dns.rrl", "dns.cookies", "dns.tls-listen", "dns.https-listen", "dns.quic-listen"] {
         assert_has(&warnings, "l.toml:", &[&format!("`{key}` has no effect in this version")]);
     }
     assert_has(&warnings, "l.toml:2: ", &["dns.rotate"]);
-    for key in ["http.open", "http.certificate", "http.key", "tls", "limits", "token", "store.prefix"] {
+    for key in ["http.open", "http.certificate", "http.key", "tls", "token", "store.prefix"] {
         assert_has(&warnings, "l.toml:", &[&format!("`{key}`")]);
     }
     assert!(!warnings.iter().any(|warning| warning.contains("http.listen")));

@@ -27,7 +27,7 @@ pub(super) struct Server {
     #[serde(default)]
     pub(super) memcached_config: Vec<Spanned<MemcachedConfig>>,
     pub(super) tls: Option<Spanned<Tls>>,
-    pub(super) limits: Option<Unsettled>,
+    pub(super) limits: Option<Limits>,
 }
 
 #[derive(Deserialize, Debug, Default)]
@@ -45,6 +45,14 @@ pub(super) struct Dns {
     pub(super) tls_listen: Option<Spanned<Vec<String>>>,
     pub(super) https_listen: Option<Spanned<Vec<String>>>,
     pub(super) quic_listen: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Limits {
+    pub(super) tcp_connections: Option<Spanned<i64>>,
+    pub(super) tcp_connections_per_client: Option<Spanned<i64>>,
+    pub(super) tcp_idle: Text,
 }
 
 #[derive(Deserialize, Debug, Default)]

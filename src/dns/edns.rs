@@ -8,6 +8,8 @@ use super::wire::{Malformed, Rcode};
 pub const OPTION_UPDATE_LEASE: u16 = 2;
 /// Name server identifier (RFC 5001).
 pub const OPTION_NSID: u16 = 3;
+/// How long a connection may be idle (RFC 7828).
+pub const OPTION_TCP_KEEPALIVE: u16 = 11;
 /// Extended DNS Error (RFC 8914).
 pub const OPTION_EDE: u16 = 15;
 
@@ -24,6 +26,8 @@ pub struct Edns<'m> {
     pub lease: Option<(u32, Option<u32>)>,
     /// Whether the client wants to know which server answers (RFC 5001 §2.1).
     pub nsid: bool,
+    /// The keepalive option's data: a client has nothing to say there.
+    pub keepalive: Option<&'m [u8]>,
     options: &'m [u8],
 }
 
@@ -31,7 +35,15 @@ impl<'m> Edns<'m> {
     /// Reads the fields of an OPT record.
     pub fn read(class: u16, ttl: u32, options: &'m [u8]) -> Result<Edns<'m>, Malformed> {
         let [_extended_rcode, version, flags, _] = ttl.to_be_bytes();
-        let mut edns = Edns { size: class, version, dnssec_ok: flags & 0x80 != 0, lease: None, nsid: false, options };
+        let mut edns = Edns {
+            size: class,
+            version,
+            dnssec_ok: flags & 0x80 != 0,
+            lease: None,
+            nsid: false,
+            keepalive: None,
+            options,
+        };
         let mut rest = options;
         while !rest.is_empty() {
             let (code, data, tail) = read_option(rest).ok_or(Malformed("an EDNS option ends early"))?;
@@ -41,6 +53,8 @@ impl<'m> Edns<'m> {
                     return Err(Malformed("two Update Lease options"));
                 }
                 edns.lease = Some(read_lease(data)?);
+            } else if code == OPTION_TCP_KEEPALIVE {
+                edns.keepalive = Some(data);
             }
             edns.nsid |= code == OPTION_NSID;
             rest = tail;
@@ -106,6 +120,8 @@ pub struct EdnsReply {
     pub nsid: Option<Arc<[u8]>>,
     /// What an update was granted, in the form in which it was asked for.
     pub lease: Option<(u32, Option<u32>)>,
+    /// How long the connection may be idle, in units of 100 ms (RFC 7828 §3.1).
+    pub keepalive: Option<u16>,
 }
 
 /// Octets of an OPT record without options.
@@ -119,7 +135,8 @@ impl EdnsReply {
         let error = self.error.as_ref().map_or(0, |error| 6 + clip(&error.text).len());
         let lease = self.lease.map_or(0, |(_, key)| if key.is_some() { 12 } else { 8 });
         let nsid = self.nsid.as_ref().map_or(0, |nsid| 4 + nsid.len());
-        BARE + error + lease + nsid
+        let keepalive = if self.keepalive.is_some() { 6 } else { 0 };
+        BARE + error + lease + nsid + keepalive
     }
 
     /// Always false: even an OPT record without options has octets.
@@ -146,6 +163,11 @@ impl EdnsReply {
             out.extend_from_slice(&OPTION_NSID.to_be_bytes());
             out.extend_from_slice(&u16::try_from(nsid.len()).expect("bounded where it is made").to_be_bytes());
             out.extend_from_slice(nsid);
+        }
+        if let Some(timeout) = self.keepalive {
+            for word in [OPTION_TCP_KEEPALIVE, 2, timeout] {
+                out.extend_from_slice(&word.to_be_bytes());
+            }
         }
         if let Some(error) = &self.error {
             let text = clip(&error.text);

@@ -7,6 +7,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
@@ -84,6 +85,8 @@ pub struct Context<'a> {
     pub peer: SocketAddr,
     /// How.
     pub transport: Transport,
+    /// How long a connection may be idle.
+    pub tcp_idle: Duration,
 }
 
 /// What to do with a message.
@@ -121,6 +124,10 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
     }
     if let Some(edns) = reply.edns.as_mut().filter(|_| envelope.edns.is_some_and(|edns| edns.nsid)) {
         edns.nsid.clone_from(&context.identity.nsid);
+    }
+    if keep_alive(context, &envelope, &mut reply).is_err() {
+        reply.refuse(Rcode::FORMERR, question, context.now, out);
+        return Verdict::Reply;
     }
     let mut key = None;
     if let Some(signature) = &envelope.tsig {
@@ -160,6 +167,20 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
             Verdict::Reply
         }
     }
+}
+
+/// Tells a client that asks how long its connection may be idle (RFC 7828 §3.3.2). It has no say in that: data in its
+/// option is an error. Over UDP the option means nothing (§3.2.1).
+fn keep_alive(context: &Context<'_>, envelope: &Envelope<'_>, reply: &mut Reply) -> Result<(), ()> {
+    let asked = envelope.edns.as_ref().and_then(|edns| edns.keepalive);
+    let (Some(data), Some(edns), false) = (asked, &mut reply.edns, context.transport == Transport::Udp) else {
+        return Ok(());
+    };
+    if !data.is_empty() {
+        return Err(());
+    }
+    edns.keepalive = Some(u16::try_from(context.tcp_idle.as_millis() / 100).unwrap_or(u16::MAX));
+    Ok(())
 }
 
 /// A reply of a header alone.

@@ -61,6 +61,7 @@ impl Server {
 
     fn handle(&self, packet: &[u8], transport: Transport) -> (Verdict, Vec<u8>) {
         let context = Context {
+            tcp_idle: std::time::Duration::from_secs(10),
             zones: &self.zones,
             keys: &self.keys,
             identity: &Identity::default(),

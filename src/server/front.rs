@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
@@ -57,6 +58,8 @@ pub struct Routing {
 pub struct Front {
     /// Zones, keys and what else a reload replaces.
     pub routing: ArcSwap<Routing>,
+    /// How long a connection may be idle.
+    pub tcp_idle: Duration,
     /// The clock.
     pub clock: Clock,
     /// Unsigned updates a second from one address.
@@ -77,7 +80,16 @@ impl Handler for Front {
         let now = self.clock.now();
         let routing = self.routing.load();
         let Routing { zones, keys, identity, udp_size, .. } = &**routing;
-        let context = Context { zones, keys, identity, udp_size: *udp_size, now: now.wall, peer, transport };
+        let context = Context {
+            zones,
+            keys,
+            identity,
+            udp_size: *udp_size,
+            now: now.wall,
+            peer,
+            transport,
+            tcp_idle: self.tcp_idle,
+        };
         match respond(&context, packet, out) {
             Verdict::Reply => true,
             Verdict::Silence => false,

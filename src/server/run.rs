@@ -126,6 +126,7 @@ impl Server {
                 identity: identity(&config.dns),
                 udp_size: config.dns.udp_size,
             }),
+            tcp_idle: config.limits.tcp.idle,
             clock,
             rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
             drops: Drops::default(),
@@ -141,10 +142,11 @@ impl Server {
             store,
         };
         let handler: Arc<dyn Handler> = server.front.clone();
+        let places = Arc::new(tcp::Places::new(config.limits.tcp));
         for listener in listeners {
             let failed = |cause| StartError::Listen { address: listener.address, cause };
             server.udp.push(udp::Listener::start(listener.udp, &handler).map_err(failed)?);
-            server.transports.spawn(tcp::serve(listener.tcp, handler.clone(), stopped.clone()));
+            server.transports.spawn(tcp::serve(listener.tcp, handler.clone(), places.clone(), stopped.clone()));
         }
         Ok(server)
     }

@@ -17,5 +17,6 @@ mod leases;
 mod policy;
 #[path = "../support/mod.rs"]
 mod support;
+mod tcp;
 mod tsig;
 mod updates;

@@ -161,6 +161,12 @@ impl Update {
         self
     }
 
+    /// Another EDNS option, behind those before.
+    pub(crate) fn edns_option(mut self, code: u16, data: &[u8]) -> Update {
+        self.options.get_or_insert_default().extend(option(code, data));
+        self
+    }
+
     pub(crate) fn without_edns(mut self) -> Update {
         self.options = None;
         self

@@ -77,6 +77,7 @@ impl Bench {
         let served = ServedZone { origin: name("z."), answers: ArcSwapOption::empty(), query: ArcSwapOption::empty() };
         let zones = Zones::new([Arc::new(served)]);
         let context = Context {
+            tcp_idle: Duration::from_secs(10),
             zones: &zones,
             keys: &self.keys,
             identity: &Identity::default(),

@@ -82,6 +82,7 @@ impl Stage {
 
     fn submit(&mut self, octets: &[u8]) {
         let context = Context {
+            tcp_idle: Duration::from_secs(10),
             zones: &self.zones,
             keys: &self.keys,
             identity: &Identity::default(),
