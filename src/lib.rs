@@ -7,7 +7,7 @@
 //! # Flow
 //!
 //! ```text
-//!            net::udp, net::tcp                bytes, and where they came from
+//!            net::udp, net::tcp, net::hickory  bytes, and where they came from
 //!                    |
 //!            server::front                     rate of unsigned updates, the zone's queue
 //!                    |
@@ -42,7 +42,7 @@
 //! - [`answer`]: the octets of every answer, compiled when a name is touched.
 //! - [`dns`]: messages: reader, EDNS, TSIG, replies, updates.
 //! - [`store`]: durable truth.
-//! - [`net`]: sockets. All it knows of DNS is the length in front of a message on a stream.
+//! - [`net`]: sockets: UDP threads, TCP connections, and hickory-server's transports (TLS) behind one request handler.
 //! - [`config`]: TOML as written to checked configuration.
 //! - [`server`]: assembly: front, publishers, start and stop.
 //! - [`cli`]: one file per subcommand.

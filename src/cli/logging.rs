@@ -49,7 +49,7 @@ pub enum Error {
 /// if the environment variable `NO_COLOR` is set.
 pub fn init(filter: Option<&str>, format: Format) -> Result<(), Error> {
     let variable = std::env::var_os(VARIABLE).map(|value| value.to_string_lossy().into_owned());
-    let filter = choose(filter, variable.as_deref())?;
+    let filter = quieten(choose(filter, variable.as_deref())?);
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
@@ -57,6 +57,18 @@ pub fn init(filter: Option<&str>, format: Format) -> Result<(), Error> {
         Format::Json => lines.json().flatten_event(true).finish().try_init(),
     }
     .map_err(|_| Error::AlreadySet)
+}
+
+/// hickory-server logs every query at info, and handshakes that come to nothing as warnings: unless a filter names it,
+/// only its errors are let through.
+fn quieten(filter: EnvFilter) -> EnvFilter {
+    if filter.to_string().contains("hickory") || filter.max_level_hint() == Some(LevelFilter::OFF) {
+        return filter;
+    }
+    let directives = ["hickory_server=error", "hickory_net=error"];
+    directives
+        .into_iter()
+        .fold(filter, |filter, text| filter.add_directive(text.parse().expect("a directive of the form target=level")))
 }
 
 /// The filter that counts; an empty one is none.
@@ -91,6 +103,17 @@ mod tests {
         assert_eq!(chosen(None, Some("")), "info");
         assert_eq!(chosen(Some(" "), Some("warn")), "warn");
         assert_eq!(chosen(Some("off"), None), "off");
+    }
+
+    #[test]
+    fn hickory_is_quiet_unless_it_is_named() {
+        let quiet = |text: &str| quieten(choose(Some(text), None).unwrap()).to_string();
+        assert!(quiet("debug").contains("hickory_server=error"));
+        assert_eq!(
+            quiet("info,hickory_server=info"),
+            choose(Some("info,hickory_server=info"), None).unwrap().to_string()
+        );
+        assert_eq!(quiet("off"), "off");
     }
 
     #[test]

@@ -15,6 +15,9 @@ pub fn started(server: &Server) -> String {
     for address in server.addresses() {
         line(&mut text, format_args!("listening on {address}, UDP and TCP"));
     }
+    for address in server.tls_addresses() {
+        line(&mut text, format_args!("listening on {address}, DNS over TLS"));
+    }
     for zone in server.zones() {
         if let Some(answers) = zone.answers.load().as_deref() {
             let snapshot = answers.snapshot();

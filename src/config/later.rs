@@ -53,14 +53,6 @@ pub(super) struct MemcachedConfig {
 
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Tls {
-    certificate: Option<String>,
-    key: Option<String>,
-    client_ca: Option<String>,
-}
-
-#[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Transfer {
     key: Option<String>,
     network: Option<String>,

@@ -17,6 +17,7 @@ mod later;
 mod problems;
 mod read;
 mod server;
+mod tls;
 mod values;
 mod written;
 mod zone;
@@ -27,9 +28,11 @@ mod tests;
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustls::sign::CertifiedKey;
 
 use crate::base::Name;
 use crate::base::limits::UDP_OCTETS;
@@ -57,6 +60,8 @@ pub struct Config {
     pub dns: Dns,
     /// The `[limits]` table.
     pub limits: Limits,
+    /// DNS over TLS, if it is to be served.
+    pub tls: Option<Tls>,
     /// The TSIG keys, their names all different.
     pub keys: Vec<Key>,
     /// What is accepted but worth a word, as `file:line: text`.
@@ -94,6 +99,15 @@ impl Default for Dns {
             version: None,
         }
     }
+}
+
+/// `[dns] tls-listen` and the `[tls]` table.
+#[derive(Clone, Debug)]
+pub struct Tls {
+    /// Addresses to serve DNS over TLS on; at least one.
+    pub listen: Vec<SocketAddr>,
+    /// The certificate chain and its key, which match.
+    pub certified: Arc<CertifiedKey>,
 }
 
 /// The `[limits]` table.

@@ -11,7 +11,7 @@ use crate::dns::identity::IDENTITY_OCTETS;
 
 use super::key::{KeyNames, read_keys};
 use super::problems::Findings;
-use super::{Config, Dns, Limits, values, written};
+use super::{Config, Dns, Limits, tls, values, written};
 
 /// Answers of 512 octets are what every resolver takes without asking (RFC 1035 §4.2.1); above 4096 nothing but
 /// fragments is to be won.
@@ -45,11 +45,12 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
     without_effect(findings, written.token.first(), "token");
     without_effect(findings, written.cluster.as_ref(), "cluster");
     without_effect(findings, written.memcached_config.first(), "memcached-config");
-    without_effect(findings, written.tls.as_ref(), "tls");
+    let tls = tls::check(findings, written, folder);
     let config = Config {
         data_dir: folder.join(written.data_dir.as_deref().unwrap_or("data")),
         zones_dir: folder.join(written.zones_dir.as_deref().unwrap_or("zones")),
         dns,
+        tls,
         limits: written.limits.as_ref().map_or_else(Limits::default, |limits| check_limits(findings, limits)),
         keys,
         warnings: Vec::new(),
@@ -71,7 +72,6 @@ fn check_dns(findings: &mut Findings, written: &written::Dns) -> Dns {
     }
     without_effect(findings, written.rrl.as_ref(), "dns.rrl");
     without_effect(findings, written.cookies.as_ref(), "dns.cookies");
-    without_effect(findings, written.tls_listen.as_ref(), "dns.tls-listen");
     without_effect(findings, written.https_listen.as_ref(), "dns.https-listen");
     without_effect(findings, written.quic_listen.as_ref(), "dns.quic-listen");
     Dns {
@@ -130,12 +130,25 @@ fn count(findings: &mut Findings, key: &str, written: Option<&Spanned<i64>>, def
 }
 
 fn check_listen(findings: &mut Findings, written: &Spanned<Vec<Spanned<String>>>) -> Vec<SocketAddr> {
+    let listen = read_listen(findings, "listen", written);
+    if written.get_ref().is_empty() {
+        findings.problem(&written.span(), "`listen` is empty: name at least one address, such as \"127.0.0.1:5353\"");
+    }
+    listen
+}
+
+/// Addresses with ports, all different.
+pub(super) fn read_listen(
+    findings: &mut Findings,
+    key: &str,
+    written: &Spanned<Vec<Spanned<String>>>,
+) -> Vec<SocketAddr> {
     let mut listen = Vec::new();
     for entry in written.get_ref() {
         match entry.get_ref().parse::<SocketAddr>() {
             // Port 0 is any free port, so two of them differ.
             Ok(address) if address.port() != 0 && listen.contains(&address) => {
-                findings.problem(&entry.span(), format!("{address} stands in `listen` twice: leave one out"));
+                findings.problem(&entry.span(), format!("{address} stands in `{key}` twice: leave one out"));
             }
             Ok(address) => listen.push(address),
             Err(_) => findings.problem(
@@ -146,9 +159,6 @@ fn check_listen(findings: &mut Findings, written: &Spanned<Vec<Spanned<String>>>
                 ),
             ),
         }
-    }
-    if written.get_ref().is_empty() {
-        findings.problem(&written.span(), "`listen` is empty: name at least one address, such as \"127.0.0.1:5353\"");
     }
     listen
 }

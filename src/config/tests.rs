@@ -246,7 +246,7 @@ fn every_documented_key_of_later_versions_is_accepted() {
          client-ca = \"ca\"\n[[token]]\nsha256 = \"00\"\nzones = []\nservices = []\naccess = \"read\"\n\
          [store]\nprefix = \"/livezone\"\n",
     );
-    for key in ["dns.rotate", "dns.rrl", "dns.cookies", "dns.tls-listen", "dns.https-listen", "dns.quic-listen"] {
+    for key in ["dns.rotate", "dns.rrl", "dns.cookies", "dns.https-listen", "dns.quic-listen"] {
         assert_has(&warnings, "l.toml:", &[&format!("`{key}` has no effect in this version")]);
     }
     assert_has(&warnings, "l.toml:2: ", &["dns.rotate"]);

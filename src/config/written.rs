@@ -5,7 +5,7 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::later::{Cluster, Damping, MemcachedConfig, Notify, ServiceLease, Tls, Token, Transfer, Unsettled};
+use super::later::{Cluster, Damping, MemcachedConfig, Notify, ServiceLease, Token, Transfer, Unsettled};
 
 /// A text with its place.
 pub(super) type Text = Option<Spanned<String>>;
@@ -42,9 +42,17 @@ pub(super) struct Dns {
     pub(super) version: Text,
     pub(super) rrl: Option<Unsettled>,
     pub(super) cookies: Option<Unsettled>,
-    pub(super) tls_listen: Option<Spanned<Vec<String>>>,
+    pub(super) tls_listen: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) https_listen: Option<Spanned<Vec<String>>>,
     pub(super) quic_listen: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Tls {
+    pub(super) certificate: Text,
+    pub(super) key: Text,
+    pub(super) client_ca: Text,
 }
 
 #[derive(Deserialize, Debug, Default)]

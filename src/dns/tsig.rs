@@ -16,7 +16,7 @@ use crate::base::name::wire_len;
 use crate::base::{Name, RecordType, Wall};
 use crate::membership::Stamp;
 
-use super::wire::{CLASS_ANY, Malformed, RawRecord};
+use super::wire::{CLASS_ANY, Envelope, Malformed, RawRecord};
 
 /// A MAC algorithm (RFC 8945 §6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -258,6 +258,24 @@ pub fn verify(packet: &[u8], signature: &Signature, keys: &Keys, now: Wall) -> R
         return Err(Rejection::Signed(Box::new(signer), TsigError::BadTrunc));
     }
     Ok(signer)
+}
+
+/// Seals a reply whose octets changed since it was sealed, as it was sealed then: `octets` is the reply without its TSIG
+/// record, which is appended. `None` if request or reply aren't signed as they were.
+pub fn seal_again(request: &[u8], reply: &[u8], octets: &mut Vec<u8>, keys: &Keys, now: Wall) -> Option<()> {
+    let before = Envelope::parse(reply).ok()?.tsig?;
+    let asked = Envelope::parse(request).ok()?.tsig?;
+    match verify(request, &asked, keys, now) {
+        Err(Rejection::Unsigned(error)) if before.mac.is_empty() => error.append(octets),
+        Ok(signer) if !before.mac.is_empty() => {
+            // A replay is found after the signature was verified.
+            let error = (before.error == TsigError::BadTime as u16).then_some(TsigError::BadTime);
+            signer.sign(octets, now, error);
+        }
+        Err(Rejection::Signed(signer, error)) if !before.mac.is_empty() => signer.sign(octets, now, Some(error)),
+        _ => return None,
+    }
+    Some(())
 }
 
 fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {

@@ -1,5 +1,7 @@
-//! Sockets: UDP threads and the TCP listener. All they know of DNS is that messages have two octets of length on a stream.
+//! Sockets: UDP threads, the TCP listener, and what hickory-server carries. All that the first two know of DNS is that
+//! messages have two octets of length on a stream.
 
+pub mod hickory;
 pub mod tcp;
 pub mod udp;
 
@@ -22,4 +24,8 @@ pub trait Handler: Send + Sync + 'static {
         out: &mut Vec<u8>,
         complete: &mut dyn FnMut() -> Completion,
     ) -> bool;
+
+    /// Signs a reply that was encoded again: `reply` is what [`Handler::handle`] gave for this request, and `octets` its
+    /// other form without a TSIG record, which is appended. False if the request can't be verified any more.
+    fn seal_again(&self, request: &[u8], reply: &[u8], octets: &mut Vec<u8>) -> bool;
 }

@@ -13,7 +13,7 @@ use crate::base::{Monotonic, Name};
 use crate::dns::identity::Identity;
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, respond};
-use crate::dns::tsig::Keys;
+use crate::dns::tsig::{self, Keys};
 use crate::membership::UpdateAccess;
 use crate::net::{Completion, Handler};
 
@@ -118,6 +118,10 @@ impl Handler for Front {
                 false
             }
         }
+    }
+
+    fn seal_again(&self, request: &[u8], reply: &[u8], octets: &mut Vec<u8>) -> bool {
+        tsig::seal_again(request, reply, octets, &self.routing.load().keys, self.clock.now().wall).is_some()
     }
 }
 

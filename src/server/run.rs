@@ -16,7 +16,7 @@ use crate::dns::identity::{IDENTITY_OCTETS, Identity};
 use crate::dns::respond::{ServedZone, Zones};
 use crate::dns::tsig::Keys;
 use crate::membership::UpdateAccess;
-use crate::net::{Handler, tcp, udp};
+use crate::net::{Handler, hickory, tcp, udp};
 use crate::store::{Embedded, Store, StoreError};
 
 use super::clock::Clock;
@@ -71,6 +71,7 @@ pub enum StartError {
 /// A running server. Dropping it doesn't stop it; [`Server::stop`] does.
 pub struct Server {
     addresses: Vec<SocketAddr>,
+    tls_addresses: Vec<SocketAddr>,
     zones: Vec<Arc<ServedZone>>,
     front: Arc<Front>,
     stop: watch::Sender<bool>,
@@ -91,6 +92,7 @@ impl Server {
         // Addresses first: whoever starts the same server twice learns that before anything else.
         let listeners = config.dns.listen.iter().map(|&address| Listeners::bind(address, threads(&config)));
         let listeners: Vec<Listeners> = listeners.collect::<Result<_, _>>()?;
+        let tls = config.tls.as_ref().map(bind_tls).transpose()?;
         let statics: Vec<_> = zones.iter().map(load::read_statics).collect::<Result<_, _>>()?;
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data_dir)?);
         let (stop, stopped) = watch::channel(false);
@@ -133,6 +135,7 @@ impl Server {
         });
         let mut server = Server {
             addresses: listeners.iter().map(|listener| listener.address).collect(),
+            tls_addresses: Vec::new(),
             zones: served,
             front,
             stop,
@@ -148,12 +151,27 @@ impl Server {
             server.udp.push(udp::Listener::start(listener.udp, &handler).map_err(failed)?);
             server.transports.spawn(tcp::serve(listener.tcp, handler.clone(), places.clone(), stopped.clone()));
         }
+        if let Some(tls) = tls {
+            let mut carried = hickory::Server::new(handler);
+            for (address, listener) in tls {
+                let certified = &config.tls.as_ref().expect("its listeners are bound").certified;
+                let failed = |cause| StartError::Listen { address, cause };
+                carried.serve_tls(listener, config.limits.tcp.idle, certified).map_err(failed)?;
+                server.tls_addresses.push(address);
+            }
+            server.transports.spawn(carried.run(stopped.clone()));
+        }
         Ok(server)
     }
 
     /// Where it listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
+    }
+
+    /// Where it listens for DNS over TLS.
+    pub fn tls_addresses(&self) -> &[SocketAddr] {
+        &self.tls_addresses
     }
 
     /// The zones that it serves.
@@ -215,6 +233,16 @@ fn threads(config: &Config) -> usize {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
         threads => threads,
     }
+}
+
+/// The listeners for DNS over TLS, with the addresses that they have.
+fn bind_tls(tls: &config::Tls) -> Result<Vec<(SocketAddr, tokio::net::TcpListener)>, StartError> {
+    let bind = |&address: &SocketAddr| {
+        let failed = |cause| StartError::Listen { address, cause };
+        let listener = tcp::bind(address).map_err(failed)?;
+        Ok((listener.local_addr().map_err(failed)?, listener))
+    };
+    tls.listen.iter().map(bind).collect()
 }
 
 /// The sockets of one address.

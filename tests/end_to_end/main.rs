@@ -18,5 +18,6 @@ mod policy;
 #[path = "../support/mod.rs"]
 mod support;
 mod tcp;
+mod tls;
 mod tsig;
 mod updates;
