@@ -82,7 +82,7 @@ key "{text}" {{
 }
 
 /// A key's name. Only what needs no quotes and no escapes in any of the files that the name has to stand in.
-fn parse_name(text: &str) -> Result<Name, String> {
+pub(super) fn parse_name(text: &str) -> Result<Name, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if !text.chars().all(plain) {
         return Err("a key's name is made of letters, digits, hyphens, underscores and dots".to_owned());

@@ -3,6 +3,7 @@
 //! Exit status: 0 done, 1 it didn't work (the reason on standard error), 2 wrong usage.
 
 pub mod demo;
+pub mod export;
 pub mod keygen;
 pub mod logging;
 pub mod serve;
@@ -34,6 +35,7 @@ enum Command {
     Serve(serve::Args),
     Demo(demo::Args),
     Keygen(keygen::Args),
+    Export(export::Args),
 }
 
 /// Runs the command that the process was called with.
@@ -42,6 +44,7 @@ pub fn main() -> ExitCode {
     let result = match &arguments.command {
         Command::Serve(args) => serve::run(args).map_err(|error| error.to_string()),
         Command::Demo(args) => demo::run(args).map_err(|error| error.to_string()),
+        Command::Export(args) => export::run(args).map_err(|error| error.to_string()),
         Command::Keygen(args) => keygen::run(args).map_err(|error| error.to_string()),
     };
     match result {

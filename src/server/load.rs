@@ -95,7 +95,14 @@ pub fn open(
     Ok(publisher)
 }
 
-fn restore(stored: StoredZone, mut table: Table, policy: Policy, now: Now) -> Result<Publisher, StoreError> {
+fn restore(stored: StoredZone, table: Table, policy: Policy, now: Now) -> Result<Publisher, StoreError> {
+    let epoch = stored.epoch;
+    let (zone, table) = revive(stored, table, now)?;
+    Ok(Publisher::new(zone, table, policy, Some(epoch), now))
+}
+
+/// The zone and the membership as the store has them.
+pub fn revive(stored: StoredZone, mut table: Table, now: Now) -> Result<(Zone, Table), StoreError> {
     let full = |cause: &dyn std::fmt::Display| StoreError::Io { path: "store".to_owned(), cause: cause.to_string() };
     for (item, stamp, renewed) in stored.items {
         let deadline = stored.starts.deadline(renewed, item.lease(), now);
@@ -123,5 +130,5 @@ fn restore(stored: StoredZone, mut table: Table, policy: Policy, now: Now) -> Re
         Item::Held(_) => None,
     });
     let zone = Zone::restore(stored.settings, stored.epoch, statics.chain(items), stored.services);
-    Ok(Publisher::new(zone, table, policy, Some(stored.epoch), now))
+    Ok((zone, table))
 }

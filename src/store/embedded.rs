@@ -12,7 +12,10 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use redb::{Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{
+    Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    TableDefinition, WriteTransaction,
+};
 use tokio::sync::oneshot;
 
 use crate::base::limits::{HISTORY_COMMITS, STORE_BATCH};
@@ -150,14 +153,22 @@ fn open(path: &Path) -> Result<Database, StoreError> {
     guard(path, || open_unguarded(path))
 }
 
-fn open_unguarded(path: &Path) -> Result<Database, StoreError> {
-    let database = Database::builder().set_cache_size(CACHE).create(path).map_err(|error| match error {
+fn open_file(path: &Path) -> Result<Database, StoreError> {
+    Database::builder().set_cache_size(CACHE).create(path).map_err(|error| open_error(path, error))
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
         DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
         DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
             io_error(path, &error)
         }
         error => StoreError::Damaged { path: path.display().to_string(), cause: error.to_string() },
-    })?;
+    }
+}
+
+fn open_unguarded(path: &Path) -> Result<Database, StoreError> {
+    let database = open_file(path)?;
     // All tables exist from the first start on, so that reading needs no special case.
     let create = || -> Result<(), redb::Error> {
         let transaction = database.begin_write()?;
@@ -427,27 +438,60 @@ fn read_zone<T: serde::de::DeserializeOwned>(
 
 fn start(file: &mut StoreFile, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError> {
     let path = file.path.clone();
-    let error = |error: Fault| match error {
-        Fault::Format(error) => StoreError::Damaged { path: path.display().to_string(), cause: error.to_string() },
-        Fault::Store(error @ redb::Error::Corrupted(_)) => {
-            StoreError::Damaged { path: path.display().to_string(), cause: error.to_string() }
-        }
-        Fault::Store(error) => io_error(&path, &error),
-    };
+    let error = |error| fault_error(&path, error);
     let database = file.database()?;
-    let transaction = database.begin_write().map_err(Fault::from).map_err(error)?;
-    let stored = start_in(&transaction, zone, now).map_err(error)?;
-    transaction.commit().map_err(Fault::from).map_err(error)?;
-    Ok(stored)
+    note_start(database, zone, now).map_err(error)?;
+    let transaction = database.begin_read().map_err(Fault::from).map_err(error)?;
+    read_stored(&transaction, zone).map_err(error)
 }
 
-fn start_in(transaction: &WriteTransaction, zone: &Name, now: Wall) -> Result<Option<StoredZone>, Fault> {
+fn fault_error(path: &Path, fault: Fault) -> StoreError {
+    match fault {
+        Fault::Store(error) if !matches!(error, redb::Error::Corrupted(_)) => io_error(path, &error),
+        damage => StoreError::Damaged { path: path.display().to_string(), cause: damage.to_string() },
+    }
+}
+
+/// Reads what a stopped server's store keeps of a zone, without writing to it; none if it doesn't know the zone.
+///
+/// A store that was not closed has to be repaired before it can be read: that is done to a copy.
+pub fn inspect(folder: &Path, zone: &Name) -> Result<Option<StoredZone>, StoreError> {
+    let path = folder.join(FILE);
+    guard(&path, || {
+        let copy = tempfile::tempdir().map_err(|error| io_error(&path, &error))?;
+        let database: Box<dyn ReadableDatabase> = match ReadOnlyDatabase::open(&path) {
+            Ok(database) => Box::new(database),
+            Err(DatabaseError::RepairAborted) => {
+                let copied = copy.path().join(FILE);
+                std::fs::copy(&path, &copied).map_err(|error| io_error(&path, &error))?;
+                Box::new(open_file(&copied)?)
+            }
+            Err(error) => return Err(open_error(&path, error)),
+        };
+        let transaction = database.begin_read().map_err(Fault::from).map_err(|error| fault_error(&path, error))?;
+        match read_stored(&transaction, zone) {
+            Err(Fault::Store(redb::Error::TableDoesNotExist(_))) => Ok(None),
+            stored => stored.map_err(|error| fault_error(&path, error)),
+        }
+    })
+}
+
+fn note_start(database: &Database, zone: &Name, now: Wall) -> Result<(), Fault> {
+    let transaction = database.begin_write()?;
     let mut table = transaction.open_table(STARTS)?;
     let starts = table.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
     let mut starts = starts.unwrap_or_default();
     starts.begin(now);
     table.insert(zone.as_wire(), encode(&starts).as_slice())?;
     drop(table);
+    transaction.commit()?;
+    Ok(())
+}
+
+/// What is kept of a zone; none if nothing was ever committed.
+fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<Option<StoredZone>, Fault> {
+    let starts = transaction.open_table(STARTS)?;
+    let starts = starts.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
     let epochs = transaction.open_table(EPOCHS)?;
     let Some(epoch) = epochs.get(zone.as_wire())?.map(|octets| decode(octets.value())).transpose()? else {
         return Ok(None);
@@ -480,7 +524,7 @@ fn start_in(transaction: &WriteTransaction, zone: &Name, now: Wall) -> Result<Op
         services: services?,
         items,
         tombstones: tombstones?,
-        starts,
+        starts: starts.unwrap_or_default(),
     }))
 }
 

@@ -21,7 +21,7 @@ use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Item, Key, Stamp, Tombstone};
 use crate::zone::{Commit, ServiceState, Settings, StaticNode};
 
-pub use embedded::Embedded;
+pub use embedded::{Embedded, inspect};
 pub use start::Starts;
 
 /// What one append writes.

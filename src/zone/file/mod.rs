@@ -37,6 +37,7 @@
 mod check;
 mod lexer;
 mod problem;
+mod write;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -50,6 +51,7 @@ use check::Loaded;
 use lexer::Lexer;
 pub use lexer::LexicalError;
 pub use problem::{FileError, Problem};
+pub use write::write;
 
 /// How deep includes may nest: deeper is a mistake, and recursion must end.
 pub const INCLUDE_DEPTH: usize = 8;
