@@ -86,6 +86,9 @@ pub(super) fn resolve(snapshot: &Snapshot, question: &Name, qtype: RecordType) -
             };
             let rdata = target.as_wire().into();
             expected.answers.push(Record { owner: name, rtype: RecordType::CNAME, ttl: dname[0].ttl, rdata });
+            if qtype == RecordType::CNAME {
+                return expected;
+            }
             target
         } else {
             // The name itself, or the wildcard below its closest encloser.
@@ -104,7 +107,8 @@ pub(super) fn resolve(snapshot: &Snapshot, question: &Name, qtype: RecordType) -
                 records.into_iter().map(|record| Record { owner: name.clone(), ..record }).collect()
             };
             let alias = owned(records.at(&source, RecordType::CNAME));
-            if !alias.is_empty() && !matches!(qtype, RecordType::CNAME | RecordType::ANY) {
+            let ends = [RecordType::CNAME, RecordType::ANY, RecordType::RRSIG, RecordType::NSEC];
+            if !alias.is_empty() && !ends.contains(&qtype) {
                 let target = Name::from_wire(&alias[0].rdata).expect("a name");
                 expected.answers.extend(alias);
                 target

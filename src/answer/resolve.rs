@@ -17,7 +17,7 @@ use crate::zone::records::schema;
 use crate::zone::{Node, RrsetRef, Snapshot};
 
 use super::encode::{Encoder, HEADER};
-use super::table::{Answers, Counts, End, Entry, Kind, Lookup};
+use super::table::{Answers, Counts, End, Entry, Kind, Lookup, follows_aliases};
 
 /// What a zone has at a name.
 #[derive(Clone, Copy, Debug)]
@@ -144,6 +144,9 @@ impl<'a> Answer<'a> {
                         return Some(());
                     };
                     self.record(&name, RecordType::CNAME, &dname, target.as_wire())?;
+                    if self.qtype == RecordType::CNAME {
+                        return Some(()); // this is what was asked for
+                    }
                     Some(target)
                 }
             };
@@ -158,12 +161,9 @@ impl<'a> Answer<'a> {
         }
     }
 
-    /// The CNAME of a node, if it stands for what was asked for (RFC 1034 §3.6.2).
+    /// The CNAME of a node, if it stands for what was asked for.
     fn alias(&self, node: &'a Node) -> Option<RrsetRef<'a>> {
-        match self.qtype {
-            RecordType::CNAME | RecordType::ANY => None,
-            _ => node.rrset(RecordType::CNAME),
-        }
+        node.rrset(RecordType::CNAME).filter(|_| follows_aliases(self.qtype))
     }
 
     /// The last name: its records with their additional ones, or none.

@@ -226,7 +226,7 @@ impl Entry {
 
     /// Whether a question for the name ends here.
     fn stands_for_itself(&self, qtype: RecordType) -> bool {
-        self.kind() != Kind::Alias || matches!(qtype, RecordType::CNAME | RecordType::ANY)
+        self.kind() != Kind::Alias || !follows_aliases(qtype)
     }
 
     /// Writes what the name has for a type; `None` if it has nothing.
@@ -242,6 +242,12 @@ impl Entry {
             None => write_plain(&rrset, limit.saturating_sub(out.len()), out),
         })
     }
+}
+
+/// Whether an alias stands for what was asked for (RFC 1034 §3.6.2): not for itself, for anything, nor for what stands
+/// beside it in signed zones (RFC 4034 §3 and §4).
+pub(super) fn follows_aliases(qtype: RecordType) -> bool {
+    !matches!(qtype, RecordType::CNAME | RecordType::ANY | RecordType::RRSIG | RecordType::NSEC)
 }
 
 fn kind_of(node: &Node, snapshot: &Snapshot) -> Kind {

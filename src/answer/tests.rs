@@ -22,7 +22,7 @@ use crate::zone::{Change, PublishedMember, Record, Snapshot, Zone};
 
 use super::{Answers, oracle};
 
-const TYPES: [RecordType; 18] = [
+const TYPES: [RecordType; 19] = [
     RecordType::A,
     RecordType::NS,
     RecordType::CNAME,
@@ -36,6 +36,7 @@ const TYPES: [RecordType; 18] = [
     RecordType::OPT,
     RecordType::DS,
     RecordType::DNAME,
+    RecordType::RRSIG,
     RecordType::TSIG,
     RecordType::MAILB,
     RecordType::DNSKEY,

@@ -4,12 +4,13 @@
 //! no privilege is needed; where the system has none to give, it runs in 127.0.0.0/8 as it is, which takes root.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::support::message::*;
+use crate::support::other::Other;
 use crate::support::programs::{Printed, dig, kdig};
 use crate::support::server::{Setup, TestServer};
 use crate::support::{MEMCACHED, PATIENCE, wait_until};
@@ -48,54 +49,6 @@ fn has_run_in_a_namespace(test: &str) -> bool {
     true
 }
 
-/// Another server, killed when dropped.
-struct Other {
-    process: Child,
-    log: PathBuf,
-}
-
-impl Other {
-    /// Starts a copy of a program, since security modules confine such programs to their usual folders by their path.
-    fn start(folder: &Path, program: &str, arguments: &[&str]) -> Other {
-        let installed = ["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(|place| Path::new(place).join(program));
-        let installed = installed.into_iter().find(|path| path.exists());
-        let installed = installed.unwrap_or_else(|| panic!("no {program}; tests/run installs what the tests need"));
-        let copy = folder.join(program);
-        std::fs::copy(installed, &copy).unwrap();
-        let log = folder.join(format!("{program}.log"));
-        let file = std::fs::File::create(&log).unwrap();
-        let process = Command::new(copy)
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
-        Other { process, log }
-    }
-
-    /// Waits until it answers.
-    fn wait(&mut self, at: &str, name: &str) {
-        let client = crate::support::client::Client::new(address(at));
-        wait_until(PATIENCE, at, || {
-            let ended = self.process.try_wait().unwrap();
-            assert!(ended.is_none(), "{ended:?}: {}", std::fs::read_to_string(&self.log).unwrap());
-            client.try_ask(&query(name, SOA), std::time::Duration::from_millis(100))
-        });
-    }
-}
-
-impl Drop for Other {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        if std::thread::panicking() {
-            eprintln!("--- {}\n{}", self.log.display(), std::fs::read_to_string(&self.log).unwrap_or_default());
-        }
-    }
-}
-
 fn start_bind(folder: &Path) -> Other {
     std::fs::write(
         folder.join("named.conf"),
@@ -116,7 +69,7 @@ fn start_bind(folder: &Path) -> Other {
     )
     .unwrap();
     let mut bind = Other::start(folder, "named", &["-g", "-c", "named.conf"]);
-    bind.wait(PARENT, "example.test.");
+    bind.wait(address(PARENT), "example.test.");
     bind
 }
 
@@ -135,7 +88,7 @@ fn start_unbound(folder: &Path) -> Other {
     )
     .unwrap();
     let mut unbound = Other::start(folder, "unbound", &["-d", "-c", "unbound.conf"]);
-    unbound.wait(RESOLVER, "example.test.");
+    unbound.wait(address(RESOLVER), "example.test.");
     unbound
 }
 

@@ -14,6 +14,7 @@ mod conformance;
 mod delegation;
 mod durability;
 mod leases;
+mod peers;
 mod policy;
 #[path = "../support/mod.rs"]
 mod support;

@@ -1,0 +1,59 @@
+//! Other servers that the tests run.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use super::client::Client;
+use super::message::{SOA, query};
+use super::{PATIENCE, wait_until};
+
+/// Another server, killed when dropped.
+#[derive(Debug)]
+pub(crate) struct Other {
+    process: Child,
+    log: PathBuf,
+}
+
+impl Other {
+    /// Starts a copy of a program, since security modules confine such programs to their usual folders by their path.
+    pub(crate) fn start(folder: &Path, program: &str, arguments: &[&str]) -> Other {
+        let installed = ["/usr/sbin", "/usr/bin", "/usr/local/sbin"].map(|place| Path::new(place).join(program));
+        let installed = installed.into_iter().find(|path| path.exists());
+        let installed = installed.unwrap_or_else(|| panic!("no {program}; tests/run installs what the tests need"));
+        let copy = folder.join(program);
+        std::fs::copy(installed, &copy).unwrap();
+        let log = folder.join(format!("{program}.log"));
+        let file = std::fs::File::create(&log).unwrap();
+        let process = Command::new(copy)
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Other { process, log }
+    }
+
+    /// Waits until it answers.
+    pub(crate) fn wait(&mut self, at: SocketAddr, name: &str) {
+        let client = Client::new(at);
+        wait_until(PATIENCE, &format!("an answer of {at}"), || {
+            let ended = self.process.try_wait().unwrap();
+            assert!(ended.is_none(), "{ended:?}: {}", std::fs::read_to_string(&self.log).unwrap());
+            client.try_ask(&query(name, SOA), Duration::from_millis(100))
+        });
+    }
+}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), std::fs::read_to_string(&self.log).unwrap_or_default());
+        }
+    }
+}
