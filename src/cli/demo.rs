@@ -16,9 +16,9 @@ use tokio::time::timeout;
 use crate::base::Name;
 use crate::config::{self, Config};
 use crate::dns::tsig::Keys;
-use crate::server::{Options, Server};
+use crate::server::{Options, Server, reading};
 
-use super::serve::{Error, LogArgs, Signals, is_terminal, print};
+use super::serve::{Error, LogArgs, Received, Signals, is_terminal, print};
 use super::{logging, show};
 
 /// Show the server at work, with simulated members
@@ -51,11 +51,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
     config.zones_dir = scratch.path().to_owned();
     config.dns.listen = vec![args.listen];
     let zones = config::load_zones(&config.zones_dir, &Keys::default())?;
+    let zones = zones.into_iter().map(reading::read_zone).collect::<Result<Vec<_>, _>>()?;
     let on_commit = |_: &Name, commit: &crate::zone::Commit| {
         // A reader that went away doesn't stop the demo.
         let _ = print(&show::commit(commit));
     };
-    let options = Options { config, zones, epoch: None, on_commit: Some(Arc::new(on_commit)) };
+    let options = Options { config, zones, source: None, epoch: None, on_commit: Some(Arc::new(on_commit)) };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let mut signals = Signals::new()?;
         let server = Server::start(options).await?;
@@ -65,7 +66,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
             print(&format!("try: {}\n", show::try_these(address, &server.zones()[0].origin)[0]))?;
         }
         let members: Vec<_> = cast().into_iter().map(|member| tokio::spawn(member.play(address))).collect();
-        signals.next().await;
+        // There is nothing to reload.
+        while matches!(signals.next().await, Received::Reload) {}
         for member in members {
             member.abort();
         }

@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 it didn't work (the reason on standard error), 2 wrong usage.
 
+pub mod check;
 pub mod demo;
 pub mod export;
 pub mod keygen;
@@ -33,6 +34,7 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Command {
     Serve(serve::Args),
+    Check(check::Args),
     Demo(demo::Args),
     Keygen(keygen::Args),
     Export(export::Args),
@@ -43,6 +45,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
         Command::Serve(args) => serve::run(args).map_err(|error| error.to_string()),
+        Command::Check(args) => check::run(args).map_err(|error| error.to_string()),
         Command::Demo(args) => demo::run(args).map_err(|error| error.to_string()),
         Command::Export(args) => export::run(args).map_err(|error| error.to_string()),
         Command::Keygen(args) => keygen::run(args).map_err(|error| error.to_string()),

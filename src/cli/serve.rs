@@ -8,8 +8,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::base::Epoch;
 use crate::config;
-use crate::dns::tsig::Keys;
-use crate::server::{Options, Server, StartError};
+use crate::server::{Options, Server, StartError, reading};
 
 use super::{logging, show};
 
@@ -66,28 +65,32 @@ pub enum Error {
 /// Serves until SIGTERM or SIGINT.
 pub fn run(args: &Args) -> Result<(), Error> {
     logging::init(args.log.log.as_deref(), args.log.log_format)?;
-    let mut config = config::load(args.config.as_deref())?;
-    let keys = Keys::new(config.keys.iter().cloned());
-    let zones = config::load_zones(&config.zones_dir, &keys)?;
-    for warning in config.warnings.iter().chain(zones.iter().flat_map(|zone| &zone.warnings)) {
+    let path = args.config.as_deref();
+    let (mut config, zones, source) = reading::read(path, None).whole(path)?;
+    for warning in &source.warnings {
         tracing::warn!("{warning}");
     }
     if !args.listen.is_empty() {
         config.dns.listen.clone_from(&args.listen);
     }
-    let options = Options { config, zones, epoch: args.epoch.map(Epoch), on_commit: None };
+    let options = Options { config, zones, source: Some(source), epoch: args.epoch.map(Epoch), on_commit: None };
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
         let mut signals = Signals::new()?;
         let server = Server::start(options).await?;
         print(&show::started(&server))?;
-        let name = signals.next().await;
+        let name = loop {
+            match signals.next().await {
+                Received::End(name) => break name,
+                Received::Reload => server.reload(),
+            }
+        };
         tracing::info!(signal = name, "stopping");
         server.stop().await;
         Ok(())
     })
 }
 
-/// The signals that end the process.
+/// The signals that the process heeds.
 pub(super) struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -103,18 +106,21 @@ impl Signals {
         })
     }
 
-    pub(super) async fn next(&mut self) -> &'static str {
-        loop {
-            tokio::select! {
-                _ = self.terminate.recv() => return "SIGTERM",
-                _ = self.interrupt.recv() => return "SIGINT",
-                // The usual request to reload must not end the server.
-                _ = self.hangup.recv() => {
-                    tracing::warn!("SIGHUP: this version doesn't reload; restart it for a changed configuration");
-                }
-            }
+    pub(super) async fn next(&mut self) -> Received {
+        tokio::select! {
+            _ = self.terminate.recv() => Received::End("SIGTERM"),
+            _ = self.interrupt.recv() => Received::End("SIGINT"),
+            _ = self.hangup.recv() => Received::Reload,
         }
     }
+}
+
+/// What a signal asks for.
+pub(super) enum Received {
+    /// The end, by the signal of this name.
+    End(&'static str),
+    /// To read all files again.
+    Reload,
 }
 
 /// Prints to standard output; a reader that went away is no error.

@@ -19,13 +19,14 @@ mod read;
 mod server;
 mod tls;
 mod values;
+pub mod watch;
 mod written;
 mod zone;
 
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -64,6 +65,8 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// The TSIG keys, their names all different.
     pub keys: Vec<Key>,
+    /// The files of the keys' secrets.
+    pub files: Vec<PathBuf>,
     /// What is accepted but worth a word, as `file:line: text`.
     pub warnings: Vec<String>,
 }
@@ -136,8 +139,60 @@ pub struct Zone {
     pub query: Option<Vec<IpNet>>,
     /// The zone file.
     pub source: PathBuf,
+    /// Where its origin stands, for problems that are about the zone as a whole.
+    pub at: Position,
     /// What is accepted but worth a word, as `file:line: text`.
     pub warnings: Vec<String>,
+}
+
+/// A zone file, judged for itself.
+#[derive(Clone, Debug)]
+pub struct ZoneFile {
+    /// The file.
+    pub path: PathBuf,
+    /// The zone that it is about, if that much is legible.
+    pub origin: Option<Name>,
+    /// The zone, if nothing is wrong with its file.
+    pub zone: Option<Zone>,
+}
+
+/// All of the configuration as it stands in its files, each judged for itself.
+#[derive(Clone, Debug)]
+pub struct Reading {
+    /// What `livezone.toml` says, if nothing is wrong with it.
+    pub config: Option<Config>,
+    /// The folder of the zone files, as far as it is known.
+    pub zones_dir: Option<PathBuf>,
+    /// The zone files; `None` if their folder can't be read or isn't known.
+    pub zones: Option<Vec<ZoneFile>>,
+    /// Everything that is wrong.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads `livezone.toml` and the zone files. Where `livezone.toml` is wrong, the zone files are held against
+/// `running`, or else against what is legible of it.
+pub fn read_all(path: Option<&Path>, running: Option<&Config>) -> Reading {
+    let (read, mut problems) = read_config(path);
+    let good = problems.is_empty();
+    let against = match (running.filter(|_| !good), &read) {
+        (Some(running), _) => {
+            Some((running.zones_dir.clone(), running.keys.iter().map(|key| key.name.clone()).collect::<HashSet<_>>()))
+        }
+        (None, Some((config, names))) => Some((config.zones_dir.clone(), names.keys().cloned().collect())),
+        (None, None) => None,
+    };
+    let zones = against.as_ref().and_then(|(dir, names)| match read_zone_files(dir, &|name| names.contains(name)) {
+        Ok((files, found)) => {
+            problems.extend(found);
+            Some(files)
+        }
+        Err(problem) => {
+            problems.push(problem);
+            None
+        }
+    });
+    let config = read.map(|(config, _)| config).filter(|_| good);
+    Reading { config, zones_dir: against.map(|(dir, _)| dir), zones, problems }
 }
 
 /// Reads `livezone.toml`; without a path, the defaults.
@@ -154,7 +209,7 @@ pub fn load(path: Option<&Path>) -> Result<Config, Problems> {
 pub fn load_zone(path: &Path, keys: &Keys) -> Result<Zone, Problems> {
     let (zone, problems) = read_zone(path, &|name| keys.find(name).is_some());
     match (zone, Problems::new(problems)) {
-        (Some((zone, _)), None) => Ok(zone),
+        (Some(zone), None) => Ok(zone),
         (_, Some(problems)) => Err(problems),
         (None, None) => unreachable!("a zone that is not read leaves a problem"),
     }
@@ -197,43 +252,46 @@ fn read_config(path: Option<&Path>) -> (Option<(Config, KeyNames)>, Vec<Problem>
     (config.map(|(config, names)| (Config { warnings, ..config }, names)), problems)
 }
 
-/// The zone with the place of its origin, and the problems; without a zone there is at least one.
-fn read_zone(path: &Path, knows_key: &dyn Fn(&Name) -> bool) -> (Option<(Zone, Position)>, Vec<Problem>) {
+/// The zone, and the problems; without a zone there is at least one.
+fn read_zone(path: &Path, knows_key: &dyn Fn(&Name) -> bool) -> (Option<Zone>, Vec<Problem>) {
     let text = match read::read_text(path) {
         Ok(text) => text,
         Err(problem) => return (None, vec![problem]),
     };
     let mut findings = Findings::new(path, text);
     let zone = read::parse(&mut findings).and_then(|written| zone::check(&mut findings, &written, knows_key));
-    let zone = zone.map(|(zone, origin)| (zone, findings.position(&origin)));
     let (problems, warnings) = findings.finish();
-    (zone.map(|(zone, origin)| (Zone { warnings, ..zone }, origin)), problems)
+    (zone.map(|zone| Zone { warnings, ..zone }), problems)
 }
 
 fn read_zones(dir: &Path, knows_key: &dyn Fn(&Name) -> bool) -> (Vec<Zone>, Vec<Problem>) {
-    let paths = match zone_files(dir) {
-        Ok(paths) => paths,
-        Err(error) => {
-            let message = format!("the folder of zone files can't be read: {error}; create it, or set `zones-dir`");
-            return (Vec::new(), vec![Problem { file: dir.to_owned(), position: None, message }]);
-        }
-    };
-    let mut zones: Vec<Zone> = Vec::new();
-    let mut origins: HashMap<Name, PathBuf> = HashMap::new();
+    match read_zone_files(dir, knows_key) {
+        Ok((files, problems)) => (files.into_iter().filter_map(|file| file.zone).collect(), problems),
+        Err(problem) => (Vec::new(), vec![problem]),
+    }
+}
+
+/// The zone files of a folder, and what is wrong in them; or why the folder can't be read.
+fn read_zone_files(dir: &Path, knows_key: &dyn Fn(&Name) -> bool) -> Result<(Vec<ZoneFile>, Vec<Problem>), Problem> {
+    let paths = zone_files(dir).map_err(|error| {
+        let message = format!("the folder of zone files can't be read: {error}; create it, or set `zones-dir`");
+        Problem { file: dir.to_owned(), position: None, message }
+    })?;
+    let mut files: Vec<ZoneFile> = Vec::new();
     let mut problems = Vec::new();
     for path in paths {
-        let (zone, found) = read_zone(&path, knows_key);
-        problems.extend(found);
-        let Some((zone, position)) = zone else { continue };
-        if let Some(first) = origins.get(&zone.settings.origin) {
-            let message = format!("{} is the zone of {} already: keep one", zone.settings.origin, first.display());
-            problems.push(Problem { file: path, position: Some(position), message });
-            continue;
+        let (zone, mut found) = read_zone(&path, knows_key);
+        let origin = zone.as_ref().map(|zone| zone.settings.origin.clone());
+        let twin = files.iter_mut().find(|file| origin.is_some() && file.origin == origin);
+        if let (Some(twin), Some(zone)) = (twin, &zone) {
+            let message = format!("{} is the zone of {} already: keep one", zone.settings.origin, twin.path.display());
+            found.push(Problem { file: path.clone(), position: Some(zone.at), message });
+            twin.zone = None; // which of the two is meant is not for us to guess
         }
-        origins.insert(zone.settings.origin.clone(), path);
-        zones.push(zone);
+        files.push(ZoneFile { path, origin, zone: zone.filter(|_| found.is_empty()) });
+        problems.extend(found);
     }
-    (zones, problems)
+    Ok((files, problems))
 }
 
 fn zone_files(dir: &Path) -> std::io::Result<Vec<PathBuf>> {

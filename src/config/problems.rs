@@ -7,6 +7,8 @@ use std::fmt;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use crate::zone::file::FileError;
+
 /// A place in a text file: line and column from 1, the column in characters.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Position {
@@ -49,6 +51,14 @@ impl fmt::Display for Problem {
     }
 }
 
+impl From<FileError> for Problem {
+    fn from(error: FileError) -> Problem {
+        let (line, column) = (error.at.line, error.at.column);
+        let position = Some(Position { line, column });
+        Problem { file: error.file.to_path_buf(), position, message: error.problem.to_string() }
+    }
+}
+
 /// Everything that was found wrong, in the order of the files and of the places in them; at least one. Nothing was
 /// loaded; whoever wrote the files can mend them. Displays as `file:line:column: message`, one a line.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -56,7 +66,7 @@ pub struct Problems(Vec<Problem>);
 
 impl Problems {
     /// The problems, if there are any, in their order.
-    pub(super) fn new(problems: Vec<Problem>) -> Option<Problems> {
+    pub fn new(problems: Vec<Problem>) -> Option<Problems> {
         (!problems.is_empty()).then_some(Problems(problems))
     }
 

@@ -53,6 +53,10 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
         tls,
         limits: written.limits.as_ref().map_or_else(Limits::default, |limits| check_limits(findings, limits)),
         keys,
+        files: {
+            let files = written.key.iter().filter_map(|key| key.get_ref().secret_file.as_ref());
+            files.map(|file| folder.join(file.get_ref())).collect()
+        },
         warnings: Vec::new(),
     };
     (config, names)

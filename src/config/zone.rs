@@ -25,7 +25,7 @@ pub(super) fn check(
     findings: &mut Findings,
     written: &written::Zone,
     knows_key: &dyn Fn(&Name) -> bool,
-) -> Option<(Zone, Range<usize>)> {
+) -> Option<Zone> {
     let Some(text) = &written.origin else {
         findings.problem_of_file("the zone needs its name: add a line such as origin = \"svc.example.test.\"");
         return None;
@@ -72,9 +72,10 @@ pub(super) fn check(
         update,
         query,
         source: findings.file().to_owned(),
+        at: findings.position(&text.span()),
         warnings: Vec::new(),
     };
-    Some((zone, text.span()))
+    Some(zone)
 }
 
 /// `ttl` and `[lease]`, which hang together: `ttl <= lease.min <= lease.default <= lease.max`.
@@ -164,6 +165,16 @@ fn check_services(
             None => HostName::Default,
             Some(text) => host_name(findings, text, &name),
         };
+        if let (HostName::Label(label), Some(text)) = (&host_name, &service.host_name) {
+            let domain = name.parent().and_then(|parent| parent.parent());
+            // The shortest id at least has to fit in front of it.
+            let host = domain.and_then(|domain| domain.child(label).ok());
+            if label.len() <= LABEL_OCTETS && host.is_none_or(|host| host.child(b"i").is_err()) {
+                let message = "`host-name` is too long below this origin: members' names would have more than 255 \
+                               octets (RFC 1035 §2.3.4); choose a shorter one";
+                findings.problem(&text.span(), message);
+            }
+        }
         services.push(ServiceSettings { service: name, host_name, dns_sd: service.dns_sd.unwrap_or(false) });
     }
     services

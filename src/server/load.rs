@@ -1,86 +1,44 @@
 //! From configuration and store to a publisher.
 
 use std::collections::HashSet;
-use std::path::Path;
 use std::sync::Arc;
 
 use crate::base::{Epoch, Name, Now, RecordType};
-use crate::config;
+use crate::config::{self, Problem};
 use crate::dns::update::Rules;
 use crate::membership::{Item, State, Table, UpdateAccess};
 use crate::store::{Store, StoreError, StoredZone};
-use crate::zone::file::FileError;
-use crate::zone::{Change, PublishedMember, StaticNode, Zone, file};
+use crate::zone::{Change, PublishedMember, Zone};
 
 use super::publisher::{Policy, Publisher, leased_change};
+use super::reading::Ready;
 
-/// Why a zone's static file can't be used.
-#[derive(Debug, thiserror::Error)]
-pub enum StaticsError {
-    /// The file can't be read.
-    #[error("{path}: {cause}")]
-    Io {
-        /// The file.
-        path: String,
-        /// What the system says.
-        cause: std::io::Error,
-    },
-    /// Its content is wrong; all problems found.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
-    Content(Vec<FileError>),
-    /// No address for the name server that the zone names.
-    #[error(
-        "{path}: the zone has no NS record, so its name server is soa.primary, {primary}, and that name has no address: add NS and address records to a static file, or set soa.primary to a name outside of the zone"
-    )]
-    NoAddress {
-        /// The zone's configuration.
-        path: String,
-        /// The name server.
-        primary: Name,
-    },
+/// What a zone's configuration says, as far as its publisher is concerned.
+pub fn policy(zone: &config::Zone) -> Policy {
+    Policy {
+        access: UpdateAccess::new(zone.update.clone()),
+        rules: Rules { leases: zone.leases, peer_address: zone.peer_address },
+        settle: zone.settle,
+    }
 }
 
-/// Reads the static records of a zone.
-pub fn read_statics(zone: &config::Zone) -> Result<Vec<StaticNode>, StaticsError> {
-    let settings = &zone.settings;
-    let nodes = match &zone.static_file {
-        None => Vec::new(),
-        Some(path) => {
-            let io = |cause| StaticsError::Io { path: path.display().to_string(), cause };
-            let text = std::fs::read_to_string(path).map_err(io)?;
-            let include = |path: &Path| std::fs::read_to_string(path);
-            file::parse(&text, path, &settings.origin, settings.ttl, &include).map_err(StaticsError::Content)?
-        }
-    };
-    let at = |name: &Name| nodes.iter().find(|node| node.name == *name);
-    let has = |name: &Name, wanted: &dyn Fn(RecordType) -> bool| {
-        at(name).is_some_and(|node| node.rrsets.iter().any(|rrset| wanted(rrset.rtype)))
-    };
-    let primary = &settings.primary;
-    if !has(&settings.origin, &|rtype| rtype == RecordType::NS)
-        && primary.is_within(&settings.origin)
-        && !has(primary, &RecordType::is_address)
-    {
-        return Err(StaticsError::NoAddress { path: zone.source.display().to_string(), primary: primary.clone() });
-    }
-    Ok(nodes)
+/// Why a zone can't be brought into force.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Its static records stand in the way of members that the store kept.
+    #[error("{0}")]
+    Clash(Problem),
 }
 
 /// Restores a zone from the store, or begins it, and hands it its configuration. `epoch` is the least that its next commit
 /// may have.
-pub fn open(
-    zone: &config::Zone,
-    statics: Vec<StaticNode>,
-    store: &dyn Store,
-    epoch: Option<Epoch>,
-    now: Now,
-) -> Result<Publisher, StoreError> {
+pub fn open(ready: &Ready, store: &dyn Store, epoch: Option<Epoch>, now: Now) -> Result<Publisher, OpenError> {
+    let zone = &ready.zone;
     let settings = Arc::new(zone.settings.clone());
-    let policy = Policy {
-        access: UpdateAccess::new(zone.update.clone()),
-        rules: Rules { leases: zone.leases, peer_address: zone.peer_address },
-        settle: zone.settle,
-    };
+    let policy = policy(zone);
     let table = Table::new(zone.leases.grace);
     let mut publisher = match store.start(&settings.origin, now.wall)? {
         Some(stored) => restore(stored, table, policy, now)?,
@@ -91,6 +49,10 @@ pub fn open(
             Publisher::new(Zone::new(settings.clone(), before), table, policy, None, now)
         }
     };
+    let statics = ready.nodes();
+    if let Some(clash) = publisher.find_clash(&settings, &statics) {
+        return Err(OpenError::Clash(ready.problem_at(&clash.name, clash.to_string())));
+    }
     publisher.configure(settings, statics, now);
     Ok(publisher)
 }

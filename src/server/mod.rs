@@ -1,10 +1,14 @@
 //! Assembly: publisher, tasks, reload, shutdown.
 
 pub mod clock;
+mod fleet;
 pub mod front;
 pub mod load;
 pub mod publisher;
+pub mod reading;
+pub mod reload;
 pub mod run;
 pub mod task;
 
+pub use reload::Source;
 pub use run::{Options, Server, StartError};

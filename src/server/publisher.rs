@@ -25,6 +25,8 @@ use crate::zone::{
     Cause, CausedChange, Change, Commit, Published, PublishedMember, Settings, Snapshot, Staged, StaticNode, Zone,
 };
 
+pub use configure::{Clash, Configuration};
+
 /// A request with the way back to its sender.
 pub struct Submission {
     /// The request.
@@ -132,6 +134,9 @@ pub struct Publisher {
     recent_order: VecDeque<(Monotonic, MessageId)>,
     outbox: Vec<Reply>,
     next_forgetting: Monotonic,
+    /// A configuration that is not in force yet.
+    pending: Option<configure::Pending>,
+    configured: Option<Result<(), Clash>>,
 }
 
 /// How often services without members are looked at.
@@ -152,6 +157,8 @@ impl Publisher {
             recent_order: VecDeque::new(),
             outbox: Vec::new(),
             next_forgetting: now.mono.after(FORGETTING_INTERVAL),
+            pending: None,
+            configured: None,
         }
     }
 
@@ -393,7 +400,10 @@ impl Publisher {
             return None;
         }
         let settled = self.batch.opened.map(|opened| opened.after(self.policy.settle));
-        [settled, self.table.next_wake(), Some(self.next_forgetting)].into_iter().flatten().min()
+        [settled, self.table.next_wake(), Some(self.next_forgetting), self.next_configuration()]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Lets time pass: what has lapsed joins the batch.
@@ -401,6 +411,7 @@ impl Publisher {
         if self.in_flight.is_some() {
             return;
         }
+        self.retry_configuration(now);
         let mut changes = Vec::new();
         for index in self.table.lapsed(now.mono) {
             if let Some(item) = self.table.item(index).cloned() {
@@ -453,6 +464,7 @@ impl Publisher {
         let edits = self.table.edits();
         if staged.commit.is_none() && edits.is_empty() && batch.settings.is_none() && batch.statics.is_empty() {
             self.zone.publish(staged);
+            self.configuration_sealed(false);
             self.outbox.extend(batch.replies);
             return None;
         }
@@ -472,6 +484,7 @@ impl Publisher {
         };
         self.in_flight =
             Some(InFlight { staged, replies: batch.replies, joined: batch.joined, lapsed: batch.lapsed, swept });
+        self.configuration_sealed(true);
         Some(write)
     }
 
@@ -480,6 +493,7 @@ impl Publisher {
     /// [`Appended::Unknown`] is settled by the caller, who reads the epoch back; here it counts as not written.
     pub fn appended(&mut self, result: &Appended, now: Now) -> Option<Advance> {
         let in_flight = self.in_flight.take()?;
+        self.configuration_ended(*result == Appended::Committed, now.mono);
         let advance = match result {
             Appended::Committed => {
                 // A message that comes again after the lease that it was given has ended is no retransmission.
@@ -567,5 +581,6 @@ pub(super) fn log_refusal(request: &Request, verdict: &Verdict) {
     }
 }
 
+mod configure;
 #[cfg(test)]
 mod tests;

@@ -1,35 +1,36 @@
 //! A running server.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
+use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 
-use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Epoch, Name};
-use crate::config::{self, Config};
+use crate::config::{self, Config, Problem};
 use crate::dns::identity::{IDENTITY_OCTETS, Identity};
-use crate::dns::respond::{ServedZone, Zones};
-use crate::dns::tsig::Keys;
-use crate::membership::UpdateAccess;
+use crate::dns::respond::ServedZone;
 use crate::net::{Handler, hickory, tcp, udp};
 use crate::store::{Embedded, Store, StoreError};
 
 use super::clock::Clock;
-use super::front::{Drops, Front, RateLimit, Registrar, Routing};
-use super::load::{self, StaticsError};
-use super::task::{OnCommit, Task};
+use super::fleet::Fleet;
+use super::front::{Drops, Front, RateLimit};
+use super::reading::Ready;
+use super::reload::{Reloader, Source};
+use super::task::OnCommit;
 
 /// What a server is started with.
 pub struct Options {
     /// The server's configuration.
     pub config: Config,
     /// Its zones.
-    pub zones: Vec<config::Zone>,
+    pub zones: Vec<Ready>,
+    /// Where all of that was read from, if it is to be followed from then on.
+    pub source: Option<Source>,
     /// The epoch of the first commit of zones that the store doesn't know.
     pub epoch: Option<Epoch>,
     /// Told of each commit.
@@ -44,9 +45,9 @@ pub enum StartError {
         "no zone in {0}: put a file like svc.example.test.toml there, with at least origin = \"svc.example.test.\""
     )]
     NoZone(String),
-    /// A zone's static records.
-    #[error(transparent)]
-    Statics(#[from] StaticsError),
+    /// A zone's static records stand in the way of members that the store kept.
+    #[error("{0}")]
+    Clash(Problem),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -72,19 +73,20 @@ pub enum StartError {
 pub struct Server {
     addresses: Vec<SocketAddr>,
     tls_addresses: Vec<SocketAddr>,
-    zones: Vec<Arc<ServedZone>>,
     front: Arc<Front>,
     stop: watch::Sender<bool>,
     udp: Vec<udp::Listener>,
     transports: JoinSet<()>,
-    publishers: JoinSet<()>,
+    reloads: mpsc::Sender<()>,
+    /// Owns the zones until it is told to stop.
+    reloader: JoinHandle<Fleet>,
     store: Arc<dyn Store>,
 }
 
 impl Server {
     /// Opens the store, brings every zone into force, and listens.
     pub async fn start(options: Options) -> Result<Server, StartError> {
-        let Options { config, zones, epoch, on_commit } = options;
+        let Options { config, zones, source, epoch, on_commit } = options;
         if zones.is_empty() {
             return Err(StartError::NoZone(config.zones_dir.display().to_string()));
         }
@@ -93,63 +95,29 @@ impl Server {
         let listeners = config.dns.listen.iter().map(|&address| Listeners::bind(address, threads(&config)));
         let listeners: Vec<Listeners> = listeners.collect::<Result<_, _>>()?;
         let tls = config.tls.as_ref().map(bind_tls).transpose()?;
-        let statics: Vec<_> = zones.iter().map(load::read_statics).collect::<Result<_, _>>()?;
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data_dir)?);
         let (stop, stopped) = watch::channel(false);
-        let mut publishers = JoinSet::new();
-        let mut queues = HashMap::new();
-        let mut served = Vec::new();
-        for (zone, statics) in zones.iter().zip(statics) {
-            let origin = zone.settings.origin.clone();
-            let entry = Arc::new(ServedZone {
-                origin: origin.clone(),
-                answers: ArcSwapOption::empty(),
-                query: ArcSwapOption::new(zone.query.clone().map(Arc::new)),
-            });
-            let mut task = Task {
-                publisher: load::open(zone, statics, &*store, epoch, clock.now())?,
-                store: store.clone(),
-                served: entry.clone(),
-                clock,
-                on_commit: on_commit.clone(),
-                checkpoint_interval: zone.leases.min.duration() / 3,
-            };
-            task.begin().await.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause })?;
-            let (queue, requests) = mpsc::channel(PUBLISHER_QUEUE);
-            queues.insert(origin, Registrar { queue, access: UpdateAccess::new(zone.update.clone()) });
-            publishers.spawn(task.run(requests, stopped.clone()));
-            served.push(entry);
+        let mut fleet = Fleet { store: store.clone(), clock, on_commit, epoch, running: BTreeMap::new() };
+        for ready in zones {
+            fleet.add(ready).await?;
         }
         let front = Arc::new(Front {
-            routing: ArcSwap::from_pointee(Routing {
-                zones: Zones::new(served.iter().cloned()),
-                registrars: queues,
-                keys: Keys::new(config.keys),
-                identity: identity(&config.dns),
-                udp_size: config.dns.udp_size,
-            }),
+            routing: ArcSwap::from_pointee(fleet.routing(&config)),
             tcp_idle: config.limits.tcp.idle,
             clock,
             rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
             drops: Drops::default(),
         });
-        let mut server = Server {
-            addresses: listeners.iter().map(|listener| listener.address).collect(),
-            tls_addresses: Vec::new(),
-            zones: served,
-            front,
-            stop,
-            udp: Vec::new(),
-            transports: JoinSet::new(),
-            publishers,
-            store,
-        };
-        let handler: Arc<dyn Handler> = server.front.clone();
+        let mut udp = Vec::new();
+        let mut transports = JoinSet::new();
+        let mut tls_addresses = Vec::new();
+        let handler: Arc<dyn Handler> = front.clone();
         let places = Arc::new(tcp::Places::new(config.limits.tcp));
+        let addresses = listeners.iter().map(|listener| listener.address).collect();
         for listener in listeners {
             let failed = |cause| StartError::Listen { address: listener.address, cause };
-            server.udp.push(udp::Listener::start(listener.udp, &handler).map_err(failed)?);
-            server.transports.spawn(tcp::serve(listener.tcp, handler.clone(), places.clone(), stopped.clone()));
+            udp.push(udp::Listener::start(listener.udp, &handler).map_err(failed)?);
+            transports.spawn(tcp::serve(listener.tcp, handler.clone(), places.clone(), stopped.clone()));
         }
         if let Some(tls) = tls {
             let mut carried = hickory::Server::new(handler);
@@ -157,11 +125,15 @@ impl Server {
                 let certified = &config.tls.as_ref().expect("its listeners are bound").certified;
                 let failed = |cause| StartError::Listen { address, cause };
                 carried.serve_tls(listener, config.limits.tcp.idle, certified).map_err(failed)?;
-                server.tls_addresses.push(address);
+                tls_addresses.push(address);
             }
-            server.transports.spawn(carried.run(stopped.clone()));
+            transports.spawn(carried.run(stopped.clone()));
         }
-        Ok(server)
+        // One more request than the one being carried out is as good as many.
+        let (reloads, requests) = mpsc::channel(1);
+        let reloader = Reloader::new(fleet, front.clone(), config, source);
+        let reloader = tokio::spawn(reloader.run(requests, stopped));
+        Ok(Server { addresses, tls_addresses, front, stop, udp, transports, reloads, reloader, store })
     }
 
     /// Where it listens.
@@ -174,14 +146,21 @@ impl Server {
         &self.tls_addresses
     }
 
-    /// The zones that it serves.
-    pub fn zones(&self) -> &[Arc<ServedZone>] {
-        &self.zones
+    /// The zones that it serves, in canonical order.
+    pub fn zones(&self) -> Vec<Arc<ServedZone>> {
+        let mut zones: Vec<_> = self.front.routing.load().zones.iter().cloned().collect();
+        zones.sort_by(|a, b| a.origin.canonical_cmp(&b.origin));
+        zones
     }
 
     /// The side that the transports call, for those outside of the process's sockets.
     pub fn front(&self) -> &Arc<Front> {
         &self.front
+    }
+
+    /// Asks for all files to be read again; the log tells what came of it.
+    pub fn reload(&self) {
+        let _ = self.reloads.try_send(()); // full: a reload that has not begun yet will do
     }
 
     /// Stops listening, finishes the registrations under way, and closes the store.
@@ -193,17 +172,10 @@ impl Server {
         let transports = async { while self.transports.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(PATIENCE, transports).await;
         self.transports.shutdown().await;
-        let publishers = async {
-            while let Some(ended) = self.publishers.join_next().await {
-                if let Err(error) = ended {
-                    tracing::error!(%error, "a publisher ended badly");
-                }
-            }
-        };
-        if tokio::time::timeout(STORE_PATIENCE, publishers).await.is_err() {
-            tracing::error!("the store doesn't answer; updates under way are not acknowledged");
+        match self.reloader.await {
+            Ok(fleet) => fleet.stop().await,
+            Err(error) => tracing::error!(%error, "the reloading task ended badly"),
         }
-        self.publishers.shutdown().await;
         let store = self.store;
         drop(self.front);
         // The last handle waits for its thread.
@@ -211,13 +183,11 @@ impl Server {
     }
 }
 
-/// How long writes under way may take to end at shutdown.
-const STORE_PATIENCE: Duration = Duration::from_secs(30);
 /// How long connections may take to end at shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the configuration tells of the server; by default its host name and its version.
-fn identity(dns: &config::Dns) -> Identity {
+pub(super) fn identity(dns: &config::Dns) -> Identity {
     let told = |text: &str| -> Option<Arc<[u8]>> {
         let octets = text.as_bytes();
         (!octets.is_empty()).then(|| octets[..octets.len().min(IDENTITY_OCTETS)].into())

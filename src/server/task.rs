@@ -3,19 +3,20 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use ipnet::IpNet;
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer::Answers;
-use crate::base::Name;
 use crate::base::limits::{BATCH_REQUESTS, SETTLE_LIMIT};
+use crate::base::{Name, Now};
 use crate::dns::respond::ServedZone;
 use crate::membership::{Key, Stamp};
 use crate::store::{Appended, Pending, Store};
 use crate::zone::Commit;
 
 use super::clock::Clock;
-use super::publisher::{Publisher, Submission};
+use super::publisher::{Clash, Configuration, Publisher, Submission};
 
 /// Called with each commit after it has become visible.
 pub type OnCommit = Arc<dyn Fn(&Name, &Commit) + Send + Sync>;
@@ -34,6 +35,28 @@ pub struct Task {
     pub on_commit: Option<OnCommit>,
     /// How often to note who has renewed since the start: a third of the shortest lease.
     pub checkpoint_interval: Duration,
+    /// A changed configuration on its way into force.
+    pub changing: Option<Changing>,
+}
+
+/// A changed configuration for a running zone.
+#[derive(Debug)]
+pub struct ZoneChange {
+    /// What the publisher is told.
+    pub configuration: Configuration,
+    /// What the task itself goes by.
+    pub changing: Changing,
+}
+
+/// The rest of a changed configuration, which comes into force with the publisher's part.
+#[derive(Debug)]
+pub struct Changing {
+    /// Who may query.
+    pub query: Option<Vec<IpNet>>,
+    /// How often to note who has renewed.
+    pub checkpoint_interval: Duration,
+    /// Told when it is in force, or why it can't be.
+    pub done: oneshot::Sender<Result<(), Clash>>,
 }
 
 /// How long to wait before the fate of a write is asked for again: the next one must not build on a guess.
@@ -63,7 +86,14 @@ impl Task {
     }
 
     /// Runs until `stop` turns, then finishes what is under way.
-    pub async fn run(mut self, mut queue: mpsc::Receiver<Submission>, mut stop: watch::Receiver<bool>) {
+    pub async fn run(
+        mut self,
+        mut queue: mpsc::Receiver<Submission>,
+        mut changes: mpsc::Receiver<ZoneChange>,
+        mut stop: watch::Receiver<bool>,
+    ) {
+        // A changed configuration waits for the write under way, which might have to be taken back.
+        let mut change: Option<ZoneChange> = None;
         let mut write: Option<Write> = None;
         let mut checkpoint: Option<Checkpoint> = None;
         let mut next_checkpoint = Instant::now() + self.checkpoint_interval;
@@ -81,6 +111,7 @@ impl Task {
                         None => stopping = true,
                     }
                 }
+                Some(next) = changes.recv(), if change.is_none() && !stopping => change = Some(next),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() && !stopping => {}
                 (renewed, result) = settled(&mut checkpoint) => {
                     checkpoint = None;
@@ -106,6 +137,12 @@ impl Task {
             } else {
                 self.publisher.tick(now);
             }
+            if write.is_none()
+                && !stopping
+                && let Some(change) = change.take()
+            {
+                self.configure(change, now);
+            }
             if write.is_none() {
                 write = self.publisher.seal(now).map(|write| self.append(write));
             }
@@ -120,6 +157,26 @@ impl Task {
         if let Some(last) = self.checkpoint() {
             let _ = last.await;
         }
+    }
+
+    fn configure(&mut self, change: ZoneChange, now: Now) {
+        match self.publisher.reconfigure(change.configuration, now) {
+            Ok(()) => self.changing = Some(change.changing),
+            Err(clash) => drop(change.changing.done.send(Err(clash))),
+        }
+    }
+
+    /// Completes a change of configuration that the publisher has in force.
+    fn complete_change(&mut self) {
+        let Some(outcome) = self.publisher.take_configured() else { return };
+        let Some(changing) = self.changing.take() else { return };
+        if let Err(clash) = &outcome {
+            tracing::error!(zone = %self.served.origin, "the changed configuration can't be used: {clash}");
+        } else {
+            self.served.query.store(changing.query.map(Arc::new));
+            self.checkpoint_interval = changing.checkpoint_interval;
+        }
+        drop(changing.done.send(outcome));
     }
 
     /// Takes what waits, up to a batch.
@@ -195,6 +252,7 @@ impl Task {
     }
 
     fn reply(&mut self) {
+        self.complete_change();
         let replies = self.publisher.take_replies();
         if !replies.is_empty() {
             let now = self.clock.now();

@@ -252,7 +252,8 @@ impl Contents {
     }
 
     fn set_member(&mut self, name: &Name, id: &MemberId, member: Option<&PublishedMember>) -> Option<PublishedMember> {
-        let service = self.services.get_mut(name).expect("a member's service was learned before");
+        // Not known although it was just learned: its name is that of no service. Nothing is published of such a member.
+        let service = self.services.get_mut(name)?;
         let layout = service.layout.clone();
         let before = match member {
             Some(member) => service.members.insert(id.clone(), member.clone()),
@@ -289,7 +290,7 @@ impl Contents {
     }
 
     fn note_emptiness(&mut self, name: &Name, at: Wall, undo: &mut Vec<Undo>) {
-        let service = self.services.get_mut(name).expect("a member's service was learned before");
+        let Some(service) = self.services.get_mut(name) else { return };
         let empty = service.members.is_empty();
         if empty != service.empty_since.is_some() {
             let shell = Service { members: Roster::default(), layout: service.layout.clone(), ..*service };

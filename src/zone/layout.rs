@@ -32,7 +32,8 @@ pub fn is_service_name(name: &Name, origin: &Name) -> bool {
 }
 
 impl Layout {
-    /// The layout of a service, or `None` if the name is not one, or names below it would be too long.
+    /// The layout of a service, or `None` if the name is not one. Its host name always fits, since the service's own name
+    /// is longer.
     pub fn of(service: &Name, settings: &Settings) -> Option<Layout> {
         if !is_service_name(service, &settings.origin) {
             return None;
@@ -42,8 +43,10 @@ impl Layout {
         let entry = settings.services.iter().find(|entry| entry.service == *service);
         let dns_sd = entry.is_some_and(|entry| entry.dns_sd);
         let (host, address_set) = match entry.map(|entry| &entry.host_name) {
+            // A label too long for its domain is refused with the configuration. What was stored with one all the same
+            // has the default: members must have a layout.
             Some(HostName::Label(label)) => {
-                let host = domain.child(label).ok()?;
+                let host = domain.child(label).unwrap_or(default);
                 (host.clone(), Some(host))
             }
             Some(HostName::Unpublished) => (default, None),
@@ -96,6 +99,17 @@ mod tests {
             assert!(!is_service_name(&name(other), &origin), "{other}");
         }
         assert!(!is_service_name(&name("_x._tcp."), &name("_tcp.")));
+    }
+
+    #[test]
+    fn every_service_name_has_a_layout_however_long_its_configured_host_name() {
+        let long = "a".repeat(60);
+        let origin = name(&format!("{long}.{long}.{long}.{}.", "b".repeat(55)));
+        let service = origin.child(b"_t").unwrap().child(b"_x").unwrap();
+        let entry =
+            ServiceSettings { service: service.clone(), host_name: HostName::Label([b'h'; 63].into()), dns_sd: false };
+        let settings = Settings { origin: origin.clone(), ..settings(vec![entry]) };
+        assert_eq!(Layout::of(&service, &settings).unwrap().host, origin.child(b"x").unwrap());
     }
 
     #[test]

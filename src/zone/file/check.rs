@@ -35,14 +35,19 @@ pub(super) struct Loaded {
 }
 
 /// Arranges the records, and reports what they break of the rules.
-pub(super) fn check(zone: &Name, records: Vec<Loaded>, problems: &mut Vec<(Place, Problem)>) -> Vec<StaticNode> {
+pub(super) fn check(
+    zone: &Name,
+    records: Vec<Loaded>,
+    problems: &mut Vec<(Place, Problem)>,
+) -> Vec<(StaticNode, Place)> {
     let records = sort(records);
     let mut nodes = Vec::new();
     for node in records.chunk_by(|a, b| a.owner == b.owner) {
         check_aliases(zone, node, problems);
         let sets = node.chunk_by(|a, b| a.rtype == b.rtype);
         let rrsets = sets.map(|records| build_rrset(records, problems)).collect();
-        nodes.push(StaticNode { name: node[0].owner.clone(), rrsets });
+        let place = node.iter().map(|record| record.place).min().unwrap_or(node[0].place);
+        nodes.push((StaticNode { name: node[0].owner.clone(), rrsets }, place));
     }
     check_targets(&Index::new(zone, &records), problems);
     nodes
@@ -109,6 +114,8 @@ fn build_rrset(records: &[Loaded], problems: &mut Vec<(Place, Problem)>) -> Rrse
         }
         rdatas.push(record.rdata.clone());
     }
+    // Records of a set have no order (RFC 1034 §3.6): lines in another order are the same zone.
+    rdatas.sort_unstable();
     Rrset { rtype, ttl: first.ttl, rdatas }
 }
 

@@ -71,12 +71,23 @@ const SIGNED: [(&str, u16); 9] = [
     ("CDNSKEY", 60),
 ];
 
+/// The static records at a name, and the first place where the file has one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocatedNode {
+    /// The records.
+    pub node: StaticNode,
+    /// The file.
+    pub file: Arc<Path>,
+    /// Line and column.
+    pub at: Position,
+}
+
 /// Reads the master file of a zone.
 ///
 /// `file` is what errors call the text and the place that includes are relative to; `origin` is the zone's apex;
 /// `default_ttl` holds until the first `$TTL`; `include` reads a file. The nodes are in canonical order, their RRsets
-/// by ascending type, the data of each in the order of the file, without duplicates. Errors are in the order of the
-/// files and their lines.
+/// by ascending type, the data of each sorted and without duplicates, so that the order of lines means nothing. Errors
+/// are in the order of the files and their lines.
 pub fn parse(
     text: &str,
     file: &Path,
@@ -84,6 +95,18 @@ pub fn parse(
     default_ttl: Ttl,
     include: &dyn Fn(&Path) -> io::Result<String>,
 ) -> Result<Vec<StaticNode>, Vec<FileError>> {
+    let nodes = parse_located(text, file, origin, default_ttl, include)?;
+    Ok(nodes.into_iter().map(|located| located.node).collect())
+}
+
+/// The same, with the places of the nodes.
+pub fn parse_located(
+    text: &str,
+    file: &Path,
+    origin: &Name,
+    default_ttl: Ttl,
+    include: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Vec<LocatedNode>, Vec<FileError>> {
     let mut reader = Reader {
         zone: origin,
         ttl: default_ttl,
@@ -97,7 +120,9 @@ pub fn parse(
     let Reader { files, records, mut problems, .. } = reader;
     let nodes = check::check(origin, records, &mut problems);
     if problems.is_empty() {
-        return Ok(nodes);
+        let located =
+            |(node, place): (StaticNode, Place)| LocatedNode { node, file: files[place.file].clone(), at: place.at };
+        return Ok(nodes.into_iter().map(located).collect());
     }
     problems.sort_by_key(|&(place, _)| place);
     let located =

@@ -1,0 +1,142 @@
+//! A changed configuration in a running publisher.
+//!
+//! Settings and static records become part of the batch, so that a reload is one commit, or none if nothing published
+//! differs. What decides about updates comes into force with that batch and not before: a zone never runs by half of a
+//! configuration. If the store refuses, the zone stays as it was, and the configuration is staged again every
+//! `RETRY` until it is durable or another one takes its place.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::{Monotonic, Name, Now};
+use crate::membership::MemberId;
+use crate::zone::{Layout, Settings, StaticNode};
+
+use super::{Policy, Publisher};
+
+/// How long after a refused write a configuration is staged again.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// What a reload hands over.
+#[derive(Clone, Debug)]
+pub struct Configuration {
+    /// The zone's settings.
+    pub settings: Arc<Settings>,
+    /// All of its static records.
+    pub statics: Vec<StaticNode>,
+    /// What decides about updates.
+    pub policy: Policy,
+}
+
+/// Static records at a name that a registered member holds. Nothing was changed.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error(
+    "{name} is a name of the registered member {id} of {service}: choose another name, or deregister the member first"
+)]
+pub struct Clash {
+    /// The name.
+    pub name: Name,
+    /// The member's service.
+    pub service: Name,
+    /// The member.
+    pub id: MemberId,
+}
+
+/// A configuration that is not in force yet.
+#[derive(Debug)]
+pub(super) struct Pending {
+    configuration: Configuration,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stage {
+    /// In the batch.
+    Batch,
+    /// In the write under way.
+    Written,
+    /// The store refused it.
+    Refused(Monotonic),
+}
+
+impl Publisher {
+    /// Takes over a changed configuration with the next commit; none may be under way. [`Publisher::take_configured`] tells
+    /// when it is in force.
+    pub fn reconfigure(&mut self, configuration: Configuration, now: Now) -> Result<(), Clash> {
+        assert!(self.in_flight.is_none(), "the write under way could not be taken back any more");
+        if let Some(clash) = self.find_clash(&configuration.settings, &configuration.statics) {
+            return Err(clash);
+        }
+        self.configure(configuration.settings.clone(), configuration.statics.clone(), now);
+        self.configured = None;
+        self.pending = Some(Pending { configuration, stage: Stage::Batch });
+        Ok(())
+    }
+
+    /// Whether the last configuration has come into force since the last call, or clashed when it was tried again.
+    pub fn take_configured(&mut self) -> Option<Result<(), Clash>> {
+        self.configured.take()
+    }
+
+    /// A member whose own names hold one of these static records, under these settings.
+    pub fn find_clash(&self, settings: &Settings, statics: &[StaticNode]) -> Option<Clash> {
+        let contents = self.zone.contents();
+        let mut hosts: HashMap<Name, Vec<&Name>> = HashMap::new();
+        for (service, ..) in contents.services() {
+            if let Some(layout) = Layout::of(service, settings) {
+                hosts.entry(layout.host).or_default().push(service);
+            }
+        }
+        statics.iter().find_map(|StaticNode { name, .. }| {
+            let parent = name.parent()?;
+            let id = MemberId::from_label(name.first_label()).ok()?;
+            let mut services: Vec<&Name> = hosts.get(&parent).cloned().unwrap_or_default();
+            services.extend(contents.knows_service(&parent).then_some(&parent));
+            let service = services.into_iter().find(|service| contents.member(service, &id).is_some())?;
+            Some(Clash { name: name.clone(), service: service.clone(), id: id.clone() })
+        })
+    }
+
+    /// The batch has been sealed, with or without a write.
+    pub(super) fn configuration_sealed(&mut self, written: bool) {
+        let Some(pending) = self.pending.as_mut().filter(|pending| pending.stage == Stage::Batch) else { return };
+        pending.stage = Stage::Written;
+        if !written {
+            self.configuration_ended(true, Monotonic(0));
+        }
+    }
+
+    /// The write with it has ended.
+    pub(super) fn configuration_ended(&mut self, durable: bool, now: Monotonic) {
+        let Some(mut pending) = self.pending.take_if(|pending| pending.stage == Stage::Written) else { return };
+        if durable {
+            self.policy = pending.configuration.policy;
+            self.table.set_grace(self.policy.rules.leases.grace);
+            self.configured = Some(Ok(()));
+        } else {
+            pending.stage = Stage::Refused(now);
+            self.pending = Some(pending);
+        }
+    }
+
+    /// When to try again.
+    pub(super) fn next_configuration(&self) -> Option<Monotonic> {
+        match self.pending.as_ref()?.stage {
+            Stage::Refused(at) => Some(at.after(RETRY)),
+            Stage::Batch | Stage::Written => None,
+        }
+    }
+
+    /// Stages again what the store refused.
+    pub(super) fn retry_configuration(&mut self, now: Now) {
+        if self.next_configuration().is_none_or(|at| now.mono < at) {
+            return;
+        }
+        if let Some(pending) = self.pending.take()
+            && let Err(clash) = self.reconfigure(pending.configuration, now)
+        {
+            self.configured = Some(Err(clash));
+        }
+    }
+}
