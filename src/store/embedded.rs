@@ -440,9 +440,12 @@ fn start(file: &mut StoreFile, zone: &Name, now: Wall) -> Result<Option<StoredZo
     let path = file.path.clone();
     let error = |error| fault_error(&path, error);
     let database = file.database()?;
-    note_start(database, zone, now).map_err(error)?;
     let transaction = database.begin_read().map_err(Fault::from).map_err(error)?;
-    read_stored(&transaction, zone).map_err(error)
+    let stored = read_stored(&transaction, zone).map_err(error)?;
+    drop(transaction);
+    // A start is noted once everything could be read: one that fails gave nobody time to renew.
+    let starts = note_start(database, zone, now).map_err(error)?;
+    Ok(stored.map(|stored| StoredZone { starts, ..stored }))
 }
 
 fn fault_error(path: &Path, fault: Fault) -> StoreError {
@@ -476,7 +479,7 @@ pub fn inspect(folder: &Path, zone: &Name) -> Result<Option<StoredZone>, StoreEr
     })
 }
 
-fn note_start(database: &Database, zone: &Name, now: Wall) -> Result<(), Fault> {
+fn note_start(database: &Database, zone: &Name, now: Wall) -> Result<Starts, Fault> {
     let transaction = database.begin_write()?;
     let mut table = transaction.open_table(STARTS)?;
     let starts = table.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
@@ -485,7 +488,7 @@ fn note_start(database: &Database, zone: &Name, now: Wall) -> Result<(), Fault> 
     table.insert(zone.as_wire(), encode(&starts).as_slice())?;
     drop(table);
     transaction.commit()?;
-    Ok(())
+    Ok(starts)
 }
 
 /// What is kept of a zone; none if nothing was ever committed.

@@ -291,10 +291,10 @@ fn targets_that_an_answer_would_find_are_fine() {
 }
 
 #[test]
-fn equal_records_are_merged_and_order_is_kept() {
+fn equal_records_are_merged_and_the_order_of_lines_says_nothing() {
     assert_loads(
         "b TXT 2\na TXT 1\nb TXT 1\nB.svc.example.test. TXT \"2\"\nb A 192.0.2.1\nA.a TXT x",
-        &["a 5 TXT \"1\"", "a.a 5 TXT \"x\"", "b 5 A 192.0.2.1", "b 5 TXT \"2\"", "b 5 TXT \"1\""],
+        &["a 5 TXT \"1\"", "a.a 5 TXT \"x\"", "b 5 A 192.0.2.1", "b 5 TXT \"1\"", "b 5 TXT \"2\""],
     );
     assert_loads("a CNAME b\na CNAME B", &["a 5 CNAME b.svc.example.test."]);
 }
