@@ -16,6 +16,7 @@ mod durability;
 mod leases;
 mod peers;
 mod policy;
+mod reload;
 #[path = "../support/mod.rs"]
 mod support;
 mod tcp;

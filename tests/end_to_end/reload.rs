@@ -1,0 +1,230 @@
+//! Files that change while the server runs.
+
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::support::message::*;
+use crate::support::server::{Setup, TestServer, livezone, make_key};
+use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
+
+const STATICS: &str = "$TTL 1h\n@ IN NS ns1\nns1 IN A 127.0.0.1\n";
+const OTHER: &str = "other.example.test.";
+
+fn statics(server: &TestServer) -> PathBuf {
+    server.folder().join("zones/svc.example.test.zone")
+}
+
+fn zone_file(server: &TestServer) -> PathBuf {
+    server.folder().join("zones/svc.example.test.toml")
+}
+
+fn hang_up(server: &TestServer) {
+    assert!(Command::new("kill").args(["-HUP", &server.pid().to_string()]).status().unwrap().success());
+}
+
+/// Sends SIGHUP and waits until it was heeded.
+fn reload(server: &TestServer) {
+    let before = server.count_logged("reloaded");
+    hang_up(server);
+    wait_until(PATIENCE, "a reload", || (server.count_logged("reloaded") > before).then_some(()));
+}
+
+/// Waits until `www` has this address.
+fn wait_for_www(server: &TestServer, address: [u8; 4]) {
+    let client = server.client();
+    let has = || {
+        let answer = client.ask(&query(&format!("www.{ZONE}"), A));
+        answer.octets.windows(4).any(|octets| octets == address).then_some(())
+    };
+    wait_until(PATIENCE, "the changed record", has);
+}
+
+fn with_www(last: u8) -> String {
+    format!("{STATICS}www IN A 192.0.2.{last}\n")
+}
+
+#[test]
+fn a_changed_static_file_is_one_commit_however_it_is_written() {
+    let server = TestServer::start();
+    let client = server.client();
+    client.update(&Update::member(MEMCACHED, "i-1", "192.0.2.1").lease(3600));
+    let serial = client.serial();
+    // In place.
+    std::fs::write(statics(&server), with_www(1)).unwrap();
+    wait_for_www(&server, [192, 0, 2, 1]);
+    // Renamed over it, as editors do.
+    let draft = server.folder().join("zones/.draft");
+    std::fs::write(&draft, with_www(2)).unwrap();
+    std::fs::rename(&draft, statics(&server)).unwrap();
+    wait_for_www(&server, [192, 0, 2, 2]);
+    assert_eq!(client.serial(), serial.wrapping_add(2), "one commit each");
+    // Other lines, the same records.
+    std::fs::write(statics(&server), format!("; a comment\nwww 1h IN A 192.0.2.2\n{STATICS}")).unwrap();
+    reload(&server);
+    assert_eq!(client.serial(), serial.wrapping_add(2), "nothing that is published differs");
+    assert_eq!(client.targets(MEMCACHED).len(), 1);
+}
+
+/// Kubernetes mounts a folder of links to `..data/file`, and `..data` is a link that is swapped.
+#[test]
+fn a_swapped_link_is_a_change() {
+    let server = TestServer::start();
+    let zones = server.folder().join("zones");
+    let version = |name: &str, last: u8| {
+        let folder = zones.join(name);
+        std::fs::create_dir(&folder).unwrap();
+        std::fs::write(folder.join("svc.example.test.zone"), with_www(last)).unwrap();
+    };
+    version("..one", 11);
+    version("..two", 12);
+    symlink("..one", zones.join("..data")).unwrap();
+    symlink("..data/svc.example.test.zone", zones.join("link")).unwrap();
+    std::fs::rename(zones.join("link"), statics(&server)).unwrap();
+    wait_for_www(&server, [192, 0, 2, 11]);
+    symlink("..two", zones.join("..swap")).unwrap();
+    std::fs::rename(zones.join("..swap"), zones.join("..data")).unwrap();
+    wait_for_www(&server, [192, 0, 2, 12]);
+}
+
+#[test]
+fn a_broken_file_leaves_its_zone_as_it_was_and_says_where() {
+    let server = TestServer::start();
+    let client = server.client();
+    client.update(&Update::member(MEMCACHED, "i-1", "192.0.2.1").lease(3600));
+    let serial = client.serial();
+    let good = std::fs::read_to_string(zone_file(&server)).unwrap();
+    for (file, text, place) in [
+        (statics(&server), format!("{STATICS}www IN A 192.0.2.300\n"), "svc.example.test.zone:4:"),
+        (statics(&server), format!("{STATICS}@ IN SOA a. b. 1 2 3 4 5\n"), "svc.example.test.zone:4:"),
+        (zone_file(&server), good.replace("ttl = \"1s\"", "ttl = \"2m\""), "svc.example.test.toml:"),
+        (zone_file(&server), good.replace("origin", "origni"), "svc.example.test.toml:1:1"),
+    ] {
+        let before = std::fs::read_to_string(&file).unwrap();
+        std::fs::write(&file, &text).unwrap();
+        reload(&server);
+        assert!(server.count_logged(place) > 0, "{place}");
+        assert_eq!((client.serial(), client.targets(MEMCACHED).len()), (serial, 1));
+        let check = livezone().args(["check", "--config"]).arg(server.folder().join("livezone.toml")).output().unwrap();
+        assert_eq!(check.status.code(), Some(1));
+        assert!(String::from_utf8_lossy(&check.stderr).contains(place), "{check:?}");
+        std::fs::write(&file, before).unwrap();
+    }
+    std::fs::write(statics(&server), with_www(5)).unwrap();
+    wait_for_www(&server, [192, 0, 2, 5]);
+    let check = livezone().args(["check", "--config"]).arg(server.folder().join("livezone.toml")).output().unwrap();
+    assert!(check.status.success(), "{check:?}");
+}
+
+#[test]
+fn zones_come_and_go_and_a_zone_that_comes_back_has_its_members() {
+    let server = TestServer::start();
+    let client = server.client();
+    let rcode = |name: &str| client.ask(&query(name, SOA)).rcode();
+    assert_eq!(rcode(OTHER), 5);
+    let file = server.folder().join("zones/other.toml");
+    let text = format!("origin = \"{OTHER}\"\n[soa]\nprimary = \"ns.example.net.\"\n");
+    std::fs::write(&file, &text).unwrap();
+    wait_until(PATIENCE, "the new zone", || (rcode(OTHER) == 0).then_some(()));
+    let service = format!("_x._tcp.{OTHER}");
+    client.update(&{
+        let host = format!("a.x.{OTHER}");
+        Update::of_zone(OTHER).add(&service, SRV, 5, &srv(80, &host)).add(&host, A, 5, &[192, 0, 2, 7]).lease(3600)
+    });
+    assert_eq!(client.targets(&service).len(), 1);
+    std::fs::remove_file(&file).unwrap();
+    wait_until(PATIENCE, "the removal", || (rcode(OTHER) == 5).then_some(()));
+    assert_eq!(rcode(ZONE), 0, "others are served");
+    std::fs::write(&file, &text).unwrap();
+    wait_until(PATIENCE, "the zone again", || (rcode(OTHER) == 0).then_some(()));
+    assert_eq!(client.targets(&service).len(), 1, "the store kept its member");
+}
+
+#[test]
+fn a_static_record_at_a_members_own_name_is_refused_with_its_line() {
+    let server = TestServer::start();
+    let client = server.client();
+    client.update(&Update::member(MEMCACHED, "i-1", "192.0.2.1").lease(3600));
+    let serial = client.serial();
+    std::fs::write(statics(&server), format!("{STATICS}i-1.memcached IN TXT \"mine\"\n")).unwrap();
+    reload(&server);
+    assert!(server.count_logged("svc.example.test.zone:4:") > 0);
+    assert_eq!((client.serial(), client.targets(MEMCACHED).len()), (serial, 1));
+}
+
+#[test]
+fn keys_and_access_are_those_of_the_files() {
+    let server = TestServer::with(&Setup {
+        keys: vec![("old", "hmac-sha256")],
+        tables: "[access]\nupdate = [{ key = \"old.\", services = [\"*\"] }]\n".to_owned(),
+        ..Setup::default()
+    });
+    let client = server.client();
+    let member = Update::member(MEMCACHED, "i-1", "192.0.2.1").lease(3600);
+    let signed_by = |name: &str| client.ask(&server.key(name).sign(&member.encode()).octets).rcode();
+    assert_eq!(signed_by("old"), 0);
+    make_key("new", "hmac-sha256", &server.key_file("new"));
+    let config = server.folder().join("livezone.toml");
+    let text = std::fs::read_to_string(&config).unwrap().replace("old", "new");
+    std::fs::write(&config, text).unwrap();
+    let zone = std::fs::read_to_string(zone_file(&server)).unwrap().replace("old.", "new.");
+    std::fs::write(zone_file(&server), zone).unwrap();
+    reload(&server);
+    wait_until(PATIENCE, "the new key", || (signed_by("new") == 5).then_some(()));
+    assert_eq!(signed_by("old"), 9, "a key that was taken away admits nobody");
+    let other = Update::member(MEMCACHED, "i-2", "192.0.2.2").lease(3600);
+    assert_eq!(client.ask(&server.key("new").sign(&other.encode()).octets).rcode(), 0, "i-1 is another owner's");
+}
+
+/// The figures are printed; the assertions are about answers and leases.
+#[test]
+fn reloads_under_load_lose_no_query_and_no_lease() {
+    const RELOADS: u32 = 1_000;
+    const MEMBERS: usize = 20;
+    let server = TestServer::start();
+    let client = server.client();
+    let renew = |id: usize| Update::member(MEMCACHED, &format!("i-{id}"), "192.0.2.1").lease(3);
+    for id in 0..MEMBERS {
+        client.update(&renew(id));
+    }
+    let stop = AtomicBool::new(false);
+    let (answered, unanswered, renewed) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
+    let start = Instant::now();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let client = server.client();
+            while !stop.load(Ordering::Relaxed) {
+                match client.try_ask(&edns_query(MEMCACHED, SRV, 1232), Duration::from_secs(2)) {
+                    Some(answer) if answer.targets().len() == MEMBERS => answered.fetch_add(1, Ordering::Relaxed),
+                    _ => unanswered.fetch_add(1, Ordering::Relaxed),
+                };
+            }
+        });
+        scope.spawn(|| {
+            let client = server.client();
+            while !stop.load(Ordering::Relaxed) {
+                for id in 0..MEMBERS {
+                    client.update(&renew(id));
+                    renewed.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        });
+        for round in 0..RELOADS {
+            let last = u8::try_from(round % 250).unwrap();
+            std::fs::write(statics(&server), with_www(last)).unwrap();
+            reload(&server);
+        }
+        stop.store(true, Ordering::Relaxed);
+    });
+    let [answered, unanswered, renewed] = [answered, unanswered, renewed].map(AtomicU64::into_inner);
+    println!(
+        "measured: {RELOADS} reloads in {:?} under {answered} queries and {renewed} renewals: {unanswered} queries unanswered or short",
+        start.elapsed()
+    );
+    assert!(answered > 0 && renewed > 0);
+    assert_eq!(unanswered, 0);
+    assert_eq!(client.targets(MEMCACHED).len(), MEMBERS);
+}
+
