@@ -227,4 +227,3 @@ fn reloads_under_load_lose_no_query_and_no_lease() {
     assert_eq!(unanswered, 0);
     assert_eq!(client.targets(MEMCACHED).len(), MEMBERS);
 }
-
