@@ -17,6 +17,11 @@ impl Monotonic {
         Monotonic(self.0.saturating_add(millis(span)))
     }
 
+    /// The point this much earlier, at the earliest the start of the clock.
+    pub fn before(self, span: Duration) -> Monotonic {
+        Monotonic(self.0.saturating_sub(millis(span)))
+    }
+
     /// How long ago `earlier` was; zero if it is in the future.
     pub fn since(self, earlier: Monotonic) -> Duration {
         Duration::from_millis(self.0.saturating_sub(earlier.0))

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::base::Name;
 use crate::config;
 use crate::membership::Table;
-use crate::server::clock::Clock;
+use crate::server::clock::{Clock as _, SystemClock};
 use crate::server::load;
 use crate::store::{self, StoreError};
 use crate::zone::file;
@@ -64,7 +64,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     })?;
     let stored = stored.ok_or_else(|| Error::UnknownZone { folder: shown(), zone: args.zone.clone() })?;
     let table = Table::new(std::time::Duration::ZERO);
-    let (zone, _) = load::revive(stored, table, Clock::start().now()).map_err(Error::Store)?;
+    let (zone, _) = load::revive(stored, table, SystemClock::start().now()).map_err(Error::Store)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     file::write(zone.snapshot(), &mut out)?;
     Ok(std::io::Write::flush(&mut out)?)

@@ -5,6 +5,7 @@ pub mod cell;
 pub mod limits;
 pub mod member;
 pub mod roster;
+pub mod stall;
 pub mod table;
 
 pub use access::{Grant, Identity, Owner, Permit, UpdateAccess};

@@ -22,6 +22,7 @@ use super::access::Owner;
 use super::cell::{CellId, Cells, Heartbeats, Reading, Stamp};
 use super::member::{HeldAddresses, Item, Key, LeasedRecord, Member, State};
 use super::roster::Roster;
+use super::stall::Stalls;
 
 /// The place of an item in the table, and of its cell. Stays the same while the item lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -109,6 +110,7 @@ pub struct Table {
     /// The signatures that the transaction under way has accepted so far.
     signed: HashMap<Key, Stamp>,
     grace: Duration,
+    stalls: Stalls,
     /// The owners seen while loading, so that members share them.
     owners: HashSet<Owner>,
     /// Loaded from the store and not known to have renewed since: what checkpoints look at.
@@ -147,6 +149,7 @@ impl Table {
             edited: HashSet::new(),
             signed: HashMap::new(),
             grace,
+            stalls: Stalls::default(),
             owners: HashSet::new(),
             unrenewed: Vec::new(),
         }
@@ -556,6 +559,14 @@ impl Table {
         self.timers.peek().map(|Reverse((when, _))| on_grid(*when))
     }
 
+    /// Notes that the process is running; whoever drives the table calls it at least every
+    /// [`PULSE`](super::stall::PULSE) while there are items. Returns the length of the stall that ends here, if there was
+    /// one: leases that ran when it began have been extended.
+    pub fn observe(&mut self, now: Monotonic) -> Option<Duration> {
+        let leases_run = !self.is_empty();
+        self.stalls.observe(now, leases_run)
+    }
+
     /// The items whose time is over at `now` (a member's grace included): each is claimed, so that a heartbeat which
     /// arrives from here on is handed to the publisher. The caller removes them, in one transaction, or abandons it.
     pub fn lapsed(&mut self, now: Monotonic) -> Vec<Index> {
@@ -575,8 +586,9 @@ impl Table {
                 continue;
             }
             let reading = self.reading(index);
-            if reading.deadline > now {
-                self.arm(index, reading.deadline);
+            let deadline = self.stalls.extend(&reading, reading.deadline);
+            if deadline > now {
+                self.arm(index, deadline);
                 continue;
             }
             match &mut self.slots[index.at()].item {
@@ -587,10 +599,10 @@ impl Table {
                         continue;
                     }
                     member.state = State::Suspect;
-                    self.arm(index, reading.deadline.after(self.grace));
+                    self.arm(index, self.stalls.extend(&reading, reading.deadline.after(self.grace)));
                 }
                 Some(Item::Member(member)) if member.state == State::Suspect => {
-                    let end = reading.deadline.after(self.grace);
+                    let end = self.stalls.extend(&reading, reading.deadline.after(self.grace));
                     if end > now {
                         self.arm(index, end);
                     } else {

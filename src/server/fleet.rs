@@ -44,10 +44,12 @@ pub(super) struct Running {
 /// All running zones.
 pub(super) struct Fleet {
     pub(super) store: Arc<dyn Store>,
-    pub(super) clock: Clock,
+    pub(super) clock: Arc<dyn Clock>,
     pub(super) on_commit: Option<OnCommit>,
     /// The least epoch for the first commit of a zone that the store doesn't know.
     pub(super) epoch: Option<Epoch>,
+    /// Whether messages can come in.
+    pub(super) open: watch::Sender<bool>,
     /// By origin, each below the zones that it lies in.
     pub(super) running: BTreeMap<Vec<u8>, Running>,
 }
@@ -82,10 +84,11 @@ impl Fleet {
             })?,
             store: self.store.clone(),
             served: served.clone(),
-            clock: self.clock,
+            clock: self.clock.clone(),
             on_commit: self.on_commit.clone(),
             checkpoint_interval: zone.leases.min.duration() / 3,
             changing: None,
+            open: self.open.subscribe(),
         };
         task.begin().await.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause })?;
         let (queue, requests) = mpsc::channel(PUBLISHER_QUEUE);
@@ -129,6 +132,11 @@ impl Fleet {
             identity: super::run::identity(&config.dns),
             udp_size: config.dns.udp_size,
         }
+    }
+
+    /// Messages can come in from now on.
+    pub(super) fn open(&self) {
+        self.open.send_replace(true);
     }
 
     /// Ends all publishers, after they have finished what is under way.

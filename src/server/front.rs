@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -61,7 +61,7 @@ pub struct Front {
     /// How long a connection may be idle.
     pub tcp_idle: Duration,
     /// The clock.
-    pub clock: Clock,
+    pub clock: Arc<dyn Clock>,
     /// Unsigned updates a second from one address.
     pub rate: Mutex<RateLimit>,
     /// What was dropped.

@@ -39,7 +39,9 @@ pub fn open(ready: &Ready, store: &dyn Store, epoch: Option<Epoch>, now: Now) ->
     let zone = &ready.zone;
     let settings = Arc::new(zone.settings.clone());
     let policy = policy(zone);
-    let table = Table::new(zone.leases.grace);
+    let mut table = Table::new(zone.leases.grace);
+    // From here on to the first message that can come in, nobody can renew: that counts as a stall.
+    table.observe(now.mono);
     let mut publisher = match store.start(&settings.origin, now.wall)? {
         Some(stored) => restore(stored, table, policy, now)?,
         None => {

@@ -406,6 +406,20 @@ impl Publisher {
             .min()
     }
 
+    /// Notes that the process is running; called before anything else is done after a wait, and at least every
+    /// [`PULSE`](crate::membership::stall::PULSE) while [`Publisher::has_leases`].
+    pub fn observe(&mut self, now: Monotonic) {
+        if let Some(stall) = self.table.observe(now) {
+            let zone = self.snapshot().origin();
+            tracing::warn!(%zone, ?stall, "the process stood still; leases that ran go on for as long, and an interval");
+        }
+    }
+
+    /// Whether leases run.
+    pub fn has_leases(&self) -> bool {
+        !self.table.is_empty()
+    }
+
     /// Lets time pass: what has lapsed joins the batch.
     pub fn tick(&mut self, now: Now) {
         if self.in_flight.is_some() {

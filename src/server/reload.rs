@@ -174,6 +174,8 @@ impl Reloader {
                 }
             }
         }
+        // New zones at once: their members' leases run.
+        self.front.routing.store(Arc::new(self.fleet.routing(&self.config)));
         let changed = self.settle(changing, problems).await;
         // Not routed first, then ended: an update still on its way gets its answer from the queue.
         let removed: Vec<_> =

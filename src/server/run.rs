@@ -16,7 +16,7 @@ use crate::dns::respond::ServedZone;
 use crate::net::{Handler, hickory, tcp, udp};
 use crate::store::{Embedded, Store, StoreError};
 
-use super::clock::Clock;
+use super::clock::{Clock, SystemClock};
 use super::fleet::Fleet;
 use super::front::{Drops, Front, RateLimit};
 use super::reading::Ready;
@@ -90,14 +90,16 @@ impl Server {
         if zones.is_empty() {
             return Err(StartError::NoZone(config.zones_dir.display().to_string()));
         }
-        let clock = Clock::start();
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::start());
         // Addresses first: whoever starts the same server twice learns that before anything else.
         let listeners = config.dns.listen.iter().map(|&address| Listeners::bind(address, threads(&config)));
         let listeners: Vec<Listeners> = listeners.collect::<Result<_, _>>()?;
         let tls = config.tls.as_ref().map(bind_tls).transpose()?;
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data_dir)?);
         let (stop, stopped) = watch::channel(false);
-        let mut fleet = Fleet { store: store.clone(), clock, on_commit, epoch, running: BTreeMap::new() };
+        let (open, _) = watch::channel(false);
+        let mut fleet =
+            Fleet { store: store.clone(), clock: clock.clone(), on_commit, epoch, open, running: BTreeMap::new() };
         for ready in zones {
             fleet.add(ready).await?;
         }
@@ -129,6 +131,7 @@ impl Server {
             }
             transports.spawn(carried.run(stopped.clone()));
         }
+        fleet.open();
         // One more request than the one being carried out is as good as many.
         let (reloads, requests) = mpsc::channel(1);
         let reloader = Reloader::new(fleet, front.clone(), config, source);

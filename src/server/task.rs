@@ -11,6 +11,7 @@ use crate::answer::Answers;
 use crate::base::limits::{BATCH_REQUESTS, SETTLE_LIMIT};
 use crate::base::{Name, Now};
 use crate::dns::respond::ServedZone;
+use crate::membership::stall::PULSE;
 use crate::membership::{Key, Stamp};
 use crate::store::{Appended, Pending, Store};
 use crate::zone::Commit;
@@ -30,13 +31,15 @@ pub struct Task {
     /// Where its answers are visible.
     pub served: Arc<ServedZone>,
     /// The clock.
-    pub clock: Clock,
+    pub clock: Arc<dyn Clock>,
     /// Told of each commit.
     pub on_commit: Option<OnCommit>,
     /// How often to note who has renewed since the start: a third of the shortest lease.
     pub checkpoint_interval: Duration,
     /// A changed configuration on its way into force.
     pub changing: Option<Changing>,
+    /// Turns when messages can come in. Until then nobody can renew, so no time passes.
+    pub open: watch::Receiver<bool>,
 }
 
 /// A changed configuration for a running zone.
@@ -92,6 +95,8 @@ impl Task {
         mut changes: mpsc::Receiver<ZoneChange>,
         mut stop: watch::Receiver<bool>,
     ) {
+        // The time until then shows as a stall.
+        let _ = self.open.wait_for(|open| *open).await;
         // A changed configuration waits for the write under way, which might have to be taken back.
         let mut change: Option<ZoneChange> = None;
         let mut write: Option<Write> = None;
@@ -99,37 +104,47 @@ impl Task {
         let mut next_checkpoint = Instant::now() + self.checkpoint_interval;
         let mut stopping = false;
         loop {
-            let wake = self.publisher.next_wake().map(|at| Instant::from_std(self.clock.instant(at)));
-            tokio::select! {
-                result = settled(&mut write) => {
-                    write = None;
-                    self.finish(&result);
-                }
-                first = queue.recv(), if !stopping => {
-                    match first {
-                        Some(first) => self.take(first, &mut queue),
-                        None => stopping = true,
-                    }
-                }
-                Some(next) = changes.recv(), if change.is_none() && !stopping => change = Some(next),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() && !stopping => {}
-                (renewed, result) = settled(&mut checkpoint) => {
-                    checkpoint = None;
-                    if result.is_err() {
-                        self.publisher.table_mut().restore_unrenewed(&renewed);
-                    }
-                }
+            let wake = self.next_wake().filter(|_| !stopping);
+            // In this order: heartbeats that wait are counted before leases end.
+            let event = tokio::select! {
+                biased;
+                _ = stop.changed(), if !stopping => Event::Stop,
+                result = settled(&mut write) => Event::Written(result),
+                result = settled(&mut checkpoint) => Event::Noted(result),
+                Some(next) = changes.recv(), if change.is_none() && !stopping => Event::Change(next),
                 () = sleep_until(next_checkpoint), if checkpoint.is_none() && self.publisher.table().awaits_checkpoint() => {
-                    next_checkpoint = Instant::now() + self.checkpoint_interval;
-                    checkpoint = self.checkpoint();
+                    Event::Checkpoint
                 }
-                _ = stop.changed(), if !stopping => {
+                first = queue.recv(), if !stopping => Event::Request(first),
+                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Event::Wake,
+            };
+            self.publisher.observe(self.clock.now().mono);
+            match event {
+                Event::Stop => {
                     stopping = true;
                     queue.close();
                     while let Ok(submission) = queue.try_recv() {
                         self.publisher.submit(submission, self.clock.now());
                     }
                 }
+                Event::Written(result) => {
+                    write = None;
+                    self.finish(&result);
+                }
+                Event::Noted((renewed, result)) => {
+                    checkpoint = None;
+                    if result.is_err() {
+                        self.publisher.table_mut().restore_unrenewed(&renewed);
+                    }
+                }
+                Event::Change(next) => change = Some(next),
+                Event::Request(Some(first)) => self.take(first, &mut queue),
+                Event::Request(None) => stopping = true,
+                Event::Checkpoint => {
+                    next_checkpoint = Instant::now() + self.checkpoint_interval;
+                    checkpoint = self.checkpoint();
+                }
+                Event::Wake => {}
             }
             let mut now = self.clock.now();
             if stopping {
@@ -157,6 +172,15 @@ impl Task {
         if let Some(last) = self.checkpoint() {
             let _ = last.await;
         }
+    }
+
+    /// When to look at the clock again: for the publisher's own sake, or to see that the process runs.
+    fn next_wake(&self) -> Option<Instant> {
+        let (start, now) = (Instant::now(), self.clock.now().mono);
+        // A millisecond more, since both clocks are cut to whole ones: never before it.
+        let due = self.publisher.next_wake().map(|at| start + at.since(now) + Duration::from_millis(1));
+        let pulse = self.publisher.has_leases().then(|| start + PULSE);
+        due.into_iter().chain(pulse).min()
     }
 
     fn configure(&mut self, change: ZoneChange, now: Now) {
@@ -274,6 +298,17 @@ impl Task {
             (renewed, result)
         }))
     }
+}
+
+/// What a publisher's task waits for.
+enum Event {
+    Stop,
+    Written(Appended),
+    Noted((Vec<(Key, Stamp)>, Result<(), String>)),
+    Change(ZoneChange),
+    Request(Option<Submission>),
+    Checkpoint,
+    Wake,
 }
 
 /// The result of what is under way; never, if nothing is.

@@ -17,6 +17,7 @@ mod leases;
 mod peers;
 mod policy;
 mod reload;
+mod stalls;
 #[path = "../support/mod.rs"]
 mod support;
 mod tcp;

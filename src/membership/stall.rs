@@ -1,0 +1,263 @@
+//! Times in which the process stood still: stopped, starved, or the machine suspended.
+//!
+//! While nobody could be heard, no lease should end for want of a heartbeat. A lease that ran when a stall began goes on
+//! for the stall's length, and for one usual interval more, in which a member that is alive is heard of. Several stalls
+//! since the last heartbeat add their lengths, but that interval counts once: so a member that is dead is kept as long as
+//! the process stood still and an interval, however often that happens.
+//!
+//! Whoever drives the table looks at the clock at least every [`PULSE`]; a stall is where it did not. What the wall clock
+//! does plays no part.
+//!
+//! Bounds: [`STALLS`] are kept; at the limit the oldest two become one, to the advantage of every lease.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use crate::base::Monotonic;
+
+use super::cell::Reading;
+
+/// How often the clock is looked at while leases run.
+pub const PULSE: Duration = Duration::from_millis(100);
+/// A process that is well looks at the clock more often than this; a shorter delay is how machines are under load.
+pub const SHORTEST_STALL: Duration = Duration::from_millis(250);
+/// Stalls kept: more within one lease mean a machine that hardly runs at all.
+const STALLS: usize = 64;
+
+/// A stall, or several that became one.
+#[derive(Clone, Copy, Debug)]
+struct Stall {
+    /// When the first one began: a lease that had ended by then is over.
+    first: Monotonic,
+    /// When the last one began: whoever was heard of after that had no part in it.
+    last: Monotonic,
+    /// Together.
+    length: Duration,
+}
+
+/// The stalls of late.
+#[derive(Debug, Default)]
+pub(super) struct Stalls {
+    /// When the clock was looked at last.
+    seen: Option<Monotonic>,
+    stalls: VecDeque<Stall>,
+}
+
+impl Stalls {
+    /// Notes that the process is running. Returns the length of the stall that ends here, if leases ran and there was one.
+    pub(super) fn observe(&mut self, now: Monotonic, leases_run: bool) -> Option<Duration> {
+        let from = self.seen.replace(now)?;
+        let length = now.since(from);
+        if length < SHORTEST_STALL || !leases_run {
+            return None;
+        }
+        if self.stalls.len() == STALLS
+            && let Some(oldest) = self.stalls.pop_front()
+            && let Some(next) = self.stalls.front_mut()
+        {
+            next.first = oldest.first;
+            next.length += oldest.length;
+        }
+        self.stalls.push_back(Stall { first: from, last: from, length });
+        Some(length)
+    }
+
+    /// When something really ends that would end then (a lease, or its grace), by the stalls since the last heartbeat.
+    pub(super) fn extend(&self, reading: &Reading, end: Monotonic) -> Monotonic {
+        // Not `reading.last`, which heartbeats in quick succession leave where it is.
+        let heard = reading.deadline.before(reading.lease.duration());
+        let mut extended = end;
+        for stall in self.stalls.iter().filter(|stall| heard <= stall.last) {
+            if extended <= stall.first {
+                continue;
+            }
+            if extended == end {
+                extended = extended.after(reading.usual_interval().unwrap_or(reading.lease.duration()));
+            }
+            extended = extended.after(stall.length);
+        }
+        extended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use crate::base::{Lease, Name, Now, Wall};
+    use crate::membership::{Index, Item, Member, MemberId, Owner, Registration, State, Table};
+
+    use super::*;
+
+    const LEASE: u64 = 10_000;
+    /// On the grid of expiry and of the pulse.
+    const START: u64 = 1_000_000;
+
+    /// A table with one member, whose driver looks at the clock as it should.
+    struct Driven {
+        table: Table,
+        now: u64,
+        member: Index,
+    }
+
+    impl Driven {
+        fn with_grace(grace: u64) -> Driven {
+            let mut table = Table::new(Duration::from_millis(grace));
+            let registration = Registration {
+                target: "a.x.z.".parse().unwrap(),
+                port: 80,
+                priority: 0,
+                weight: 0,
+                addresses: Box::default(),
+                metadata: Box::default(),
+            };
+            let member = Member {
+                service: "_x._tcp.z.".parse::<Name>().unwrap(),
+                id: MemberId::new("a").unwrap(),
+                registration: Arc::new(registration),
+                owner: Owner("test".into()),
+                lease: Lease(u32::try_from(LEASE / 1000).unwrap()),
+                state: State::Up,
+            };
+            let member = table.put(Item::Member(member), None).unwrap();
+            table.accept(Now { mono: Monotonic(START), wall: Wall(0) });
+            assert_eq!(table.observe(Monotonic(START)), None);
+            Driven { table, now: START, member }
+        }
+
+        fn new() -> Driven {
+            Driven::with_grace(0)
+        }
+
+        /// Lets time pass with a look at the clock in every pulse; returns when the member lapsed, if it did.
+        fn run(&mut self, millis: u64) -> Option<u64> {
+            let end = self.now + millis;
+            while self.now < end {
+                self.now = (self.now + 50).min(end);
+                self.table.observe(Monotonic(self.now));
+                if self.table.lapsed(Monotonic(self.now)).contains(&self.member) {
+                    return Some(self.now - START);
+                }
+            }
+            None
+        }
+
+        /// Nothing runs for so long.
+        fn stall(&mut self, millis: u64) {
+            self.now += millis;
+            let seen = self.table.observe(Monotonic(self.now));
+            assert_eq!(seen, (millis >= 250).then(|| Duration::from_millis(millis)));
+        }
+
+        fn renew(&mut self) {
+            self.table.renew(self.member, Monotonic(self.now), None);
+        }
+    }
+
+    #[test]
+    fn without_a_stall_a_lease_ends_when_it_ends() {
+        assert_eq!(Driven::new().run(60_000), Some(LEASE));
+    }
+
+    #[test]
+    fn delays_that_are_shorter_than_a_stall_extend_nothing() {
+        let mut driven = Driven::new();
+        for _ in 0..20 {
+            driven.stall(240);
+        }
+        assert_eq!(driven.run(60_000), Some(LEASE));
+    }
+
+    #[test]
+    fn a_stall_extends_a_lease_by_its_length_and_a_usual_interval() {
+        let mut driven = Driven::new();
+        driven.run(3_000);
+        driven.renew();
+        driven.run(1_000);
+        driven.stall(30_000);
+        assert_eq!(driven.run(60_000), Some(3_000 + LEASE + 30_000 + 3_000));
+    }
+
+    #[test]
+    fn whoever_has_no_usual_interval_yet_is_given_a_lease() {
+        let mut driven = Driven::new();
+        driven.run(9_000);
+        driven.stall(30_000);
+        assert_eq!(driven.run(60_000), Some(LEASE + 30_000 + LEASE));
+    }
+
+    #[test]
+    fn a_stall_over_the_end_of_a_lease_extends_it_too() {
+        let mut driven = Driven::new();
+        driven.run(LEASE - 50);
+        driven.stall(300);
+        assert_eq!(driven.run(60_000), Some(LEASE + 300 + LEASE));
+    }
+
+    #[test]
+    fn several_stalls_add_their_lengths_and_the_interval_counts_once() {
+        let mut driven = Driven::new();
+        for _ in 0..10 {
+            driven.run(500);
+            driven.stall(1_000);
+        }
+        assert_eq!(driven.run(120_000), Some(LEASE + 10_000 + LEASE));
+    }
+
+    #[test]
+    fn a_heartbeat_after_the_stall_ends_its_effect() {
+        let mut driven = Driven::new();
+        driven.run(3_000);
+        driven.stall(30_000);
+        driven.renew();
+        assert_eq!(driven.run(60_000), Some(33_000 + LEASE));
+    }
+
+    #[test]
+    fn a_heartbeat_within_a_second_of_the_last_one_counts_as_heard() {
+        let mut driven = Driven::new();
+        driven.run(500);
+        driven.stall(300);
+        driven.renew(); // too soon to count as an interval
+        assert_eq!(driven.run(60_000), Some(800 + LEASE));
+    }
+
+    #[test]
+    fn a_lease_that_had_ended_before_the_stall_is_not_revived() {
+        let mut driven = Driven::new();
+        assert_eq!(driven.run(LEASE), Some(LEASE));
+        // The store refuses; then nothing runs.
+        driven.table.remove(driven.member, None);
+        driven.table.abandon(Monotonic(driven.now));
+        driven.run(100);
+        driven.stall(30_000);
+        assert_eq!(driven.run(1_000), Some(LEASE + 30_150));
+    }
+
+    #[test]
+    fn a_stall_extends_the_grace_as_well() {
+        let mut driven = Driven::with_grace(5_000);
+        driven.run(LEASE + 2_000); // suspect
+        driven.stall(20_000);
+        assert_eq!(driven.run(60_000), Some(LEASE + 5_000 + 20_000 + LEASE));
+    }
+
+    #[test]
+    fn more_stalls_than_are_kept_shorten_nothing() {
+        let mut driven = Driven::new();
+        for _ in 0..3 * u64::try_from(STALLS).unwrap() {
+            driven.run(50);
+            driven.stall(300);
+        }
+        assert_eq!(driven.table.lapsed(Monotonic(driven.now)), []);
+        let stalled = 3 * u64::try_from(STALLS).unwrap() * 300;
+        assert!(driven.run(300_000) >= Some(LEASE + stalled));
+    }
+
+    #[test]
+    fn nobody_looks_at_the_clock_while_nobody_is_there() {
+        let mut table = Table::new(Duration::ZERO);
+        assert_eq!(table.observe(Monotonic(START)), None);
+        assert_eq!(table.observe(Monotonic(START + 3_600_000)), None);
+    }
+}
