@@ -57,12 +57,12 @@ pub enum Step {
 }
 
 /// From the zones that run, and what their folder holds now, to what to do.
-pub fn plan<'a>(running: impl Iterator<Item = &'a Ready> + Clone, zones: Vec<Judged>) -> Vec<Step> {
+pub fn plan(running: &[&Ready], zones: Vec<Judged>) -> Vec<Step> {
     if zones.is_empty() {
         return Vec::new();
     }
     let mut steps = Vec::new();
-    for ready in running.clone() {
+    for ready in running {
         let is_about = |judged: &Judged| match &judged.ready {
             Some(found) => found.origin() == ready.origin(),
             // A broken file keeps what was loaded from it, and the zone that it names.
@@ -73,9 +73,9 @@ pub fn plan<'a>(running: impl Iterator<Item = &'a Ready> + Clone, zones: Vec<Jud
         }
     }
     for found in zones.into_iter().filter_map(|judged| judged.ready) {
-        match running.clone().find(|ready| ready.origin() == found.origin()) {
+        match running.iter().find(|ready| ready.origin() == found.origin()) {
             None => steps.push(Step::Add(found)),
-            Some(ready) if *ready != found => steps.push(Step::Change(found)),
+            Some(ready) if **ready != found => steps.push(Step::Change(found)),
             Some(_) => {}
         }
     }
@@ -139,7 +139,10 @@ impl Reloader {
                 problems.push(problem);
                 Vec::new()
             }
-            Some(zones) => plan(self.fleet.running.values().map(|running| &running.ready), zones),
+            Some(zones) => {
+                let running: Vec<&Ready> = self.fleet.running.values().map(|running| &running.ready).collect();
+                plan(&running, zones)
+            }
             None => Vec::new(),
         };
         self.retry = false;
