@@ -52,6 +52,9 @@ pub const RECENT_UPDATE_AGE: Duration = Duration::from_secs(15);
 
 /// Commits kept in the store for a zone, with their deltas: a secondary that is a few minutes behind can follow.
 pub const HISTORY_COMMITS: u64 = 1000;
+/// Octets of these commits: a mass lapse has a delta of its own size, and a thousand of those would fill a disk. The last
+/// commit is kept whatever its size.
+pub const HISTORY_OCTETS: u64 = 64 << 20;
 /// Requests gathered for one commit; the rest waits for the next. Bounds the latency of the first one in.
 pub const BATCH_REQUESTS: usize = 4096;
 /// Requests waiting for a zone's publisher. At the limit a UDP update is dropped and counted (its sender retransmits).

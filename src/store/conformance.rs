@@ -228,15 +228,15 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 
 /// What the store should have of a zone.
 #[derive(Clone, Debug, Default)]
-struct Model {
-    epoch: Option<Epoch>,
+pub(super) struct Model {
+    pub(super) epoch: Option<Epoch>,
     settings: Option<Arc<Settings>>,
     items: BTreeMap<u8, (Item, Stamp, u32)>,
     tombstones: BTreeMap<u8, Tombstone>,
     services: BTreeMap<u8, ServiceState>,
     statics: BTreeMap<u8, StaticNode>,
     commits: Vec<Commit>,
-    starts: Starts,
+    pub(super) starts: Starts,
 }
 
 fn service(number: u8) -> Name {
@@ -245,7 +245,7 @@ fn service(number: u8) -> Name {
 
 impl Model {
     /// A random write on top of what is there.
-    fn write(&mut self, zone: &Name, fits: bool, silent: bool, parts: &[(u8, u8, u8)], time: u64) -> Write {
+    pub(super) fn write(&mut self, zone: &Name, fits: bool, silent: bool, parts: &[(u8, u8, u8)], time: u64) -> Write {
         let mut next = self.clone();
         let epoch = self.epoch.map_or(Epoch(100), Epoch::next);
         let commits = !silent || self.epoch.is_none();
@@ -318,7 +318,7 @@ impl Model {
         write
     }
 
-    fn checkpoint(&mut self, numbers: &BTreeSet<u8>, time: u64) -> Vec<(Key, Stamp)> {
+    pub(super) fn checkpoint(&mut self, numbers: &BTreeSet<u8>, time: u64) -> Vec<(Key, Stamp)> {
         let stamp = Stamp { time, mac: 77 };
         for number in numbers {
             if let Some((_, last, run)) = self.items.get_mut(number) {
@@ -329,7 +329,7 @@ impl Model {
         numbers.iter().map(|number| (item(*number, 0).key(), stamp)).collect()
     }
 
-    fn check(&self, stored: Option<StoredZone>) {
+    pub(super) fn check(&self, stored: Option<StoredZone>) {
         let Some(epoch) = self.epoch else { return assert!(stored.is_none()) };
         let stored = stored.expect("it was committed");
         assert_eq!(stored.epoch, epoch);

@@ -13,7 +13,7 @@ use crate::base::{Epoch, Name};
 use crate::membership::Key;
 
 /// The version of every record written now.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// A stored record can't be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
@@ -76,8 +76,8 @@ mod tests {
     fn an_unknown_version_is_an_error() {
         let mut octets = encode(&Epoch(7));
         assert_eq!(decode::<Epoch>(&octets), Ok(Epoch(7)));
-        octets[0] = 2;
-        assert_eq!(decode::<Epoch>(&octets), Err(FormatError::Version(2)));
+        octets[0] = VERSION + 1;
+        assert_eq!(decode::<Epoch>(&octets), Err(FormatError::Version(VERSION + 1)));
         assert!(matches!(decode::<Epoch>(&[VERSION, 0xff]), Err(FormatError::Damaged(_))));
         assert!(matches!(decode::<Epoch>(&[]), Err(FormatError::Damaged(_))));
     }

@@ -1,0 +1,302 @@
+//! The store's file: opened, written and read by one owner.
+//!
+//! After an error of the disk the file is closed, and opened again for a later write, which is when redb looks at what is
+//! really there. redb writes copies of pages and flips a root, so a crash at any point leaves the last transaction that
+//! was acknowledged, or the one under way if it was complete.
+//!
+//! Opening again may mean a walk through the whole file, so it is not tried more often than every [`RETRY`]: what comes
+//! meanwhile is refused at once. That the disk refuses is said once, and once that it does no longer.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use redb::{Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase};
+
+use crate::base::{Epoch, Name, Wall};
+use crate::membership::{Key, Stamp};
+use crate::store::{Appended, StoreError, StoredZone, Write};
+use crate::zone::Commit;
+
+use super::FILE;
+use super::tables::{self, Fault, TABLES};
+
+/// redb's page cache. Everything is read once, at the start; after that only the pages that writes touch are.
+const CACHE: usize = 4 << 20;
+/// How long after a failure the file is left alone.
+pub(super) const RETRY: Duration = Duration::from_millis(500);
+
+/// What the database is kept on.
+pub trait Medium: Send {
+    /// Opens the database; where there is none, it is created if `create` says so.
+    fn open(&self, create: bool) -> Result<Database, DatabaseError>;
+
+    /// What to call it.
+    fn path(&self) -> &Path;
+}
+
+impl Medium for PathBuf {
+    fn open(&self, create: bool) -> Result<Database, DatabaseError> {
+        let mut builder = Database::builder();
+        builder.set_cache_size(CACHE);
+        if create {
+            return builder.create(self);
+        }
+        // Linux takes pages that it failed to write for clean, and hands them out to readers as if the disk had them. What
+        // is read from here on, to find out what is durable, comes from the disk.
+        let file = std::fs::File::open(self)?;
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(std::io::Error::from)?;
+        builder.open(self)
+    }
+
+    fn path(&self) -> &Path {
+        self
+    }
+}
+
+/// One thing to write.
+#[derive(Clone, Debug)]
+pub enum Entry {
+    /// A publisher's write.
+    Append(Box<Write>),
+    /// Who has renewed in this run.
+    Checkpoint(Name, Vec<(Key, Stamp)>),
+}
+
+/// What became of a checkpoint.
+pub(super) fn noted(outcome: Appended) -> Result<(), String> {
+    match outcome {
+        Appended::Committed => Ok(()),
+        Appended::Unavailable(cause) | Appended::Unknown(cause) => Err(cause),
+        Appended::Conflict(found) => Err(format!("a checkpoint has no epoch to conflict with {found:?}")),
+    }
+}
+
+/// The file.
+pub struct StoreFile {
+    medium: Box<dyn Medium>,
+    /// None after an error.
+    database: Option<Database>,
+    /// Since the last failure: why, when, and how many writes were refused.
+    failure: Option<Failure>,
+}
+
+struct Failure {
+    cause: String,
+    at: Instant,
+    refused: usize,
+}
+
+/// A transaction that did not come about.
+struct Failed {
+    cause: String,
+    /// Whether it may be durable all the same.
+    unknown: bool,
+}
+
+impl Failed {
+    fn before_commit(error: &dyn std::fmt::Display) -> Failed {
+        Failed { cause: error.to_string(), unknown: false }
+    }
+}
+
+impl StoreFile {
+    /// Opens or creates it.
+    pub fn open(medium: Box<dyn Medium>) -> Result<StoreFile, StoreError> {
+        let database = open(&*medium, true)?;
+        Ok(StoreFile { medium, database: Some(database), failure: None })
+    }
+
+    /// Closes it; it is opened again when it is needed.
+    pub fn close(&mut self) {
+        self.database = None;
+    }
+
+    fn database(&mut self) -> Result<&Database, StoreError> {
+        if self.database.is_none() {
+            self.database = Some(open(&*self.medium, false)?);
+        }
+        Ok(self.database.as_ref().expect("opened above"))
+    }
+
+    // ---- writing ------------------------------------------------------------------------------------------------
+
+    /// Writes all of that in one durable transaction: what became of each, in order.
+    pub fn write(&mut self, entries: &[Entry], now: Instant) -> Vec<Appended> {
+        let rests = self.failure.as_ref().filter(|failure| now.saturating_duration_since(failure.at) < RETRY);
+        let result = match rests {
+            Some(failure) => Err(Failed { cause: failure.cause.clone(), unknown: false }),
+            None => {
+                // redb panics on some damaged pages; whether the transaction took place is then as unknown as after a
+                // failed commit.
+                let result = catch_unwind(AssertUnwindSafe(|| self.write_transaction(entries)));
+                let result = result
+                    .unwrap_or_else(|_| Err(Failed { cause: "the store's file is damaged".to_owned(), unknown: true }));
+                self.tell(&result, now);
+                result
+            }
+        };
+        match result {
+            Ok(outcomes) => outcomes,
+            Err(Failed { cause, unknown }) => {
+                if let Some(failure) = &mut self.failure {
+                    failure.refused += entries.len();
+                }
+                let outcome = if unknown { Appended::Unknown(cause) } else { Appended::Unavailable(cause) };
+                vec![outcome; entries.len()]
+            }
+        }
+    }
+
+    /// Says that writing fails, or that it works again.
+    fn tell(&mut self, result: &Result<Vec<Appended>, Failed>, now: Instant) {
+        let path = self.medium.path().display();
+        match result {
+            Ok(_) => {
+                if let Some(Failure { refused, .. }) = self.failure.take() {
+                    tracing::info!(%path, refused, "the store can be written again");
+                }
+            }
+            Err(Failed { cause, .. }) => {
+                if self.failure.is_none() {
+                    tracing::error!(
+                        %path, %cause,
+                        "the store can't be written: registrations are refused and nobody is withdrawn until it can be; \
+                         answers and renewals go on; look after the disk"
+                    );
+                } else {
+                    tracing::debug!(%path, %cause, "the store still can't be written");
+                }
+                let refused = self.failure.as_ref().map_or(0, |failure| failure.refused);
+                self.failure = Some(Failure { cause: cause.clone(), at: now, refused });
+                self.database = None;
+            }
+        }
+    }
+
+    fn write_transaction(&mut self, entries: &[Entry]) -> Result<Vec<Appended>, Failed> {
+        let failed = |error: &dyn std::fmt::Display| Failed::before_commit(error);
+        let database = self.database().map_err(|error| failed(&error))?;
+        let mut transaction = database.begin_write().map_err(|error| failed(&error))?;
+        transaction.set_durability(Durability::Immediate).map_err(|error| failed(&error))?;
+        let mut outcomes = Vec::with_capacity(entries.len());
+        for entry in entries {
+            let outcome = match entry {
+                Entry::Append(write) => tables::append(&transaction, write),
+                Entry::Checkpoint(zone, renewed) => {
+                    tables::checkpoint(&transaction, zone, renewed).map(|()| Appended::Committed)
+                }
+            };
+            outcomes.push(outcome.map_err(|error| failed(&error))?);
+        }
+        transaction.commit().map_err(|error| Failed { cause: error.to_string(), unknown: true })?;
+        Ok(outcomes)
+    }
+
+    // ---- reading ------------------------------------------------------------------------------------------------
+
+    /// Begins a run of a zone: notes the start, and returns what is kept of it.
+    pub fn start(&mut self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError> {
+        let path = self.medium.path().to_owned();
+        guard(&path, || {
+            let error = |error| fault_error(&path, error);
+            let database = self.database()?;
+            let transaction = database.begin_read().map_err(Fault::from).map_err(error)?;
+            let stored = tables::read_stored(&transaction, zone).map_err(error)?;
+            drop(transaction);
+            // A start is noted once everything could be read: one that fails gave nobody time to renew.
+            let starts = tables::note_start(database, zone, now).map_err(error)?;
+            Ok(stored.map(|stored| StoredZone { starts, ..stored }))
+        })
+    }
+
+    /// The epoch of a zone's last commit.
+    pub fn epoch(&mut self, zone: &Name) -> Result<Option<Epoch>, String> {
+        let transaction = self.database().map_err(|error| error.to_string())?.begin_read();
+        let epoch = transaction.map_err(Fault::from).and_then(|transaction| tables::read_epoch(&transaction, zone));
+        epoch.map_err(|error| error.to_string())
+    }
+
+    /// The commits kept of a zone, from the oldest.
+    pub fn commits(&mut self, zone: &Name) -> Result<Vec<Commit>, String> {
+        let transaction = self.database().map_err(|error| error.to_string())?.begin_read();
+        let commits = transaction.map_err(Fault::from).and_then(|transaction| tables::read_commits(&transaction, zone));
+        commits.map_err(|error| error.to_string())
+    }
+}
+
+// ---- opening --------------------------------------------------------------------------------------------------------
+
+pub(super) fn io_error(path: &Path, error: &dyn std::fmt::Display) -> StoreError {
+    StoreError::Io { path: path.display().to_string(), cause: error.to_string() }
+}
+
+fn fault_error(path: &Path, fault: Fault) -> StoreError {
+    match fault {
+        Fault::Store(error) if !matches!(error, redb::Error::Corrupted(_)) => io_error(path, &error),
+        damage => StoreError::Damaged { path: path.display().to_string(), cause: damage.to_string() },
+    }
+}
+
+fn open_error(path: &Path, error: DatabaseError) -> StoreError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => StoreError::InUse(path.display().to_string()),
+        DatabaseError::Storage(redb::StorageError::Io(error)) if error.kind() != std::io::ErrorKind::InvalidData => {
+            io_error(path, &error)
+        }
+        error => StoreError::Damaged { path: path.display().to_string(), cause: error.to_string() },
+    }
+}
+
+/// Reads what an earlier process left. redb panics on some damaged pages; to whoever starts the server that is a damaged
+/// store like any other.
+fn guard<T>(path: &Path, read: impl FnOnce() -> Result<T, StoreError>) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(read)).unwrap_or_else(|_| {
+        Err(StoreError::Damaged { path: path.display().to_string(), cause: "a page does not hold together".to_owned() })
+    })
+}
+
+/// Opens the database. All tables exist from the first time on, so that reading needs no special case.
+fn open(medium: &dyn Medium, create: bool) -> Result<Database, StoreError> {
+    let path = medium.path();
+    guard(path, || {
+        let database = medium.open(create).map_err(|error| open_error(path, error))?;
+        let make_tables = || -> Result<(), redb::Error> {
+            let transaction = database.begin_write()?;
+            for table in TABLES {
+                transaction.open_table(table)?;
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        make_tables().map_err(|error| match error {
+            redb::Error::Corrupted(cause) => StoreError::Damaged { path: path.display().to_string(), cause },
+            error => io_error(path, &error),
+        })?;
+        Ok(database)
+    })
+}
+
+/// Reads what a stopped server's store keeps of a zone, without writing to it; none if it doesn't know the zone.
+///
+/// A store that was not closed has to be repaired before it can be read: that is done to a copy.
+pub fn inspect(folder: &Path, zone: &Name) -> Result<Option<StoredZone>, StoreError> {
+    let path = folder.join(FILE);
+    guard(&path, || {
+        let copy = tempfile::tempdir().map_err(|error| io_error(&path, &error))?;
+        let database: Box<dyn ReadableDatabase> = match ReadOnlyDatabase::open(&path) {
+            Ok(database) => Box::new(database),
+            Err(DatabaseError::RepairAborted) => {
+                let copied = copy.path().join(FILE);
+                std::fs::copy(&path, &copied).map_err(|error| io_error(&path, &error))?;
+                Box::new(copied.open(false).map_err(|error| open_error(&path, error))?)
+            }
+            Err(error) => return Err(open_error(&path, error)),
+        };
+        let transaction = database.begin_read().map_err(Fault::from).map_err(|error| fault_error(&path, error))?;
+        match tables::read_stored(&transaction, zone) {
+            Err(Fault::Store(redb::Error::TableDoesNotExist(_))) => Ok(None),
+            stored => stored.map_err(|error| fault_error(&path, error)),
+        }
+    })
+}

@@ -1,0 +1,159 @@
+//! The embedded store: one redb file in the data folder.
+//!
+//! One thread writes. It takes whatever waits, of all zones, into one transaction and makes it durable with one fsync;
+//! then it answers everybody. A write whose expected epoch doesn't match is left out of the transaction, the others go on.
+//!
+//! `file` is what the thread does, without the thread; `tables` is what stands where in the file.
+
+#[cfg(test)]
+pub mod fake_disk;
+mod file;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use crate::base::limits::STORE_BATCH;
+use crate::base::{Epoch, Name, Wall};
+use crate::membership::{Key, Stamp};
+use crate::zone::Commit;
+
+use super::{Appended, Pending, Store, StoreError, StoredZone, Write};
+
+pub use file::{Entry, Medium, StoreFile, inspect};
+
+/// The file in the data folder.
+const FILE: &str = "livezone.redb";
+
+/// The embedded store.
+#[derive(Debug)]
+pub struct Embedded {
+    jobs: Option<SyncSender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+enum Job {
+    Start(Name, Wall, SyncSender<Result<Option<StoredZone>, StoreError>>),
+    Write(Entry, oneshot::Sender<Appended>),
+    Epoch(Name, oneshot::Sender<Result<Option<Epoch>, String>>),
+    Commits(Name, oneshot::Sender<Result<Vec<Commit>, String>>),
+}
+
+impl Embedded {
+    /// Opens or creates the store in a folder, and takes it for this process alone.
+    pub fn open(folder: &Path) -> Result<Embedded, StoreError> {
+        std::fs::create_dir_all(folder).map_err(|error| file::io_error(folder, &error))?;
+        let path: PathBuf = folder.join(FILE);
+        let file = StoreFile::open(Box::new(path))?;
+        let (jobs, waiting) = sync_channel(STORE_BATCH);
+        let writer = std::thread::Builder::new()
+            .name("store".to_owned())
+            .spawn(move || run(file, &waiting))
+            .map_err(|error| file::io_error(folder, &error))?;
+        Ok(Embedded { jobs: Some(jobs), writer: Some(writer) })
+    }
+
+    fn submit<T: Send + 'static>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, closed: T) -> Pending<T> {
+        let (reply, answer) = oneshot::channel();
+        // Publishers wait for one write each, so the channel has room for as many zones; beyond that, this blocks briefly.
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job(reply)).is_ok());
+        Box::pin(async move {
+            if !sent {
+                return closed;
+            }
+            answer.await.unwrap_or(closed)
+        })
+    }
+}
+
+impl Drop for Embedded {
+    /// Waits until what was submitted is written.
+    fn drop(&mut self) {
+        self.jobs = None;
+        if let Some(writer) = self.writer.take() {
+            let _ = writer.join();
+        }
+    }
+}
+
+const CLOSED: &str = "the store is closed";
+
+impl Store for Embedded {
+    fn start(&self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError> {
+        let (reply, answer) = sync_channel(1);
+        let closed = || StoreError::Io { path: FILE.to_owned(), cause: CLOSED.to_owned() };
+        let jobs = self.jobs.as_ref().ok_or_else(closed)?;
+        jobs.send(Job::Start(zone.clone(), now, reply)).map_err(|_| closed())?;
+        answer.recv().map_err(|_| closed())?
+    }
+
+    fn append(&self, write: Write) -> Pending<Appended> {
+        let entry = Entry::Append(Box::new(write));
+        self.submit(|reply| Job::Write(entry, reply), Appended::Unknown(CLOSED.to_owned()))
+    }
+
+    fn epoch(&self, zone: &Name) -> Pending<Result<Option<Epoch>, String>> {
+        let zone = zone.clone();
+        self.submit(|reply| Job::Epoch(zone, reply), Err(CLOSED.to_owned()))
+    }
+
+    fn checkpoint(&self, zone: &Name, renewed: Vec<(Key, Stamp)>) -> Pending<Result<(), String>> {
+        let entry = Entry::Checkpoint(zone.clone(), renewed);
+        let written = self.submit(|reply| Job::Write(entry, reply), Appended::Unknown(CLOSED.to_owned()));
+        Box::pin(async { file::noted(written.await) })
+    }
+
+    fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>> {
+        let zone = zone.clone();
+        self.submit(|reply| Job::Commits(zone, reply), Err(CLOSED.to_owned()))
+    }
+}
+
+/// The writer thread.
+fn run(mut file: StoreFile, waiting: &Receiver<Job>) {
+    while let Ok(first) = waiting.recv() {
+        let mut jobs = vec![first];
+        while jobs.len() < STORE_BATCH {
+            match waiting.try_recv() {
+                Ok(job) => jobs.push(job),
+                Err(_) => break,
+            }
+        }
+        let (mut entries, mut replies, mut reads) = (Vec::new(), Vec::new(), Vec::new());
+        for job in jobs {
+            match job {
+                Job::Write(entry, reply) => {
+                    entries.push(entry);
+                    replies.push(reply);
+                }
+                read => reads.push(read),
+            }
+        }
+        if !entries.is_empty() {
+            for (reply, outcome) in replies.into_iter().zip(file.write(&entries, Instant::now())) {
+                drop(reply.send(outcome));
+            }
+        }
+        for job in reads {
+            if catch_unwind(AssertUnwindSafe(|| read(&mut file, job))).is_err() {
+                file.close(); // whoever asked is told that there was no answer
+            }
+        }
+    }
+}
+
+fn read(file: &mut StoreFile, job: Job) {
+    match job {
+        Job::Start(zone, now, reply) => drop(reply.send(file.start(&zone, now))),
+        Job::Epoch(zone, reply) => drop(reply.send(file.epoch(&zone))),
+        Job::Commits(zone, reply) => drop(reply.send(file.commits(&zone))),
+        Job::Write(..) => {}
+    }
+}

@@ -1,0 +1,272 @@
+//! What stands where in the store's file, and how it is written and read within a transaction.
+
+use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+
+use crate::base::limits::{HISTORY_COMMITS, HISTORY_OCTETS};
+use crate::base::{Epoch, Name, Wall};
+use crate::membership::{Item, Key, Stamp, Tombstone};
+use crate::store::format::{FormatError, commit_key, decode, encode, item_key, name_key, zone_range};
+use crate::store::start::Starts;
+use crate::store::{Appended, StoredZone, Write};
+use crate::zone::{Commit, ServiceState, Settings, StaticNode};
+
+type Octets = TableDefinition<'static, &'static [u8], &'static [u8]>;
+
+/// Zone -> [`Head`]. Small, since every commit writes it.
+pub(super) const HEADS: Octets = TableDefinition::new("heads");
+/// Zone -> settings.
+const SETTINGS: Octets = TableDefinition::new("settings");
+/// Zone -> starts.
+const STARTS: Octets = TableDefinition::new("starts");
+/// Zone, item key -> item, signature, run.
+const ITEMS: Octets = TableDefinition::new("items");
+/// Zone, item key -> signature, run: renewals of items that were registered in an earlier run.
+const RENEWALS: Octets = TableDefinition::new("renewals");
+/// Zone, item key -> replay mark.
+const TOMBSTONES: Octets = TableDefinition::new("tombstones");
+/// Zone, service -> state.
+const SERVICES: Octets = TableDefinition::new("services");
+/// Zone, name -> static records.
+const STATICS: Octets = TableDefinition::new("statics");
+/// Zone, epoch -> commit with its delta.
+const COMMITS: Octets = TableDefinition::new("commits");
+pub(super) const TABLES: [Octets; 9] =
+    [HEADS, SETTINGS, STARTS, ITEMS, RENEWALS, TOMBSTONES, SERVICES, STATICS, COMMITS];
+
+/// The last commit of a zone, and what is kept of those before it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
+struct Head {
+    epoch: Epoch,
+    /// The oldest commit that is kept.
+    oldest: Epoch,
+    /// The octets of the commits that are kept.
+    octets: u64,
+}
+
+/// Anything that can go wrong inside a transaction.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Fault {
+    #[error(transparent)]
+    Store(#[from] redb::Error),
+    #[error(transparent)]
+    Format(#[from] FormatError),
+}
+
+macro_rules! fault_from {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Fault {
+            fn from(error: $error) -> Fault {
+                Fault::Store(error.into())
+            }
+        })*
+    };
+}
+fault_from!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);
+
+pub(super) fn append(transaction: &WriteTransaction, write: &Write) -> Result<Appended, Fault> {
+    let zone = &write.zone;
+    let mut heads = transaction.open_table(HEADS)?;
+    let head = heads.get(zone.as_wire())?.map(|octets| decode::<Head>(octets.value())).transpose()?;
+    let found = head.map(|head| head.epoch);
+    if found != write.expected {
+        return Ok(Appended::Conflict(found));
+    }
+    let run = run_of(transaction, zone)?;
+    if let Some(commit) = &write.commit {
+        let head = keep_commit(transaction, zone, commit, head)?;
+        heads.insert(zone.as_wire(), encode(&head).as_slice())?;
+    }
+    let mut items = transaction.open_table(ITEMS)?;
+    let mut renewals = transaction.open_table(RENEWALS)?;
+    for (key, item) in &write.items {
+        let key = item_key(zone, key);
+        // The item's own record knows the run from here on.
+        renewals.remove(key.as_slice())?;
+        match item {
+            Some((item, stamp)) => drop(items.insert(key.as_slice(), encode(&(item, stamp, run)).as_slice())?),
+            None => drop(items.remove(key.as_slice())?),
+        }
+    }
+    put_all(transaction, TOMBSTONES, write.tombstones.iter().map(|(key, mark)| (item_key(zone, key), mark.as_ref())))?;
+    put_all(transaction, SERVICES, write.services.iter().map(|(name, state)| (name_key(zone, name), state.as_ref())))?;
+    let statics = write.statics.iter().map(|node| {
+        let value = (!node.rrsets.is_empty()).then_some(node);
+        (name_key(zone, &node.name), value)
+    });
+    put_all(transaction, STATICS, statics)?;
+    if let Some(settings) = &write.settings {
+        transaction.open_table(SETTINGS)?.insert(zone.as_wire(), encode(&**settings).as_slice())?;
+    }
+    Ok(Appended::Committed)
+}
+
+/// Adds a commit to the history and drops the oldest ones beyond its bounds.
+fn keep_commit(
+    transaction: &WriteTransaction,
+    zone: &Name,
+    commit: &Commit,
+    head: Option<Head>,
+) -> Result<Head, Fault> {
+    let epoch = commit.epoch;
+    let mut head = Head { epoch, ..head.unwrap_or(Head { epoch, oldest: epoch, octets: 0 }) };
+    let mut commits = transaction.open_table(COMMITS)?;
+    let encoded = encode(commit);
+    head.octets += octets_of(&encoded);
+    commits.insert(commit_key(zone, epoch).as_slice(), encoded.as_slice())?;
+    // The newest stays, however large it is.
+    while head.oldest < epoch && (epoch.0 - head.oldest.0 >= HISTORY_COMMITS || head.octets > HISTORY_OCTETS) {
+        if let Some(dropped) = commits.remove(commit_key(zone, head.oldest).as_slice())? {
+            head.octets = head.octets.saturating_sub(octets_of(dropped.value()));
+        }
+        head.oldest = head.oldest.next();
+    }
+    Ok(head)
+}
+
+fn octets_of(record: &[u8]) -> u64 {
+    u64::try_from(record.len()).unwrap_or(u64::MAX)
+}
+
+/// Puts (`Some`) or removes (`None`) values.
+fn put_all<'a, T: serde::Serialize + 'a>(
+    transaction: &WriteTransaction,
+    table: Octets,
+    values: impl Iterator<Item = (Vec<u8>, Option<&'a T>)>,
+) -> Result<(), Fault> {
+    // Opening a table isn't free, and most writes leave most tables alone.
+    let mut values = values.peekable();
+    if values.peek().is_none() {
+        return Ok(());
+    }
+    let mut table = transaction.open_table(table)?;
+    for (key, value) in values {
+        match value {
+            Some(value) => drop(table.insert(key.as_slice(), encode(value).as_slice())?),
+            None => drop(table.remove(key.as_slice())?),
+        }
+    }
+    Ok(())
+}
+
+fn run_of(transaction: &WriteTransaction, zone: &Name) -> Result<u32, Fault> {
+    let starts = transaction.open_table(STARTS)?;
+    let starts = starts.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
+    Ok(starts.map_or(0, |starts| starts.current()))
+}
+
+pub(super) fn checkpoint(transaction: &WriteTransaction, zone: &Name, renewed: &[(Key, Stamp)]) -> Result<(), Fault> {
+    let run = run_of(transaction, zone)?;
+    let items = transaction.open_table(ITEMS)?;
+    let mut renewals = transaction.open_table(RENEWALS)?;
+    for (key, stamp) in renewed {
+        let key = item_key(zone, key);
+        // It may have been removed since.
+        if items.get(key.as_slice())?.is_some() {
+            renewals.insert(key.as_slice(), encode(&(stamp, run)).as_slice())?;
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn read_epoch(transaction: &ReadTransaction, zone: &Name) -> Result<Option<Epoch>, Fault> {
+    let heads = transaction.open_table(HEADS)?;
+    let head = heads.get(zone.as_wire())?.map(|octets| decode::<Head>(octets.value())).transpose()?;
+    Ok(head.map(|head| head.epoch))
+}
+
+pub(super) fn read_commits(transaction: &ReadTransaction, zone: &Name) -> Result<Vec<Commit>, Fault> {
+    let commits = transaction.open_table(COMMITS)?;
+    Ok(read_zone(&commits, zone)?.into_iter().map(|(_, commit)| commit).collect())
+}
+
+/// All values of a zone in a table, with the octets of their keys behind the zone.
+fn read_zone<T: serde::de::DeserializeOwned>(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    zone: &Name,
+) -> Result<Vec<(Vec<u8>, T)>, Fault> {
+    let (from, to) = zone_range(zone);
+    let mut values = Vec::new();
+    for entry in table.range(from.as_slice()..to.as_slice())? {
+        let (key, value) = entry?;
+        values.push((key.value()[from.len()..].to_vec(), decode(value.value())?));
+    }
+    Ok(values)
+}
+
+pub(super) fn note_start(database: &Database, zone: &Name, now: Wall) -> Result<Starts, Fault> {
+    let transaction = database.begin_write()?;
+    let mut table = transaction.open_table(STARTS)?;
+    let starts = table.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
+    let mut starts = starts.unwrap_or_default();
+    starts.begin(now);
+    table.insert(zone.as_wire(), encode(&starts).as_slice())?;
+    drop(table);
+    transaction.commit()?;
+    Ok(starts)
+}
+
+/// What is kept of a zone; none if nothing was ever committed.
+pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<Option<StoredZone>, Fault> {
+    let starts = transaction.open_table(STARTS)?;
+    let starts = starts.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
+    let Some(epoch) = read_epoch(transaction, zone)? else { return Ok(None) };
+    let settings = transaction.open_table(SETTINGS)?;
+    let settings: Option<Settings> = settings.get(zone.as_wire())?.map(|octets| decode(octets.value())).transpose()?;
+    let settings = settings.ok_or_else(|| FormatError::Damaged(format!("the zone {zone} has no settings")))?;
+    let items = read_items(&transaction.open_table(ITEMS)?, &transaction.open_table(RENEWALS)?, zone)?;
+    let tombstones = read_zone::<Tombstone>(&transaction.open_table(TOMBSTONES)?, zone)?;
+    let tombstones: Result<Vec<(Key, Tombstone)>, FormatError> = tombstones
+        .into_iter()
+        .map(|(key, mark)| {
+            let key = postcard::from_bytes(&key).map_err(|error| FormatError::Damaged(error.to_string()))?;
+            Ok((key, mark))
+        })
+        .collect();
+    let services = read_zone::<ServiceState>(&transaction.open_table(SERVICES)?, zone)?;
+    let services: Result<Vec<(Name, ServiceState)>, FormatError> = services
+        .into_iter()
+        .map(|(name, state)| {
+            let name = Name::from_wire(&name).map_err(|error| FormatError::Damaged(error.to_string()))?;
+            Ok((name, state))
+        })
+        .collect();
+    let statics = read_zone::<StaticNode>(&transaction.open_table(STATICS)?, zone)?;
+    Ok(Some(StoredZone {
+        epoch,
+        settings: settings.into(),
+        statics: statics.into_iter().map(|(_, node)| node).collect(),
+        services: services?,
+        items,
+        tombstones: tombstones?,
+        starts: starts.unwrap_or_default(),
+    }))
+}
+
+/// The items of a zone, each with the later of what its own record and its renewal say. Both tables are in the order of
+/// their keys. No key is copied: a start should leave no holes in memory.
+fn read_items(
+    items: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    renewals: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    zone: &Name,
+) -> Result<Vec<(Item, Stamp, u32)>, Fault> {
+    let (from, to) = zone_range(zone);
+    let mut renewals = renewals.range(from.as_slice()..to.as_slice())?;
+    let mut renewal = renewals.next().transpose()?;
+    let mut found = Vec::new();
+    for entry in items.range(from.as_slice()..to.as_slice())? {
+        let (key, value) = entry?;
+        let (item, mut stamp, mut run) = decode::<(Item, Stamp, u32)>(value.value())?;
+        while let Some((renewed, value)) = &renewal {
+            if renewed.value() > key.value() {
+                break;
+            }
+            if renewed.value() == key.value() {
+                let (renewed_stamp, renewed_run) = decode::<(Stamp, u32)>(value.value())?;
+                (stamp, run) = (if renewed_stamp.time >= stamp.time { renewed_stamp } else { stamp }, renewed_run);
+            }
+            renewal = renewals.next().transpose()?;
+        }
+        found.push((item, stamp, run));
+    }
+    Ok(found)
+}
