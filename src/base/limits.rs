@@ -61,5 +61,8 @@ pub const BATCH_REQUESTS: usize = 4096;
 pub const PUBLISHER_QUEUE: usize = 8192;
 /// The longest `settle`: acknowledgements wait that long, and registrars retransmit after some seconds.
 pub const SETTLE_LIMIT: Duration = Duration::from_secs(1);
+/// How long updates wait for a write under way before they are told that the store does not answer: registrars retransmit
+/// after some seconds, and should hear why.
+pub const STORE_PATIENCE: Duration = Duration::from_secs(2);
 /// How many writes the store gathers into one transaction.
 pub const STORE_BATCH: usize = 1024;

@@ -19,7 +19,7 @@ use crate::store::Store;
 use super::clock::Clock;
 use super::front::{Registrar, Routing};
 use super::load::{self, OpenError};
-use super::publisher::{Clash, Configuration, Submission};
+use super::publisher::{Clash, Configuration, Publisher, Submission};
 use super::reading::Ready;
 use super::run::StartError;
 use super::task::{Changing, OnCommit, Task, ZoneChange};
@@ -68,9 +68,18 @@ impl Fleet {
             let publisher = load::open(&ready, &*store, epoch, now);
             (ready, publisher)
         });
-        let (ready, publisher) = opening
-            .await
-            .map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause: cause.to_string() })?;
+        let (ready, publisher) =
+            opening.await.map_err(|cause| StartError::FirstCommit { zone: origin, cause: cause.to_string() })?;
+        let publisher = publisher.map_err(|error| match error {
+            OpenError::Store(error) => StartError::Store(error),
+            OpenError::Clash(problem) => StartError::Clash(problem),
+        })?;
+        self.run(ready, publisher).await
+    }
+
+    /// Runs a publisher: its first commit, and then its task.
+    pub(super) async fn run(&mut self, ready: Ready, publisher: Publisher) -> Result<(), StartError> {
+        let origin = ready.origin().clone();
         let zone = &ready.zone;
         let served = Arc::new(ServedZone {
             origin: origin.clone(),
@@ -78,10 +87,7 @@ impl Fleet {
             query: ArcSwapOption::new(zone.query.clone().map(Arc::new)),
         });
         let mut task = Task {
-            publisher: publisher.map_err(|error| match error {
-                OpenError::Store(error) => StartError::Store(error),
-                OpenError::Clash(problem) => StartError::Clash(problem),
-            })?,
+            publisher,
             store: self.store.clone(),
             served: served.clone(),
             clock: self.clock.clone(),
@@ -144,6 +150,17 @@ impl Fleet {
         let all = self.running.into_values().map(|running| tokio::spawn(stop(running)));
         for stopping in all.collect::<Vec<_>>() {
             let _ = stopping.await;
+        }
+    }
+}
+
+#[cfg(test)]
+impl Fleet {
+    /// Ends all publishers as a crash does.
+    pub(super) async fn abort(self) {
+        for Running { task, .. } in self.running.into_values() {
+            task.abort();
+            let _ = task.await;
         }
     }
 }

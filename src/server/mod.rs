@@ -8,6 +8,8 @@ pub mod publisher;
 pub mod reading;
 pub mod reload;
 pub mod run;
+#[cfg(test)]
+mod simulation;
 pub mod task;
 
 pub use reload::Source;

@@ -12,7 +12,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::{BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, RECENT_UPDATES};
+use crate::base::limits::{
+    BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, RECENT_UPDATES, STORE_PATIENCE,
+};
 use crate::base::{Epoch, Monotonic, Name, Now, RecordType};
 use crate::dns::edns::ExtendedError;
 use crate::dns::update::request::MessageId;
@@ -99,6 +101,17 @@ struct InFlight {
     lapsed: HashSet<Key>,
     /// Replay marks that the store is told to forget.
     swept: Vec<Key>,
+    /// When the store was given it.
+    since: Monotonic,
+    /// Nobody waits for it any more.
+    given_up: bool,
+}
+
+impl InFlight {
+    /// Until when updates wait for it.
+    fn patience_ends(&self) -> Option<Monotonic> {
+        (!self.given_up).then(|| self.since.after(STORE_PATIENCE))
+    }
 }
 
 /// The outcome of an update, for its retransmissions.
@@ -117,6 +130,14 @@ fn join(replies: &mut Vec<Reply>, submission: Submission, verdict: Verdict) {
     if replies.len() < 2 * BATCH_REQUESTS {
         replies.push(Reply { submission, verdict });
     }
+}
+
+const NO_ANSWER: &str = "the store does not answer; the update may come into force later; retry";
+
+/// SERVFAIL, since the store isn't ready.
+fn not_ready(text: &str) -> Verdict {
+    let error = ExtendedError::new(ExtendedError::NOT_READY, text);
+    Verdict::Refused(Refusal { rcode: Rcode::SERVFAIL, error: Some(error) })
 }
 
 /// The publisher of one zone.
@@ -218,7 +239,8 @@ impl Publisher {
     pub fn submit(&mut self, submission: Submission, now: Now) {
         let Some(in_flight) = &mut self.in_flight else { return self.process(submission, now) };
         let request = &submission.request;
-        if let Some(remembered) = in_flight.joined.get(&request.id) {
+        let given_up = in_flight.given_up;
+        if !given_up && let Some(remembered) = in_flight.joined.get(&request.id) {
             let verdict = remembered.verdict.clone();
             join(&mut in_flight.replies, submission, verdict);
             return;
@@ -229,11 +251,10 @@ impl Publisher {
                 self.renew(&outcome, request.stamp, now);
                 self.outbox.push(Reply { submission, verdict: Verdict::Done(outcome.granted) });
             }
+            _ if given_up => self.outbox.push(Reply { submission, verdict: not_ready(NO_ANSWER) }),
             _ if self.waiting.len() >= PUBLISHER_QUEUE => {
-                let error =
-                    ExtendedError::new(ExtendedError::NOT_READY, "too many updates wait for the store; retry later");
-                let verdict = Verdict::Refused(Refusal { rcode: Rcode::SERVFAIL, error: Some(error) });
-                self.outbox.push(Reply { submission, verdict });
+                self.outbox
+                    .push(Reply { submission, verdict: not_ready("too many updates wait for the store; retry later") });
             }
             _ => self.waiting.push_back(submission),
         }
@@ -396,8 +417,8 @@ impl Publisher {
 
     /// When [`Publisher::tick`] and [`Publisher::seal`] should be called next, requests aside.
     pub fn next_wake(&self) -> Option<Monotonic> {
-        if self.in_flight.is_some() {
-            return None;
+        if let Some(in_flight) = &self.in_flight {
+            return in_flight.patience_ends();
         }
         let settled = self.batch.opened.map(|opened| opened.after(self.policy.settle));
         [settled, self.table.next_wake(), Some(self.next_forgetting), self.next_configuration()]
@@ -422,7 +443,10 @@ impl Publisher {
 
     /// Lets time pass: what has lapsed joins the batch.
     pub fn tick(&mut self, now: Now) {
-        if self.in_flight.is_some() {
+        if let Some(in_flight) = &self.in_flight {
+            if in_flight.patience_ends().is_some_and(|end| now.mono >= end) {
+                self.give_up();
+            }
             return;
         }
         self.retry_configuration(now);
@@ -445,6 +469,18 @@ impl Publisher {
         while self.recent_order.front().is_some_and(|(at, _)| now.mono.since(*at) > RECENT_UPDATE_AGE) {
             self.drop_oldest_recent();
         }
+    }
+
+    /// The store does not answer: whoever waits for it is told so. What is under way may come into force all the same;
+    /// registrations can be sent again.
+    fn give_up(&mut self) {
+        let Some(in_flight) = &mut self.in_flight else { return };
+        in_flight.given_up = true;
+        let replies = std::mem::take(&mut in_flight.replies).into_iter().map(|reply| reply.submission);
+        let waiting = replies.chain(std::mem::take(&mut self.waiting));
+        self.outbox.extend(waiting.map(|submission| Reply { submission, verdict: not_ready(NO_ANSWER) }));
+        let zone = self.snapshot().origin();
+        tracing::warn!(%zone, "the store does not answer; registrations are refused until it does");
     }
 
     /// Services that nobody has been in for an hour, and that the configuration doesn't name, are no longer known.
@@ -496,8 +532,8 @@ impl Publisher {
             settings: batch.settings,
             statics: batch.statics,
         };
-        self.in_flight =
-            Some(InFlight { staged, replies: batch.replies, joined: batch.joined, lapsed: batch.lapsed, swept });
+        let Batch { replies, joined, lapsed, .. } = batch;
+        self.in_flight = Some(InFlight { staged, replies, joined, lapsed, swept, since: now.mono, given_up: false });
         self.configuration_sealed(true);
         Some(write)
     }
@@ -530,14 +566,9 @@ impl Publisher {
                 self.table.abandon(now.mono);
                 self.table.restore_swept(in_flight.swept);
                 self.zone.revert(in_flight.staged);
-                let error = ExtendedError::new(ExtendedError::NOT_READY, "the store can't be written; retry later");
-                let refusal = Refusal { rcode: Rcode::SERVFAIL, error: Some(error) };
-                self.outbox.extend(
-                    in_flight.replies.into_iter().map(|reply| Reply {
-                        submission: reply.submission,
-                        verdict: Verdict::Refused(refusal.clone()),
-                    }),
-                );
+                let verdict = not_ready("the store can't be written; retry later");
+                let replies = in_flight.replies.into_iter();
+                self.outbox.extend(replies.map(|reply| Reply { verdict: verdict.clone(), ..reply }));
                 None
             }
         };

@@ -91,87 +91,113 @@ impl Task {
     /// Runs until `stop` turns, then finishes what is under way.
     pub async fn run(
         mut self,
-        mut queue: mpsc::Receiver<Submission>,
-        mut changes: mpsc::Receiver<ZoneChange>,
-        mut stop: watch::Receiver<bool>,
+        queue: mpsc::Receiver<Submission>,
+        changes: mpsc::Receiver<ZoneChange>,
+        stop: watch::Receiver<bool>,
     ) {
         // The time until then shows as a stall.
         let _ = self.open.wait_for(|open| *open).await;
-        // A changed configuration waits for the write under way, which might have to be taken back.
-        let mut change: Option<ZoneChange> = None;
-        let mut write: Option<Write> = None;
-        let mut checkpoint: Option<Checkpoint> = None;
-        let mut next_checkpoint = Instant::now() + self.checkpoint_interval;
-        let mut stopping = false;
+        let mut inputs = Inputs { queue, changes, stop };
+        let mut jobs = Jobs {
+            change: None,
+            write: None,
+            beginning: Some(self.begin_run()),
+            begun: false,
+            checkpoint: None,
+            next_checkpoint: Instant::now() + self.checkpoint_interval,
+            stopping: false,
+        };
         loop {
-            let wake = self.next_wake().filter(|_| !stopping);
-            // In this order: heartbeats that wait are counted before leases end.
-            let event = tokio::select! {
-                biased;
-                _ = stop.changed(), if !stopping => Event::Stop,
-                result = settled(&mut write) => Event::Written(result),
-                result = settled(&mut checkpoint) => Event::Noted(result),
-                Some(next) = changes.recv(), if change.is_none() && !stopping => Event::Change(next),
-                () = sleep_until(next_checkpoint), if checkpoint.is_none() && self.publisher.table().awaits_checkpoint() => {
-                    Event::Checkpoint
-                }
-                first = queue.recv(), if !stopping => Event::Request(first),
-                () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Event::Wake,
-            };
+            let event = self.next_event(&mut inputs, &mut jobs).await;
             self.publisher.observe(self.clock.now().mono);
-            match event {
-                Event::Stop => {
-                    stopping = true;
-                    queue.close();
-                    while let Ok(submission) = queue.try_recv() {
-                        self.publisher.submit(submission, self.clock.now());
-                    }
-                }
-                Event::Written(result) => {
-                    write = None;
-                    self.finish(&result);
-                }
-                Event::Noted((renewed, result)) => {
-                    checkpoint = None;
-                    if result.is_err() {
-                        self.publisher.table_mut().restore_unrenewed(&renewed);
-                    }
-                }
-                Event::Change(next) => change = Some(next),
-                Event::Request(Some(first)) => self.take(first, &mut queue),
-                Event::Request(None) => stopping = true,
-                Event::Checkpoint => {
-                    next_checkpoint = Instant::now() + self.checkpoint_interval;
-                    checkpoint = self.checkpoint();
-                }
-                Event::Wake => {}
-            }
-            let mut now = self.clock.now();
-            if stopping {
-                now.mono = now.mono.after(SETTLE_LIMIT); // nothing more comes that a batch could wait for
-            } else {
-                self.publisher.tick(now);
-            }
-            if write.is_none()
-                && !stopping
-                && let Some(change) = change.take()
-            {
-                self.configure(change, now);
-            }
-            if write.is_none() {
-                write = self.publisher.seal(now).map(|write| self.append(write));
-            }
-            self.reply();
-            if stopping && write.is_none() && !self.publisher.has_batch() {
+            self.heed(event, &mut inputs, &mut jobs);
+            self.turn(&mut jobs);
+            if jobs.stopping && jobs.write.is_none() && !self.publisher.has_batch() {
                 break;
             }
         }
-        if let Some(checkpoint) = checkpoint {
+        if let Some(checkpoint) = jobs.checkpoint {
             let _ = checkpoint.await;
         }
         if let Some(last) = self.checkpoint() {
             let _ = last.await;
         }
+    }
+
+    /// Waits for something to do. Heartbeats that wait come before leases that end.
+    async fn next_event(&mut self, inputs: &mut Inputs, jobs: &mut Jobs) -> Event {
+        let Inputs { queue, changes, stop } = inputs;
+        let goes_on = !jobs.stopping;
+        let wake = self.next_wake().filter(|_| goes_on);
+        let awaits_checkpoint =
+            jobs.awaits_beginning() || (jobs.checkpoint.is_none() && self.publisher.table().awaits_checkpoint());
+        tokio::select! {
+            biased;
+            _ = stop.changed(), if goes_on => Event::Stop,
+            result = settled(&mut jobs.write) => Event::Written(result),
+            result = settled(&mut jobs.beginning) => Event::Begun(result.is_ok()),
+            result = settled(&mut jobs.checkpoint) => Event::Noted(result),
+            Some(next) = changes.recv(), if jobs.change.is_none() && goes_on => Event::Change(next),
+            () = sleep_until(jobs.next_checkpoint), if awaits_checkpoint => Event::Checkpoint,
+            first = queue.recv(), if goes_on => Event::Request(first),
+            () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Event::Wake,
+        }
+    }
+
+    fn heed(&mut self, event: Event, inputs: &mut Inputs, jobs: &mut Jobs) {
+        match event {
+            Event::Stop => {
+                jobs.stopping = true;
+                inputs.queue.close();
+                while let Ok(submission) = inputs.queue.try_recv() {
+                    self.publisher.submit(submission, self.clock.now());
+                }
+            }
+            Event::Written(result) => {
+                jobs.write = None;
+                self.finish(&result);
+            }
+            Event::Begun(noted) => (jobs.beginning, jobs.begun) = (None, noted),
+            Event::Noted((renewed, result)) => {
+                jobs.checkpoint = None;
+                if result.is_err() {
+                    self.publisher.table_mut().restore_unrenewed(&renewed);
+                }
+            }
+            Event::Change(next) => jobs.change = Some(next),
+            Event::Request(Some(first)) => self.take(first, &mut inputs.queue),
+            Event::Request(None) => jobs.stopping = true,
+            Event::Checkpoint => {
+                jobs.next_checkpoint = Instant::now() + self.checkpoint_interval;
+                if jobs.awaits_beginning() {
+                    jobs.beginning = Some(self.begin_run());
+                }
+                if jobs.checkpoint.is_none() {
+                    jobs.checkpoint = self.checkpoint();
+                }
+            }
+            Event::Wake => {}
+        }
+    }
+
+    /// What every event ends with: time passes, the next write goes to the store, replies go out.
+    fn turn(&mut self, jobs: &mut Jobs) {
+        let mut now = self.clock.now();
+        if jobs.stopping {
+            now.mono = now.mono.after(SETTLE_LIMIT); // nothing more comes that a batch could wait for
+        } else {
+            self.publisher.tick(now);
+        }
+        if jobs.write.is_none()
+            && !jobs.stopping
+            && let Some(change) = jobs.change.take()
+        {
+            self.configure(change, now);
+        }
+        if jobs.write.is_none() {
+            jobs.write = self.publisher.seal(now).map(|write| self.append(write));
+        }
+        self.reply();
     }
 
     /// When to look at the clock again: for the publisher's own sake, or to see that the process runs.
@@ -286,6 +312,11 @@ impl Task {
         }
     }
 
+    /// Notes that this run has begun.
+    fn begin_run(&self) -> Pending<Result<(), String>> {
+        self.store.begin(&self.served.origin, self.clock.now().wall)
+    }
+
     fn checkpoint(&mut self) -> Option<Checkpoint> {
         let renewed = self.publisher.checkpoint();
         if renewed.is_empty() {
@@ -300,10 +331,38 @@ impl Task {
     }
 }
 
+/// What comes in.
+struct Inputs {
+    queue: mpsc::Receiver<Submission>,
+    changes: mpsc::Receiver<ZoneChange>,
+    stop: watch::Receiver<bool>,
+}
+
+/// What is under way.
+struct Jobs {
+    /// A changed configuration waits for the write under way, which might have to be taken back.
+    change: Option<ZoneChange>,
+    write: Option<Write>,
+    /// The note that this run has begun.
+    beginning: Option<Pending<Result<(), String>>>,
+    begun: bool,
+    checkpoint: Option<Checkpoint>,
+    next_checkpoint: Instant,
+    stopping: bool,
+}
+
+impl Jobs {
+    /// The note that this run has begun was refused.
+    fn awaits_beginning(&self) -> bool {
+        self.beginning.is_none() && !self.begun
+    }
+}
+
 /// What a publisher's task waits for.
 enum Event {
     Stop,
     Written(Appended),
+    Begun(bool),
     Noted((Vec<(Key, Stamp)>, Result<(), String>)),
     Change(ZoneChange),
     Request(Option<Submission>),

@@ -78,6 +78,13 @@ pub fn bare(zone: &Name, expected: Option<Epoch>, epoch: u64) -> Write {
     }
 }
 
+/// Starts a run as a server does that serves.
+fn start(store: &dyn Store, zone: &Name, now: Wall) -> Option<StoredZone> {
+    let stored = store.start(zone, now).unwrap();
+    assert_eq!(wait(store.begin(zone, now)), Ok(()));
+    stored
+}
+
 fn open(open: Open<'_>, folder: &Path) -> Box<dyn Store> {
     open(folder).expect("nobody else has it")
 }
@@ -177,14 +184,14 @@ pub fn a_checkpoint_tells_the_next_start_who_renewed(how: Open<'_>) {
     let folder = tempfile::tempdir().unwrap();
     let zone = name("z.");
     let store = open(how, folder.path());
-    store.start(&zone, Wall(100_000)).unwrap();
+    assert!(start(&*store, &zone, Wall(100_000)).is_none());
     let items = [1, 2].map(|number| (item(number, 0).key(), Some((item(number, 0), Stamp { time: 50, mac: 1 }))));
     let write = Write { items: items.into(), ..bare(&zone, None, 100) };
     assert_eq!(wait(store.append(write)), Appended::Committed);
     drop(store);
     // The second run: 1 renews, 2 doesn't; and somebody who is not there any more.
     let store = open(how, folder.path());
-    let stored = store.start(&zone, Wall(200_000)).unwrap().unwrap();
+    let stored = start(&*store, &zone, Wall(200_000)).unwrap();
     let now = Now { mono: Monotonic(0), wall: Wall(200_000) };
     assert!(stored.items.iter().all(|(item, _, run)| stored.starts.deadline(*run, item.lease(), now).0 == 15_000));
     let renewed = vec![(item(1, 0).key(), Stamp { time: 60, mac: 2 }), (item(9, 0).key(), Stamp::default())];
@@ -205,6 +212,31 @@ pub fn a_checkpoint_tells_the_next_start_who_renewed(how: Open<'_>) {
             (item(2, 0).key(), Stamp { time: 50, mac: 1 }, 10_000),
         ]
     );
+}
+
+/// A start that never served gave nobody time to renew.
+pub fn a_start_that_came_to_nothing_does_not_count(how: Open<'_>) {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = name("z.");
+    let store = open(how, folder.path());
+    assert!(start(&*store, &zone, Wall(100_000)).is_none());
+    let items = vec![(item(1, 0).key(), Some((item(1, 0), Stamp::default())))];
+    assert_eq!(wait(store.append(Write { items, ..bare(&zone, None, 100) })), Appended::Committed);
+    drop(store);
+    let deadline = |now: u64| {
+        let stored = open(how, folder.path()).start(&zone, Wall(now)).unwrap().unwrap();
+        let (item, _, run) = &stored.items[0];
+        stored.starts.deadline(*run, item.lease(), Now { mono: Monotonic(0), wall: Wall(now) }).0
+    };
+    for now in [200_000, 220_000, 240_000] {
+        assert_eq!(deadline(now), 15_000);
+    }
+    // One that served is noted once, however often it says so.
+    let store = open(how, folder.path());
+    assert!(start(&*store, &zone, Wall(300_000)).is_some());
+    assert_eq!(wait(store.begin(&zone, Wall(301_000))), Ok(()));
+    drop(store);
+    assert_eq!(deadline(305_000), 10_000);
 }
 
 #[derive(Clone, Debug)]
@@ -380,7 +412,7 @@ pub fn a_restart_gives_back_what_was_committed(how: Open<'_>) {
                     let opened = open(how, folder.path());
                     for (zone, model) in zones.iter().zip(&mut models) {
                         model.starts.begin(Wall(time));
-                        model.check(opened.start(zone, Wall(time)).unwrap());
+                        model.check(start(&*opened, zone, Wall(time)));
                         prop_assert_eq!(&wait(opened.commits(zone)).unwrap(), &model.commits);
                     }
                     store = Some(opened);

@@ -108,8 +108,12 @@ pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// Durable truth.
 pub trait Store: Send + Sync + 'static {
-    /// Begins a run: notes the start, and returns what is kept of the zone (`None`: it is new).
+    /// Starts a run: returns what is kept of the zone (`None`: it is new), with the start at `now` among its starts.
+    /// Nothing is written: a start that comes to nothing gives nobody time to renew.
     fn start(&self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError>;
+
+    /// Notes the start, once messages can come in. May be called again.
+    fn begin(&self, zone: &Name, now: Wall) -> Pending<Result<(), String>>;
 
     /// Appends one write.
     fn append(&self, write: Write) -> Pending<Appended>;

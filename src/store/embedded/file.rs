@@ -7,6 +7,7 @@
 //! Opening again may mean a walk through the whole file, so it is not tried more often than every [`RETRY`]: what comes
 //! meanwhile is refused at once. That the disk refuses is said once, and once that it does no longer.
 
+use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -61,14 +62,25 @@ pub enum Entry {
     Append(Box<Write>),
     /// Who has renewed in this run.
     Checkpoint(Name, Vec<(Key, Stamp)>),
+    /// When this run began.
+    Begin(Name, Wall),
 }
 
-/// What became of a checkpoint.
+impl Entry {
+    fn zone(&self) -> &Name {
+        match self {
+            Entry::Append(write) => &write.zone,
+            Entry::Checkpoint(zone, _) | Entry::Begin(zone, _) => zone,
+        }
+    }
+}
+
+/// What became of an entry that has no epoch.
 pub(super) fn noted(outcome: Appended) -> Result<(), String> {
     match outcome {
         Appended::Committed => Ok(()),
         Appended::Unavailable(cause) | Appended::Unknown(cause) => Err(cause),
-        Appended::Conflict(found) => Err(format!("a checkpoint has no epoch to conflict with {found:?}")),
+        Appended::Conflict(found) => Err(format!("nothing to conflict with {found:?}")),
     }
 }
 
@@ -79,6 +91,8 @@ pub struct StoreFile {
     database: Option<Database>,
     /// Since the last failure: why, when, and how many writes were refused.
     failure: Option<Failure>,
+    /// The number of the run that each zone is in.
+    runs: HashMap<Name, u32>,
 }
 
 struct Failure {
@@ -104,7 +118,7 @@ impl StoreFile {
     /// Opens or creates it.
     pub fn open(medium: Box<dyn Medium>) -> Result<StoreFile, StoreError> {
         let database = open(&*medium, true)?;
-        Ok(StoreFile { medium, database: Some(database), failure: None })
+        Ok(StoreFile { medium, database: Some(database), failure: None, runs: HashMap::new() })
     }
 
     /// Closes it; it is opened again when it is needed.
@@ -176,15 +190,20 @@ impl StoreFile {
 
     fn write_transaction(&mut self, entries: &[Entry]) -> Result<Vec<Appended>, Failed> {
         let failed = |error: &dyn std::fmt::Display| Failed::before_commit(error);
+        // A zone that nobody has started is in no run.
+        let runs: Vec<u32> = entries.iter().map(|entry| self.runs.get(entry.zone()).copied().unwrap_or(0)).collect();
         let database = self.database().map_err(|error| failed(&error))?;
         let mut transaction = database.begin_write().map_err(|error| failed(&error))?;
         transaction.set_durability(Durability::Immediate).map_err(|error| failed(&error))?;
         let mut outcomes = Vec::with_capacity(entries.len());
-        for entry in entries {
+        for (entry, run) in entries.iter().zip(runs) {
             let outcome = match entry {
-                Entry::Append(write) => tables::append(&transaction, write),
+                Entry::Append(write) => tables::append(&transaction, write, run),
                 Entry::Checkpoint(zone, renewed) => {
-                    tables::checkpoint(&transaction, zone, renewed).map(|()| Appended::Committed)
+                    tables::checkpoint(&transaction, zone, renewed, run).map(|()| Appended::Committed)
+                }
+                Entry::Begin(zone, at) => {
+                    tables::note_start(&transaction, zone, *at, run).map(|()| Appended::Committed)
                 }
             };
             outcomes.push(outcome.map_err(|error| failed(&error))?);
@@ -195,17 +214,15 @@ impl StoreFile {
 
     // ---- reading ------------------------------------------------------------------------------------------------
 
-    /// Begins a run of a zone: notes the start, and returns what is kept of it.
+    /// Starts a run of a zone: what is kept of it.
     pub fn start(&mut self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError> {
         let path = self.medium.path().to_owned();
         guard(&path, || {
             let error = |error| fault_error(&path, error);
-            let database = self.database()?;
-            let transaction = database.begin_read().map_err(Fault::from).map_err(error)?;
+            let transaction = self.database()?.begin_read().map_err(Fault::from).map_err(error)?;
             let stored = tables::read_stored(&transaction, zone).map_err(error)?;
-            drop(transaction);
-            // A start is noted once everything could be read: one that fails gave nobody time to renew.
-            let starts = tables::note_start(database, zone, now).map_err(error)?;
+            let mut starts = tables::read_starts(&transaction, zone).map_err(error)?;
+            self.runs.insert(zone.clone(), starts.begin(now));
             Ok(stored.map(|stored| StoredZone { starts, ..stored }))
         })
     }

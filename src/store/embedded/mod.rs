@@ -71,6 +71,11 @@ impl Embedded {
             answer.await.unwrap_or(closed)
         })
     }
+
+    fn note(&self, entry: Entry) -> Pending<Result<(), String>> {
+        let written = self.submit(|reply| Job::Write(entry, reply), Appended::Unknown(CLOSED.to_owned()));
+        Box::pin(async { file::noted(written.await) })
+    }
 }
 
 impl Drop for Embedded {
@@ -104,10 +109,12 @@ impl Store for Embedded {
         self.submit(|reply| Job::Epoch(zone, reply), Err(CLOSED.to_owned()))
     }
 
+    fn begin(&self, zone: &Name, now: Wall) -> Pending<Result<(), String>> {
+        self.note(Entry::Begin(zone.clone(), now))
+    }
+
     fn checkpoint(&self, zone: &Name, renewed: Vec<(Key, Stamp)>) -> Pending<Result<(), String>> {
-        let entry = Entry::Checkpoint(zone.clone(), renewed);
-        let written = self.submit(|reply| Job::Write(entry, reply), Appended::Unknown(CLOSED.to_owned()));
-        Box::pin(async { file::noted(written.await) })
+        self.note(Entry::Checkpoint(zone.clone(), renewed))
     }
 
     fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>> {

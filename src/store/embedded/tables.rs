@@ -1,6 +1,6 @@
 //! What stands where in the store's file, and how it is written and read within a transaction.
 
-use redb::{Database, ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
 use crate::base::limits::{HISTORY_COMMITS, HISTORY_OCTETS};
 use crate::base::{Epoch, Name, Wall};
@@ -63,7 +63,7 @@ macro_rules! fault_from {
 }
 fault_from!(redb::StorageError, redb::TableError, redb::TransactionError, redb::CommitError);
 
-pub(super) fn append(transaction: &WriteTransaction, write: &Write) -> Result<Appended, Fault> {
+pub(super) fn append(transaction: &WriteTransaction, write: &Write, run: u32) -> Result<Appended, Fault> {
     let zone = &write.zone;
     let mut heads = transaction.open_table(HEADS)?;
     let head = heads.get(zone.as_wire())?.map(|octets| decode::<Head>(octets.value())).transpose()?;
@@ -71,7 +71,6 @@ pub(super) fn append(transaction: &WriteTransaction, write: &Write) -> Result<Ap
     if found != write.expected {
         return Ok(Appended::Conflict(found));
     }
-    let run = run_of(transaction, zone)?;
     if let Some(commit) = &write.commit {
         let head = keep_commit(transaction, zone, commit, head)?;
         heads.insert(zone.as_wire(), encode(&head).as_slice())?;
@@ -148,14 +147,12 @@ fn put_all<'a, T: serde::Serialize + 'a>(
     Ok(())
 }
 
-fn run_of(transaction: &WriteTransaction, zone: &Name) -> Result<u32, Fault> {
-    let starts = transaction.open_table(STARTS)?;
-    let starts = starts.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
-    Ok(starts.map_or(0, |starts| starts.current()))
-}
-
-pub(super) fn checkpoint(transaction: &WriteTransaction, zone: &Name, renewed: &[(Key, Stamp)]) -> Result<(), Fault> {
-    let run = run_of(transaction, zone)?;
+pub(super) fn checkpoint(
+    transaction: &WriteTransaction,
+    zone: &Name,
+    renewed: &[(Key, Stamp)],
+    run: u32,
+) -> Result<(), Fault> {
     let items = transaction.open_table(ITEMS)?;
     let mut renewals = transaction.open_table(RENEWALS)?;
     for (key, stamp) in renewed {
@@ -193,22 +190,27 @@ fn read_zone<T: serde::de::DeserializeOwned>(
     Ok(values)
 }
 
-pub(super) fn note_start(database: &Database, zone: &Name, now: Wall) -> Result<Starts, Fault> {
-    let transaction = database.begin_write()?;
+/// Notes the start of a run, unless that is noted already.
+pub(super) fn note_start(transaction: &WriteTransaction, zone: &Name, now: Wall, run: u32) -> Result<(), Fault> {
     let mut table = transaction.open_table(STARTS)?;
     let starts = table.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
     let mut starts = starts.unwrap_or_default();
-    starts.begin(now);
-    table.insert(zone.as_wire(), encode(&starts).as_slice())?;
-    drop(table);
-    transaction.commit()?;
-    Ok(starts)
+    if starts.current() < run {
+        starts.begin(now);
+        table.insert(zone.as_wire(), encode(&starts).as_slice())?;
+    }
+    Ok(())
+}
+
+/// The starts of a zone, as they were noted.
+pub(super) fn read_starts(transaction: &ReadTransaction, zone: &Name) -> Result<Starts, Fault> {
+    let starts = transaction.open_table(STARTS)?;
+    let starts = starts.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
+    Ok(starts.unwrap_or_default())
 }
 
 /// What is kept of a zone; none if nothing was ever committed.
 pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<Option<StoredZone>, Fault> {
-    let starts = transaction.open_table(STARTS)?;
-    let starts = starts.get(zone.as_wire())?.map(|octets| decode::<Starts>(octets.value())).transpose()?;
     let Some(epoch) = read_epoch(transaction, zone)? else { return Ok(None) };
     let settings = transaction.open_table(SETTINGS)?;
     let settings: Option<Settings> = settings.get(zone.as_wire())?.map(|octets| decode(octets.value())).transpose()?;
@@ -238,7 +240,7 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
         services: services?,
         items,
         tombstones: tombstones?,
-        starts: starts.unwrap_or_default(),
+        starts: read_starts(transaction, zone)?,
     }))
 }
 

@@ -45,6 +45,11 @@ fn a_checkpoint_tells_the_next_start_who_renewed() {
 }
 
 #[test]
+fn a_start_that_came_to_nothing_does_not_count() {
+    conformance::a_start_that_came_to_nothing_does_not_count(&open_boxed);
+}
+
+#[test]
 fn a_restart_gives_back_what_was_committed() {
     conformance::a_restart_gives_back_what_was_committed(&open_boxed);
 }
@@ -70,6 +75,7 @@ fn a_record_of_a_newer_program_is_an_error_and_nothing_is_changed() {
         let folder = tempfile::tempdir().unwrap();
         let store = Embedded::open(folder.path()).unwrap();
         store.start(&zone, Wall(0)).unwrap();
+        assert_eq!(wait(store.begin(&zone, Wall(0))), Ok(()));
         let items = vec![(item(1, 1).key(), Some((item(1, 1), Stamp::default())))];
         assert_eq!(wait(store.append(Write { items, ..bare(&zone, None, 100) })), Appended::Committed);
         drop(store);
@@ -134,10 +140,10 @@ fn history_is_bounded_in_octets_and_keeps_the_last_commit_whatever_its_size() {
     let mut file = StoreFile::open(Box::new(disk)).unwrap();
     let large = |epoch: u64, octets: usize| {
         let mut write = bare(&zone, epoch.checked_sub(101).map(|before| Epoch(before + 100)), epoch);
-        let record = |number: usize| Record {
+        let record = |_| Record {
             owner: "a.z.".parse().unwrap(),
             rtype: RecordType::NULL,
-            ttl: crate::base::Ttl(number as u32 % 7),
+            ttl: crate::base::Ttl(0),
             rdata: vec![0; 60_000].into(),
         };
         write.commit.as_mut().unwrap().delta.added = (0..octets / 60_000).map(record).collect();
@@ -179,6 +185,8 @@ fn lose_power_often(seed: u64, fault: Fault) -> Result<(), String> {
         {
             model = perhaps;
         }
+        let begun = file.write(&[Entry::Begin(zone.clone(), Wall(time))], Instant::now());
+        assert_eq!(begun, [Appended::Committed]);
         let found = stored.as_ref().map(|stored| stored.epoch);
         if found != model.epoch {
             return Err(format!("the store has {found:?} after {:?}", model.epoch));
@@ -206,9 +214,9 @@ fn lose_power_often(seed: u64, fault: Fault) -> Result<(), String> {
             }
         }
         if rng.bool() {
-            disk.kill()
+            disk.kill();
         } else {
-            disk.lose_power()
+            disk.lose_power();
         }
         // The killed process never gets to run its destructors; here they find a dead disk.
         drop(file);

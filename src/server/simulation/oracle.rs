@@ -1,0 +1,446 @@
+//! What must hold, whatever happens: kept beside the simulation and fed with what goes in and comes out of the server.
+//!
+//! Of each member it knows until when it may be published (`upper`) and until when it must be (`lower`), from the updates
+//! that were delivered and acknowledged, and from what a start finds in the store.
+
+use std::collections::HashMap;
+
+use hickory_proto::op::Message;
+use hickory_proto::rr::RData;
+use sha2::{Digest as _, Sha256};
+
+use crate::base::limits::EXPIRY_TICK;
+use crate::base::{Epoch, Name, Now, Serial};
+use crate::membership::{Key, MemberId};
+use crate::store::embedded::Entry;
+use crate::store::{Appended, StoredZone, Write};
+use crate::zone::Commit;
+
+/// A member of the simulation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Number(pub(super) usize);
+
+/// What an update says of its member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Intent {
+    /// It registers or renews, for so many milliseconds.
+    Register(u64),
+    /// It withdraws.
+    Withdraw,
+}
+
+/// An end, as of when somebody was heard of.
+#[derive(Clone, Copy, Debug)]
+struct End {
+    heard: u64,
+    lease: u64,
+    at: u64,
+}
+
+#[derive(Debug)]
+struct Member {
+    service: Name,
+    id: MemberId,
+    /// Until when it may be published: the last of these. A repeated message may have renewed its lease, or not.
+    upper: Vec<End>,
+    /// Until when it must be.
+    lower: Option<End>,
+    /// Whether anything was delivered since its withdrawal that registers it.
+    possible: bool,
+    /// Registrations that were delivered and not answered yet.
+    registering: usize,
+    /// Withdrawals likewise.
+    withdrawing: usize,
+    /// The last run in which the store has acknowledged that it renewed.
+    recorded: u32,
+}
+
+/// The oracle.
+#[derive(Debug)]
+pub(super) struct Oracle {
+    settle: u64,
+    grace: u64,
+    members: Vec<Member>,
+    stalls: Vec<(u64, u64)>,
+    started: u64,
+    crashed: u64,
+    run: u32,
+    /// The epoch of the last commit that the store is known to have.
+    durable: Option<Epoch>,
+    /// The last serial that was seen.
+    served: Option<Serial>,
+    /// What was answered under a serial.
+    answered: HashMap<u32, [u8; 32]>,
+    /// Since when a write is under way.
+    writing: Option<u64>,
+    slow: u64,
+    refused: u64,
+    /// No write has worked since one was refused.
+    failing: bool,
+    /// A write of which nobody knows yet whether it is durable.
+    unsettled: Option<Box<Write>>,
+    violation: Option<String>,
+    trace: Sha256,
+    /// Answers that were looked at.
+    pub(super) observations: usize,
+    pub(super) commits: usize,
+    pub(super) acknowledged: usize,
+}
+
+/// A write that takes longer holds lapses up.
+const SLOW: u64 = 20;
+/// How long after a refused write lapses are tried again.
+const RETRY: u64 = 2_000;
+/// Between two looks of the server at its clock, and for cutting to whole milliseconds.
+const SLACK: u64 = 10;
+
+impl Oracle {
+    pub(super) fn new(settle: u64, grace: u64) -> Oracle {
+        Oracle {
+            settle,
+            grace,
+            members: Vec::new(),
+            stalls: Vec::new(),
+            started: 0,
+            crashed: 0,
+            run: 0,
+            durable: None,
+            served: None,
+            answered: HashMap::new(),
+            writing: None,
+            slow: 0,
+            refused: 0,
+            failing: false,
+            unsettled: None,
+            violation: None,
+            trace: Sha256::new(),
+            observations: 0,
+            commits: 0,
+            acknowledged: 0,
+        }
+    }
+
+    pub(super) fn add_member(&mut self, service: Name, id: MemberId) -> Number {
+        self.members.push(Member {
+            service,
+            id,
+            upper: Vec::new(),
+            lower: None,
+            possible: false,
+            registering: 0,
+            withdrawing: 0,
+            recorded: 0,
+        });
+        Number(self.members.len() - 1)
+    }
+
+    /// The first violation, if there was one.
+    pub(super) fn violation(&self) -> Option<String> {
+        self.violation.clone()
+    }
+
+    /// A digest over everything that came out of the server.
+    pub(super) fn digest(&self) -> [u8; 32] {
+        self.trace.clone().finalize().into()
+    }
+
+    pub(super) fn violate(&mut self, now: u64, text: impl std::fmt::Display) {
+        self.violation.get_or_insert(format!("at {now} ms: {text}"));
+    }
+
+    // ---- updates ------------------------------------------------------------------------------------------------
+
+    pub(super) fn note_delivery(&mut self, number: Number, intent: Intent) {
+        let member = &mut self.members[number.0];
+        match intent {
+            Intent::Register(_) => {
+                member.registering += 1;
+                member.possible = true;
+            }
+            Intent::Withdraw => {
+                member.withdrawing += 1;
+                member.lower = None;
+            }
+        }
+    }
+
+    /// A reply to an update; `first`: no copy of the same message was delivered before, so that it did what it says.
+    pub(super) fn note_reply(&mut self, number: Number, intent: Intent, first: bool, octets: &[u8], now: u64) {
+        self.trace.update(octets);
+        let done = octets[3] & 0xf == 0;
+        self.acknowledged += usize::from(done);
+        let member = &mut self.members[number.0];
+        if let Intent::Register(_) = intent {
+            member.registering = member.registering.saturating_sub(1);
+        }
+        match intent {
+            Intent::Register(lease) if done => {
+                let end = End { heard: now, lease, at: now + lease };
+                member.upper.push(end);
+                if first && member.withdrawing == 0 {
+                    member.lower = Some(end);
+                }
+            }
+            Intent::Register(_) => {}
+            Intent::Withdraw => {
+                member.withdrawing = member.withdrawing.saturating_sub(1);
+                if done && first {
+                    member.upper.clear();
+                    member.lower = None;
+                    member.possible = member.registering > 0;
+                }
+            }
+        }
+    }
+
+    // ---- time ---------------------------------------------------------------------------------------------------
+
+    pub(super) fn note_stall(&mut self, from: u64, to: u64) {
+        // What was about to be tried again has to wait.
+        if from < self.refused + RETRY {
+            self.refused = to;
+        }
+        self.slow = to;
+        self.stalls.push((from, to));
+    }
+
+    /// When something ends that must not end sooner.
+    fn earliest(&self, end: End) -> u64 {
+        self.stalls
+            .iter()
+            .filter(|(from, _)| *from >= end.heard)
+            .fold(end.at, |at, (from, to)| if *from < at { at + (to - from) } else { at })
+    }
+
+    /// When something has ended for sure.
+    fn latest(&self, end: End) -> u64 {
+        let tick = u64::try_from(EXPIRY_TICK.as_millis()).unwrap();
+        let mut at = end.at + self.grace;
+        let mut interval = end.lease;
+        for (from, to) in self.stalls.iter().filter(|(_, to)| *to >= end.heard) {
+            // The server counts a stall from its last look at the clock.
+            if from.saturating_sub(150) < at {
+                at += to - from + 150 + std::mem::take(&mut interval);
+            }
+        }
+        at + tick + self.settle + SLACK
+    }
+
+    // ---- the store and the process ------------------------------------------------------------------------------
+
+    pub(super) fn note_write(&mut self, now: u64) {
+        self.writing.get_or_insert(now);
+    }
+
+    pub(super) fn note_written(&mut self, entry: &Entry, outcome: &Appended, now: u64) {
+        let appends = matches!(entry, Entry::Append(_));
+        if appends && self.writing.take().is_some_and(|since| now - since > SLOW) {
+            self.slow = now;
+        }
+        match (entry, outcome) {
+            (Entry::Append(write), Appended::Committed) => self.note_append(write, now),
+            (Entry::Append(write), Appended::Unknown(_)) => {
+                (self.refused, self.failing) = (now, true);
+                self.unsettled = Some(write.clone());
+            }
+            (Entry::Checkpoint(_, renewed), Appended::Committed) => {
+                let run = self.run;
+                for (key, _) in renewed {
+                    if let Some(member) = self.find(key) {
+                        member.recorded = run;
+                    }
+                }
+            }
+            (Entry::Begin(..), Appended::Committed) => {}
+            _ => (self.refused, self.failing) = (now, true),
+        }
+        if *outcome == Appended::Committed && std::mem::take(&mut self.failing) {
+            self.refused = now;
+        }
+    }
+
+    /// A write has become durable: who is in it lives from now on, also if nobody was told.
+    fn note_append(&mut self, write: &Write, now: u64) {
+        self.unsettled = None;
+        if let Some(commit) = &write.commit {
+            self.durable = self.durable.max(Some(commit.epoch));
+        }
+        let run = self.run;
+        for (key, item) in &write.items {
+            let (Some(member), Some((item, _))) = (self.find(key), item) else { continue };
+            member.recorded = run;
+            let lease = u64::from(item.lease().0) * 1000;
+            let end = End { heard: now, lease, at: now + lease };
+            member.upper.push(end);
+        }
+    }
+
+    /// The epoch was read back from the store, after a write of unknown fate.
+    pub(super) fn note_settled(&mut self, epoch: Epoch, now: u64) {
+        let settles = |write: &Write| write.commit.as_ref().is_some_and(|commit| commit.epoch == epoch);
+        if let Some(write) = self.unsettled.take_if(|write| settles(write)) {
+            self.note_append(&write, now);
+        }
+        // If it is not, its members are looked at again after a while.
+        self.unsettled = None;
+        self.refused = now;
+        self.durable = self.durable.max(Some(epoch));
+    }
+
+    fn find(&mut self, key: &Key) -> Option<&mut Member> {
+        let Key::Member(service, id) = key else { return None };
+        self.members.iter_mut().find(|member| member.service == *service && member.id == *id)
+    }
+
+    pub(super) fn note_commit(&mut self, commit: &Commit) {
+        self.commits += 1;
+        self.trace.update(format!("{} {:?}", commit.epoch, commit.delta));
+    }
+
+    pub(super) fn note_crash(&mut self, now: u64) {
+        self.crashed = now;
+        self.writing = None;
+        self.unsettled = None;
+        self.failing = false;
+    }
+
+    /// A start has read the store: what was acknowledged must be there, and what was withdrawn must not.
+    pub(super) fn note_start(&mut self, stored: Option<&StoredZone>, now: Now) {
+        let at = now.mono.0;
+        self.started = at;
+        let epoch = stored.map(|stored| stored.epoch);
+        if let Some(served) = self.served
+            && !epoch.is_some_and(|epoch| epoch.serial() >= served)
+        {
+            self.violate(at, format!("serial {served} was served, and the store has {epoch:?}"));
+        }
+        // Another start may find less, if the one before had not begun to serve.
+        self.durable = epoch;
+        self.run = stored.map_or(1, |stored| stored.starts.current());
+        for place in 0..self.members.len() {
+            let member = &self.members[place];
+            let key = Key::Member(member.service.clone(), member.id.clone());
+            let items = stored.map_or(&[][..], |stored| &stored.items);
+            let found = items.iter().find(|(item, ..)| item.key() == key);
+            let name = format!("{} of {}", member.id, member.service);
+            let missed =
+                member.lower.is_some_and(|lower| self.earliest(lower) > self.crashed) && member.withdrawing == 0;
+            let recorded = member.recorded;
+            let possible = member.possible;
+            let member = &mut self.members[place];
+            (member.registering, member.withdrawing) = (0, 0);
+            member.upper.clear();
+            member.lower = None;
+            match (found, stored) {
+                (Some((item, _, run)), Some(stored)) => {
+                    let lease = u64::from(item.lease().0) * 1000;
+                    let deadline = stored.starts.deadline(*run, item.lease(), now).0;
+                    let end = End { heard: at, lease, at: deadline };
+                    member.upper.push(end);
+                    member.lower = Some(end);
+                    let run = *run;
+                    if !possible {
+                        self.violate(at, format!("{name} has withdrawn, and the store has it"));
+                    } else if run < recorded {
+                        self.violate(at, format!("{name} renewed in run {recorded}, and the store has {run}"));
+                    }
+                }
+                _ if missed => self.violate(at, format!("{name} was acknowledged, and the store lacks it")),
+                _ => {}
+            }
+        }
+    }
+
+    pub(super) fn note_open(&mut self, now: u64) {
+        self.stalls.push((self.started, now));
+    }
+
+    // ---- answers ------------------------------------------------------------------------------------------------
+
+    /// Looks at the answers to the SOA of the zone, and to SRV and TXT of each service, all of the same moment.
+    pub(super) fn observe(&mut self, now: u64, soa: &[u8], services: &[(Name, Vec<u8>, Vec<u8>)]) {
+        self.observations += 1;
+        let Some(serial) = read(soa).iter().find_map(|data| match data {
+            RData::SOA(soa) => Some(Serial(soa.serial)),
+            _ => None,
+        }) else {
+            return self.violate(now, "no SOA record");
+        };
+        self.check_serial(now, serial);
+        let mut digest = Sha256::new();
+        for (service, srv, txt) in services {
+            digest.update(&srv[2..]);
+            digest.update(&txt[2..]);
+            self.check_service(now, service, srv, txt);
+        }
+        let digest: [u8; 32] = digest.finalize().into();
+        self.trace.update(digest);
+        if *self.answered.entry(serial.0).or_insert(digest) != digest {
+            self.violate(now, format!("two answers under serial {serial}"));
+        }
+    }
+
+    /// Whatever held lapses up is over.
+    pub(super) fn note_rest(&mut self) {
+        (self.failing, self.unsettled, self.writing) = (false, None, None);
+    }
+
+    fn check_serial(&mut self, now: u64, serial: Serial) {
+        if self.served.is_some_and(|served| serial < served) {
+            self.violate(now, format!("serial {serial} after {:?}", self.served));
+        }
+        let durable = self.durable.map(Epoch::serial);
+        if !durable.is_some_and(|durable| serial <= durable) {
+            self.violate(now, format!("serial {serial} is served, and {durable:?} is durable"));
+        }
+        self.served = Some(serial);
+    }
+
+    fn check_service(&mut self, now: u64, service: &Name, srv: &[u8], txt: &[u8]) {
+        let targets: Vec<String> = read(srv)
+            .iter()
+            .filter_map(|data| match data {
+                RData::SRV(srv) => Some(srv.target.to_ascii()),
+                _ => None,
+            })
+            .collect();
+        let members = format!("members={}", targets.len());
+        let told = read(txt).iter().any(|data| data.to_string().contains(&members));
+        let is_unknown = targets.is_empty() && read(txt).is_empty();
+        if !told && !is_unknown {
+            self.violate(now, format!("{service} has {targets:?}, and TXT says otherwise"));
+        }
+        let held_up = self.failing
+            || self.unsettled.is_some()
+            || self.writing.is_some_and(|since| now - since > SLOW)
+            || now < self.slow + 10 * SLOW
+            || now < self.refused + RETRY;
+        for place in 0..self.members.len() {
+            let member = &self.members[place];
+            if member.service != *service {
+                continue;
+            }
+            let published = targets.iter().any(|target| target.split('.').next() == Some(member.id.as_str()));
+            let name = format!("{} of {service}", member.id);
+            let until = member.upper.iter().map(|upper| self.latest(*upper)).max();
+            let must = member.lower.map(|lower| self.earliest(lower));
+            let upper = member.upper.last().copied();
+            match until {
+                _ if !published && must.is_some_and(|must| now < must) => {
+                    self.violate(now, format!("{name} is not published, and lives until {must:?}"));
+                }
+                None if published => self.violate(now, format!("{name} is published, and has withdrawn")),
+                Some(until) if published && now > until && !held_up => {
+                    self.violate(now, format!("{name} is published, and has expired by {until}: {upper:?}"));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+/// The data of the answer section, as hickory reads it.
+fn read(octets: &[u8]) -> Vec<RData> {
+    let message = Message::from_vec(octets).expect("answers parse");
+    message.answers.into_iter().map(|record| record.data).collect()
+}
