@@ -12,6 +12,7 @@ mod answers;
 mod cli;
 mod conformance;
 mod delegation;
+mod disk;
 mod durability;
 mod leases;
 mod peers;

@@ -32,6 +32,9 @@ pub(crate) struct Setup {
     pub(crate) listen: SocketAddr,
     /// More arguments of `serve`.
     pub(crate) arguments: Vec<&'static str>,
+    /// A program that runs the server: it is called with the server's command line behind its own arguments, and must
+    /// become that program (exec).
+    pub(crate) wrapper: Vec<String>,
 }
 
 impl Default for Setup {
@@ -45,6 +48,7 @@ impl Default for Setup {
             keys: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             arguments: Vec::new(),
+            wrapper: Vec::new(),
         }
     }
 }
@@ -58,6 +62,7 @@ pub(crate) struct TestServer {
     folder: TempDir,
     process: Option<Child>,
     arguments: Vec<&'static str>,
+    wrapper: Vec<String>,
     pub(crate) address: SocketAddr,
     pub(crate) stdout: Lines,
     pub(crate) stderr: Lines,
@@ -85,6 +90,7 @@ impl TestServer {
             folder,
             process: None,
             arguments: setup.arguments.clone(),
+            wrapper: setup.wrapper.clone(),
             address: setup.listen,
             stdout: Lines::default(),
             stderr: Lines::default(),
@@ -135,8 +141,22 @@ impl TestServer {
     fn spawn(&mut self) -> Result<(), String> {
         let listen = self.address.to_string();
         let config = self.folder().join("livezone.toml");
-        let mut command = livezone();
-        command.arg("serve").arg("--config").arg(config).args(["--listen", &listen]).args(&self.arguments);
+        let mut command = match self.wrapper.split_first() {
+            None => livezone(),
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(env!("CARGO_BIN_EXE_livezone")).env_remove("RUST_LOG").stdin(Stdio::null());
+                command
+            }
+        };
+        // So that a wrapper finds the folder.
+        command
+            .current_dir(self.folder())
+            .arg("serve")
+            .arg("--config")
+            .arg(config)
+            .args(["--listen", &listen])
+            .args(&self.arguments);
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let before = self.stdout.lock().unwrap().len();
         let errors_before = self.stderr.lock().unwrap().len();
