@@ -57,6 +57,11 @@
 //! **Two clocks.** Leases run on the monotonic clock. What is compared with something outside of the process, a
 //! signature's time or a stored deadline, is wall clock.
 //!
+//! **Time that nobody could use doesn't count** ([`membership::stall`]). Whoever drives a table looks at the clock all the
+//! time; where it did not, the process stood still, and leases that ran go on for as long and one usual interval more. So
+//! do suspensions, which the monotonic clock counts here, and the time from reading the store to the first message that can
+//! come in. A change of the wall clock moves no lease.
+//!
 //! **Heartbeats move cells.** What a heartbeat changes (deadline, intervals, last signature) is a fixed-size cell per
 //! lease, written as one whole without a lock ([`membership::cell`]); everything else belongs to one writer. Expiry
 //! claims the cell by compare-and-swap, so that a heartbeat is either counted before or handed to the publisher. Today
@@ -92,14 +97,23 @@
 //! needs its first name only. In the tests, hickory is the independent reader and signer.
 //!
 //! **The store is one redb file** with one writing thread ([`store::embedded`]): whatever waits, of all zones, shares a
-//! transaction and its fsync. Every record has a format version, and an unknown one is an error, never skipped.
+//! transaction and its fsync. Every record has a format version, and an unknown one is an error, never skipped. The file
+//! without its thread is a value, on a file system or on a disk in memory that fails as tests want it to.
+//!
+//! **A disk that refuses** stops what it would have to keep, and nothing else: registrations get SERVFAIL, lapses wait,
+//! renewals and answers go on. A write of unknown fate is settled by what the disk has, not by what the page cache shows,
+//! before the next one; whoever waits longer than [`base::limits::STORE_PATIENCE`] for a write is told.
 //!
 //! **The restart rule** ([`store::start`]). While the process was down nobody could renew, so a start gives a fresh
 //! lease; but only to those who renewed since the start before, or a crash loop would keep the dead. Who renewed is
-//! noted outside of commits, at most every third of the shortest lease.
+//! noted outside of commits, at most every third of the shortest lease; a start is, once messages can come in.
 //!
 //! **Bounds.** Queues, batches, caches and messages have a named limit with its reason ([`base::limits`], or beside the
 //! code that checks it) and a defined behaviour there: refuse, hold back, or drop and count.
+//!
+//! **One simulated machine** (`server::simulation`, in tests). Publisher, task, front and store run as they are, in one
+//! thread, on a clock, a disk and a network that a seed decides about; the process is killed at any step of a write, and
+//! what must hold is checked from outside. Scripts (`tests/scripts`) play there too.
 //!
 //! # Sources
 //!
