@@ -8,7 +8,7 @@
 //! Whoever drives the table looks at the clock at least every [`PULSE`]; a stall is where it did not. What the wall clock
 //! does plays no part.
 //!
-//! Bounds: [`STALLS`] are kept; at the limit the oldest two become one, to the advantage of every lease.
+//! Bounds: `STALLS` are kept; at the limit the oldest two become one, to the advantage of every lease.
 
 use std::collections::VecDeque;
 use std::time::Duration;

@@ -4,8 +4,8 @@
 //! - [`places`]: who may hold a connection, who makes room at the limit, and counts of everything that was cut off.
 //!
 //! Here: binding, and accepting. Connections are tasks of the runtime; UDP has threads of its own, which no flood of
-//! connections takes a turn from. Accepting is bounded three times: by the places, by [`ACCEPTS`] in a
-//! [`TURN`], and by the descriptors of the process, of which some are left to everything else.
+//! connections takes a turn from. Accepting is bounded three times: by the places, by `ACCEPTS` in a
+//! `TURN`, and by the descriptors of the process, of which some are left to everything else.
 
 mod connection;
 pub mod places;
