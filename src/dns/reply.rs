@@ -79,8 +79,12 @@ impl Reply {
 
     /// How long the message may become before OPT and TSIG.
     pub fn limit(&self) -> usize {
-        let kept = self.edns.as_ref().map_or(0, EdnsReply::len) + self.seal.len();
-        self.limit.saturating_sub(kept)
+        self.limit.saturating_sub(self.kept())
+    }
+
+    /// Octets of OPT and TSIG.
+    fn kept(&self) -> usize {
+        self.edns.as_ref().map_or(0, EdnsReply::len) + self.seal.len()
     }
 
     /// Adds an Extended DNS Error, if the client speaks EDNS.
@@ -106,10 +110,12 @@ impl Reply {
         {
             edns.error = None;
         }
+        let cut = out.len() + self.kept() > self.limit;
+        let counts = if cut { self.cut(out) } else { counts };
         let flags = RESPONSE
             | self.header.flags & ECHOED
             | if authoritative { AUTHORITATIVE } else { 0 }
-            | if truncated { TRUNCATED } else { 0 }
+            | if truncated || cut { TRUNCATED } else { 0 }
             | rcode.0 & 0xf;
         let questions = u16::from(out.len() > 12);
         let additional = counts.additional + u16::from(self.edns.is_some());
@@ -125,6 +131,19 @@ impl Reply {
             Seal::Sign(signer, error) => signer.sign(out, now, error),
             Seal::Unsigned(error) => error.append(out),
         }
+    }
+
+    /// Leaves only the header, for a datagram that takes no more: names of a question and of a key may have 255 octets
+    /// each. A TSIG record without a MAC, which repeats the client's own names, goes too where it doesn't fit; a signed one
+    /// always fits behind a header. The client asks again over TCP.
+    ///
+    /// Deviates: RFC 8945 §5.3.1 keeps the question.
+    fn cut(&mut self, out: &mut Vec<u8>) -> Counts {
+        out.truncate(12);
+        if matches!(self.seal, Seal::Unsigned(_)) && out.len() + self.kept() > self.limit {
+            self.seal = Seal::None;
+        }
+        Counts::default()
     }
 
     /// A reply without records.

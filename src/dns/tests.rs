@@ -258,6 +258,32 @@ fn a_reply_stays_within_what_the_client_takes_whatever_it_explains() {
     assert!(Message::from_vec(&reply).unwrap().signature.is_some());
 }
 
+/// The names of question, key and algorithm come back in the reply, and may have 255 octets each.
+#[test]
+fn a_reply_whose_names_alone_are_too_long_is_cut_and_tells_so() {
+    let server = Server::new();
+    let long = format!("{}.{}.svc.z.", vec!["z".repeat(60); 3].join("."), "z".repeat(50));
+    let question = query(&long, WireType::A).to_vec().unwrap();
+    let signed = |key: &str, algorithm: &str| {
+        let mac = [&[1, 44, 0, 32][..], &[7; 32], &[0; 6]].concat();
+        let rdata = [name(algorithm).as_wire(), &NOW.to_be_bytes()[2..], &mac].concat();
+        let mut packet = [&question[..], name(key).as_wire(), &[0, 250, 0, 255, 0, 0, 0, 0]].concat();
+        packet.extend(u16::try_from(rdata.len()).unwrap().to_be_bytes());
+        packet.extend(rdata);
+        packet[11] += 1;
+        packet
+    };
+    for (key, algorithm, seals) in [(&long[..], "hmac-sha256.", 1), (&long, &long, 0)] {
+        let packet = signed(key, algorithm);
+        let reply = server.reply(&packet);
+        assert!(reply.len() <= 512, "{} octets", reply.len());
+        assert_eq!((reply[2] & 2, reply[3] & 0xf, &reply[4..12]), (2, 9, &[0, 0, 0, 0, 0, 0, 0, seals][..]));
+        assert_eq!(Message::from_vec(&reply).unwrap().signature.is_some(), seals == 1);
+        let (_, whole) = server.handle(&packet, Transport::Tcp);
+        assert_eq!((whole[2] & 2, whole[3] & 0xf, &whole[4..12]), (0, 9, &[0, 1, 0, 0, 0, 0, 0, 1][..]));
+    }
+}
+
 #[test]
 fn opcodes_versions_classes_and_strange_zones_get_their_rcodes() {
     let server = Server::new();
