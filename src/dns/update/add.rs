@@ -10,7 +10,7 @@ use crate::base::{Name, RecordType, Ttl};
 use crate::membership::member::sort_addresses;
 use crate::membership::{MemberId, Permit, Registration};
 use crate::zone::layout::{instance_name, is_service_name};
-use crate::zone::records::{address, srv};
+use crate::zone::records::{address, srv, text};
 use crate::zone::{Layout, Rdata};
 
 use super::Refusal;
@@ -296,6 +296,15 @@ impl Executor<'_> {
                 who(self.request)
             ))
         })?;
+        if matches!(rtype, RecordType::RRSIG | RecordType::NSEC | RecordType::NSEC3 | RecordType::NSEC3PARAM) {
+            return Err(Refusal::invalid(format!(
+                "{rtype} records come from whoever signs a zone, and never by update"
+            )));
+        }
+        // A secondary would refuse the whole zone for them.
+        if !text::is_sound(rtype, rdata) {
+            return Err(Refusal::malformed(&format!("the octets at {name} are not valid {rtype} data")));
+        }
         let ttl = Ttl(ttl.min(self.scene.contents.settings().ttl.0));
         let fixed = match self.fixed.get(name) {
             Some(fixed) => fixed.clone(),

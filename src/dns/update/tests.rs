@@ -431,7 +431,7 @@ fn leases_are_granted_within_the_limits_in_the_form_that_was_asked_for() {
 fn the_key_lease_is_that_of_key_records() {
     let mut bench = Bench::new();
     let now = bench.now;
-    let both = update().add("host1.z. KEY x").add("host1.z. TXT x").leases(60, 600).signed("a.", b"secret", now);
+    let both = update().add("host1.z. KEY octets").add("host1.z. TXT x").leases(60, 600).signed("a.", b"secret", now);
     let outcome = bench.apply(&both);
     let leases: Vec<(RecordType, Lease)> = outcome
         .puts
@@ -463,6 +463,29 @@ fn leased_records_need_a_rule_and_get_the_lease_of_records_and_one_ttl() {
     assert_eq!(kinds(&bench.apply(&sweep)), (0, 0, 0));
     assert_eq!(kinds(&bench.apply(&by_a(update().delete_rrset("_acme-challenge.www.z.", "TXT")))), (0, 2, 0));
     assert!(bench.published("_acme-challenge.www.z.", RecordType::TXT).is_empty());
+}
+
+#[test]
+fn leased_records_that_a_secondary_would_refuse_are_not_taken() {
+    let mut bench = Bench::new();
+    let now = bench.now;
+    let refusal = |bench: &Bench, rtype: RecordType, rdata: &[u8]| {
+        bench.refusal(&update().raw_change("host1.z.", rtype.0, 1, 5, rdata).signed("a.", b"secret", now)).rcode
+    };
+    for (rtype, rdata) in [
+        (RecordType::TLSA, &[3, 1, 1][..]),
+        (RecordType::SSHFP, &[1, 2, 7]),
+        (RecordType::CAA, &[0, 1, b'-', b'x']),
+        (RecordType::KEY, &[2, 0, 3]),
+    ] {
+        assert_eq!(refusal(&bench, rtype, rdata), Rcode::FORMERR, "{rtype}");
+    }
+    for rtype in [RecordType::RRSIG, RecordType::NSEC, RecordType::NSEC3, RecordType::NSEC3PARAM] {
+        assert_eq!(refusal(&bench, rtype, &[0; 30]), Rcode::REFUSED, "{rtype}");
+    }
+    let key = update().raw_change("host1.z.", RecordType::KEY.0, 1, 5, &[2, 0, 3, 13, 1]);
+    bench.apply(&key.signed("a.", b"secret", now));
+    assert_eq!(bench.published("host1.z.", RecordType::KEY).len(), 1);
 }
 
 #[test]

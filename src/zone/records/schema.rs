@@ -61,6 +61,7 @@ pub fn fields(rtype: RecordType) -> &'static [Field] {
         RecordType::PX => &[Fixed(2), PlainName, PlainName],
         RecordType::NAPTR => &[Fixed(4), CharString, CharString, CharString, PlainName],
         RecordType::DNAME => &[PlainName],
+        RecordType::KEY | RecordType::DNSKEY => &[Fixed(4), Rest],
         RecordType::SVCB | RecordType::HTTPS => &[Fixed(2), PlainName, Rest],
         _ => &[Rest],
     }
@@ -152,6 +153,7 @@ mod tests {
         assert_eq!(canonicalize(RecordType::TXT, &[3, b'a']), Err(RdataError::Length));
         assert_eq!(canonicalize(RecordType::MX, b"\x00\x01\x01a\x00\x00"), Err(RdataError::Length));
         assert!(canonicalize(RecordType::CNAME, b"\xc0\x0c").is_err());
+        assert_eq!(canonicalize(RecordType::KEY, &[2, 0, 3]), Err(RdataError::Length));
         assert_eq!(&*canonicalize(RecordType(65280), &[]).unwrap(), &[] as &[u8]);
     }
 

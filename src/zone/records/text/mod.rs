@@ -281,6 +281,12 @@ enum Unshown {
     Malformed,
 }
 
+/// Whether data follow the rules of their type, as far as they are known here. Other servers refuse a zone whose data
+/// don't, also in a transfer.
+pub fn is_sound(rtype: RecordType, rdata: &[u8]) -> bool {
+    !matches!(native(rtype, rdata), Err(Unshown::Malformed))
+}
+
 /// Writes canonical data as text: in the type's own form, or as octets. Any octets get a text; only those that are
 /// sound read back.
 pub fn present(rtype: RecordType, rdata: &[u8]) -> String {
