@@ -28,7 +28,7 @@ pub(crate) fn rdata(rtype: RecordType, text: &str) -> Vec<u8> {
         RecordType::AAAA => words[0].parse::<std::net::Ipv6Addr>().unwrap().octets().to_vec(),
         RecordType::SRV => [number(0), number(1), number(2), name(words[3]).as_wire().to_vec()].concat(),
         RecordType::MX => [number(0), name(words[1]).as_wire().to_vec()].concat(),
-        RecordType::NS | RecordType::CNAME | RecordType::PTR => name(words[0]).as_wire().to_vec(),
+        RecordType::NS | RecordType::CNAME | RecordType::DNAME | RecordType::PTR => name(words[0]).as_wire().to_vec(),
         RecordType::TXT => {
             words.iter().flat_map(|word| [&[u8::try_from(word.len()).unwrap()], word.as_bytes()].concat()).collect()
         }

@@ -340,8 +340,8 @@ impl Executor<'_> {
             }
             (leased[at].deleted, leased[at].added) = (false, true);
         } else {
-            if rtype == RecordType::CNAME {
-                // An alias takes the place of the former one.
+            if matches!(rtype, RecordType::CNAME | RecordType::DNAME) {
+                // An alias takes the place of the former one. So does a DNAME: a name has one at most (RFC 6672 §2.4).
                 for record in leased.iter_mut().filter(|record| record.rtype == rtype) {
                     if !permit.covers(&record.owner) {
                         return Err(Refusal::prohibited(format!("{rtype} at {name} belongs to {}", record.owner)));

@@ -514,6 +514,10 @@ fn aliases_and_other_records_keep_apart_and_a_new_alias_replaces_the_former() {
     assert_eq!(kinds(&bench.apply(&by_a(update().add("host2.z. TXT x")))), (0, 0, 0));
     assert_eq!(kinds(&bench.apply(&by_a(update().add("host2.z. CNAME u.z.")))), (1, 1, 0));
     assert_eq!(bench.published("host2.z.", RecordType::CNAME), [name("u.z.").as_wire().to_vec()]);
+    // RFC 6672 §2.4: nor are there two DNAME records at a name.
+    bench.apply(&by_a(update().add("host3.z. DNAME t.z.")));
+    assert_eq!(kinds(&bench.apply(&by_a(update().add("host3.z. DNAME u.z.")))), (1, 1, 0));
+    assert_eq!(bench.published("host3.z.", RecordType::DNAME), [name("u.z.").as_wire().to_vec()]);
     // In one message the deletion makes room.
     let swap = update().delete_name("host1.z.").add("host1.z. CNAME t.z.");
     assert_eq!(kinds(&bench.apply(&by_a(swap))), (1, 1, 0));
