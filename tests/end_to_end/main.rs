@@ -14,6 +14,7 @@ mod conformance;
 mod delegation;
 mod disk;
 mod durability;
+mod hostile;
 mod leases;
 mod peers;
 mod policy;
