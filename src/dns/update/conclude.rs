@@ -1,11 +1,12 @@
 //! The end of a message: the copy is compared with what was there.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 
 use crate::base::limits::{MEMBER_ADDRESSES, RRSET_OCTETS, SERVICE_MEMBERS};
 use crate::base::{Lease, Name, RecordType};
 use crate::membership::member::sort_addresses;
-use crate::membership::{Freshness, HeldAddresses, Item, Key, LeasedRecord, MemberId, State};
+use crate::membership::{Freshness, HeldAddresses, Item, Key, LeasedRecord, Member, MemberId, State};
 use crate::zone::Cause;
 use crate::zone::records::txt;
 
@@ -236,25 +237,13 @@ impl Executor<'_> {
                 services.insert(&member.service);
             }
         }
-        for service in services {
-            let touched: HashSet<&MemberId> =
-                self.draft.members.iter().filter(|draft| draft.service == *service).map(|draft| &draft.id).collect();
-            let others = self
-                .scene
-                .table
-                .members(service)
-                .map(|(_, member)| member)
-                .filter(|member| !touched.contains(&member.id));
-            let new = outcome.puts.iter().filter_map(|put| match &put.item {
-                Item::Member(member) if member.service == *service => Some(member),
-                _ => None,
-            });
-            let (mut members, mut srv_octets, mut address_octets) = (0, 0, 0);
-            for member in others.chain(new) {
+        for &service in &services {
+            let (mut members, mut srv_octets) = (0, 0);
+            for member in self.members_left(service, outcome) {
                 members += 1;
                 srv_octets += 18 + member.registration.target.as_wire().len();
-                address_octets += 28 * member.registration.addresses.len();
             }
+            let address_octets = self.address_set_octets(service, &services, outcome);
             let fixed = self
                 .scene
                 .contents
@@ -270,6 +259,36 @@ impl Executor<'_> {
             }
         }
         Ok(())
+    }
+
+    /// The members of a service as the message leaves them.
+    fn members_left<'o>(&'o self, service: &'o Name, outcome: &'o Outcome) -> impl Iterator<Item = &'o Member> {
+        let drafts = self.draft.members.iter().filter(|draft| draft.service == *service);
+        let touched: HashSet<&MemberId> = drafts.map(|draft| &draft.id).collect();
+        let members = self.scene.table.members(service).map(|(_, member)| member);
+        let new = outcome.puts.iter().filter_map(move |put| match &put.item {
+            Item::Member(member) if member.service == *service => Some(member),
+            _ => None,
+        });
+        members.filter(move |member| !touched.contains(&member.id)).chain(new)
+    }
+
+    /// How large the address set of a service becomes, the larger of A and AAAA. Other services may have a part in it, also
+    /// ones that are new in this message.
+    fn address_set_octets(&self, service: &Name, touched: &HashSet<&Name>, outcome: &Outcome) -> usize {
+        let set_of = |service: &Name| self.scene.contents.layout(service).and_then(|layout| layout.address_set);
+        let Some(set) = set_of(service) else { return 0 };
+        let candidates = self.scene.contents.services_at_host(&set).iter().chain(touched.iter().copied());
+        let sharing: HashSet<&Name> = candidates.filter(|other| set_of(other).as_ref() == Some(&set)).collect();
+        let addresses = || {
+            let members = sharing.iter().flat_map(|service| self.members_left(service, outcome));
+            members.flat_map(|member| member.registration.addresses.iter())
+        };
+        match octets_of(addresses()) {
+            octets if octets <= RRSET_OCTETS => octets,
+            // Equal addresses are published once.
+            _ => octets_of(addresses().collect::<HashSet<_>>()),
+        }
     }
 
     /// Replays: by the last accepted signature of everything that the message would touch.
@@ -292,6 +311,19 @@ impl Executor<'_> {
         }
     }
 }
+
+/// Octets of the larger of the two RRsets that addresses make, behind a compressed owner.
+fn octets_of<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> usize {
+    let (mut ipv4, mut ipv6) = (0, 0);
+    for address in addresses {
+        match address {
+            IpAddr::V4(_) => ipv4 += 16,
+            IpAddr::V6(_) => ipv6 += 28,
+        }
+    }
+    ipv4.max(ipv6)
+}
+
 fn check_addresses(draft: &MemberDraft) -> Result<(), Refusal> {
     if draft.registration.addresses.len() <= MEMBER_ADDRESSES {
         return Ok(());

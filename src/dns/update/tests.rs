@@ -488,6 +488,32 @@ fn leased_records_that_a_secondary_would_refuse_are_not_taken() {
     assert_eq!(bench.published("host1.z.", RecordType::KEY).len(), 1);
 }
 
+/// 64,000 octets are 4000 addresses of IPv4: 250 members that have as many as they may.
+#[test]
+fn services_with_the_same_host_name_fill_its_address_set_together() {
+    let mut bench = Bench::new();
+    let member = |service: &str, third: usize, number: usize| {
+        let host = format!("{}-{third}-{number}.x.z.", &service[1..]);
+        let update = update().add(&format!("_x.{service}.z. SRV 0 1 80 {host}"));
+        (0..16).fold(update, |update, last| update.add(&format!("{host} A 10.{third}.{number}.{last}")))
+    };
+    for number in 0..125 {
+        bench.apply(&member("_tcp", 1, number).octets());
+        // On the same machines: addresses that are there already take no room.
+        bench.apply(&member("_sctp", 1, number).octets());
+        bench.apply(&member("_udp", 2, number).octets());
+    }
+    assert_eq!(bench.published("x.z.", RecordType::A).len(), 4000);
+    for service in ["_tcp", "_udp", "_dccp"] {
+        let refusal = bench.refusal(&member(service, 3, 1).octets());
+        assert_eq!(refusal.rcode, Rcode::REFUSED);
+        assert!(refusal.error.unwrap().text.contains("would not fit 64 KiB"), "{service}");
+    }
+    assert_eq!(kinds(&bench.apply(&member("_udp", 2, 7).octets())), (0, 0, 1), "renewals go on");
+    bench.apply(&update().delete_rrset("_x._udp.z.", "SRV").octets());
+    bench.apply(&member("_dccp", 3, 1).octets());
+}
+
 #[test]
 fn a_record_added_beside_anothers_does_not_renew_that_one() {
     // One TTL for the set (RFC 2181 §5.2), but the other's lease is the other's.
