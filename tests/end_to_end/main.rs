@@ -15,6 +15,7 @@ mod delegation;
 mod disk;
 mod durability;
 mod hostile;
+mod large;
 mod leases;
 mod peers;
 mod policy;
