@@ -5,11 +5,11 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use tempfile::TempDir;
 
 use crate::support::message::*;
+use crate::support::namespace;
 use crate::support::other::Other;
 use crate::support::programs::{Printed, dig, kdig};
 use crate::support::server::{Setup, TestServer};
@@ -19,34 +19,9 @@ use crate::support::{MEMCACHED, PATIENCE, wait_until};
 const PARENT: &str = "127.0.0.1";
 const LIVEZONE: &str = "127.53.0.2";
 const RESOLVER: &str = "127.53.0.3";
-const INSIDE: &str = "LIVEZONE_TEST_NAMESPACE";
 
 fn address(ip: &str) -> SocketAddr {
     format!("{ip}:53").parse().unwrap()
-}
-
-/// Whether the test has run in a namespace already, by itself.
-fn has_run_in_a_namespace(test: &str) -> bool {
-    if std::env::var_os(INSIDE).is_some() {
-        assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-        return false;
-    }
-    let unshare: [&[&str]; 2] = [&["--net"], &["--net", "--map-root-user"]];
-    let works = |arguments: &&&[&str]| {
-        let status = Command::new("unshare").args(**arguments).arg("true").stderr(Stdio::null()).status();
-        status.is_ok_and(|status| status.success())
-    };
-    let Some(arguments) = unshare.iter().find(works) else { return false };
-    let output = Command::new("unshare")
-        .args(*arguments)
-        .arg(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--nocapture"])
-        .env(INSIDE, "1")
-        .output()
-        .unwrap();
-    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success() && text.contains("1 passed"), "{text}");
-    true
 }
 
 fn start_bind(folder: &Path) -> Other {
@@ -94,7 +69,7 @@ fn start_unbound(folder: &Path) -> Other {
 
 #[test]
 fn unbound_resolves_through_a_delegation_of_bind() {
-    if has_run_in_a_namespace("delegation::unbound_resolves_through_a_delegation_of_bind") {
+    if namespace::has_run("delegation::unbound_resolves_through_a_delegation_of_bind") {
         return;
     }
     let folder = TempDir::with_prefix("livezone-test-").unwrap();

@@ -3,6 +3,7 @@
 
 pub(crate) mod client;
 pub(crate) mod message;
+pub(crate) mod namespace;
 pub(crate) mod other;
 pub(crate) mod programs;
 pub(crate) mod server;

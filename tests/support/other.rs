@@ -1,6 +1,6 @@
 //! Other servers that the tests run.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -8,6 +8,17 @@ use std::time::Duration;
 use super::client::Client;
 use super::message::{SOA, query};
 use super::{PATIENCE, wait_until};
+
+/// An address whose port is free for UDP and TCP.
+pub(crate) fn free_address() -> SocketAddr {
+    loop {
+        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let address = udp.local_addr().unwrap();
+        if TcpListener::bind(address).is_ok() {
+            return address;
+        }
+    }
+}
 
 /// Another server, killed when dropped.
 #[derive(Debug)]

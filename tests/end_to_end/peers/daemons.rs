@@ -1,12 +1,12 @@
 //! The other servers, each as plain as it gets: no rate limits, no extras, small answers.
 
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
 
 use tempfile::TempDir;
 
 use crate::support::ZONE;
-use crate::support::other::Other;
+use crate::support::other::{Other, free_address};
 
 pub(super) struct Peers {
     running: Vec<(&'static str, SocketAddr, Other)>,
@@ -31,17 +31,6 @@ impl Peers {
 
     pub(super) fn addresses(&self) -> impl Iterator<Item = (&'static str, SocketAddr)> {
         self.running.iter().map(|(name, address, _)| (*name, *address))
-    }
-}
-
-/// An address whose port is free for UDP and TCP.
-fn free_address() -> SocketAddr {
-    loop {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = udp.local_addr().unwrap();
-        if TcpListener::bind(address).is_ok() {
-            return address;
-        }
     }
 }
 
