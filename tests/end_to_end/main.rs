@@ -11,6 +11,7 @@
 mod answers;
 mod cli;
 mod conformance;
+mod consumers;
 mod delegation;
 mod disk;
 mod durability;
