@@ -1,4 +1,7 @@
-//! What the programs that read such zones need, octet by octet: each rule with who depends on it.
+//! What the programs that read such zones need, octet by octet: each rule with who depends on it. The programs themselves
+//! are in `programs`.
+
+mod programs;
 
 use std::collections::BTreeSet;
 

@@ -1,24 +1,42 @@
-//! Tests that need a network of their own.
+//! Tests that need a network, or more, of their own.
 
 use std::process::{Command, Stdio};
 
 const INSIDE: &str = "LIVEZONE_TEST_NAMESPACE";
 
-/// Whether the test has run in a namespace already, by itself. False inside of that, and where the system has none to
-/// give.
+/// Where a test finds itself.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Place {
+    /// In namespaces of its own: it goes on.
+    Inside,
+    /// It has run there already, by itself, and is done.
+    Ran,
+    /// The system has none to give.
+    Unavailable,
+}
+
+/// Whether the test has run in a network of its own already, by itself. False inside of that, and where the system has
+/// none to give.
 pub(crate) fn has_run(test: &str) -> bool {
+    enter(test, &["--net"]) == Place::Ran
+}
+
+/// Runs a test again in namespaces of these kinds, by its whole name.
+pub(crate) fn enter(test: &str, kinds: &[&str]) -> Place {
     if std::env::var_os(INSIDE).is_some() {
         assert!(Command::new("ip").args(["link", "set", "lo", "up"]).status().unwrap().success());
-        return false;
+        return Place::Inside;
     }
-    let unshare: [&[&str]; 2] = [&["--net"], &["--net", "--map-root-user"]];
-    let works = |arguments: &&&[&str]| {
-        let status = Command::new("unshare").args(**arguments).arg("true").stderr(Stdio::null()).status();
+    let works = |user: &&&[&str]| {
+        let status = Command::new("unshare").args(kinds).args(**user).arg("true").stderr(Stdio::null()).status();
         status.is_ok_and(|status| status.success())
     };
-    let Some(arguments) = unshare.iter().find(works) else { return false };
+    // As root, else as who seems to be root there.
+    let users: [&[&str]; 2] = [&[], &["--map-root-user"]];
+    let Some(user) = users.iter().find(works) else { return Place::Unavailable };
     let output = Command::new("unshare")
-        .args(*arguments)
+        .args(kinds)
+        .args(*user)
         .arg(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture"])
         .env(INSIDE, "1")
@@ -26,5 +44,5 @@ pub(crate) fn has_run(test: &str) -> bool {
         .unwrap();
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
-    true
+    Place::Ran
 }
