@@ -351,8 +351,9 @@ fn a_lack_of_descriptors_rests_new_connections_and_nothing_else() {
         assert_eq!(client.ask(&query(ZONE, SOA)).rcode(), 0);
         client.update(&Update::member(MEMCACHED, &format!("i-{number}"), "192.0.2.1"));
     }
-    // Said once, not once for every try.
-    assert_eq!(server.count_logged("no new TCP connections"), 1);
+    // Said once, not once for every try; and again after the watch of files, which lacks them too, gave some back.
+    let said = server.count_logged("no new TCP connections");
+    assert!(said <= 1 + 4 * server.count_logged("go unnoticed"), "said {said} times");
     limit(open + 200);
     let mut last = held.into_iter().last().unwrap();
     assert!(is_served(&mut last));
