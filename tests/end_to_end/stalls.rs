@@ -11,7 +11,7 @@ use crate::support::{PATIENCE, wait_until};
 
 const SERVICES: usize = 5;
 const MEMBERS: usize = 1_000;
-const LEASE: u32 = 2;
+const LEASE: u32 = 4;
 
 fn signal(server: &TestServer, name: &str) {
     assert!(Command::new("kill").args([&format!("-{name}"), &server.pid().to_string()]).status().unwrap().success());

@@ -13,7 +13,7 @@ use crate::dns::messages::Update;
 use crate::membership::MemberId;
 use crate::server::clock::Clock as _;
 
-use super::oracle::{Intent, Number};
+use super::oracle::{Delivery, Intent, Number};
 use super::world::{KEY, SECRET, World};
 
 /// What the network does to a datagram, in per cent and milliseconds.
@@ -155,12 +155,12 @@ fn deliver(world: &Arc<World>, network: Network, packet: &Arc<Packet>) {
     if !world.is_running() {
         return;
     }
-    let first = packet.delivered.fetch_add(1, Ordering::Relaxed) == 0;
+    let delivery = Delivery { first: packet.delivered.fetch_add(1, Ordering::Relaxed) == 0, at: world.now() };
     world.oracle().note_delivery(packet.member, packet.intent);
     let (replying, answered) = (world.clone(), packet.clone());
     let reply = move |octets: Vec<u8>| {
         let now = replying.now();
-        replying.oracle().note_reply(answered.member, answered.intent, first, &octets, now);
+        replying.oracle().note_reply(answered.member, answered.intent, delivery, &octets, now);
         for delay in network.fates() {
             let answered = answered.clone();
             tokio::spawn(async move {

@@ -29,6 +29,14 @@ pub(super) enum Intent {
     Withdraw,
 }
 
+/// A copy of an update that reached the server.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Delivery {
+    /// No copy did before, so that this one does what it says.
+    pub(super) first: bool,
+    pub(super) at: u64,
+}
+
 /// An end, as of when somebody was heard of.
 #[derive(Clone, Copy, Debug)]
 struct End {
@@ -87,8 +95,8 @@ pub(super) struct Oracle {
     pub(super) acknowledged: usize,
 }
 
-/// A write that takes longer holds lapses up.
-const SLOW: u64 = 20;
+/// How long after a write that took time what it held up is written.
+const SLOW: u64 = 200;
 /// How long after a refused write lapses are tried again.
 const RETRY: u64 = 2_000;
 /// Between two looks of the server at its clock, and for cutting to whole milliseconds.
@@ -164,8 +172,9 @@ impl Oracle {
         }
     }
 
-    /// A reply to an update; `first`: no copy of the same message was delivered before, so that it did what it says.
-    pub(super) fn note_reply(&mut self, number: Number, intent: Intent, first: bool, octets: &[u8], now: u64) {
+    /// A reply to an update.
+    pub(super) fn note_reply(&mut self, number: Number, intent: Intent, delivery: Delivery, octets: &[u8], now: u64) {
+        let Delivery { first, at } = delivery;
         self.trace.update(octets);
         let done = octets[3] & 0xf == 0;
         self.acknowledged += usize::from(done);
@@ -181,7 +190,8 @@ impl Oracle {
                     member.lower = Some(end);
                 }
             }
-            Intent::Register(_) => {}
+            // Whoever was heard of is alive, also if what else the message says could not be kept.
+            Intent::Register(lease) => member.upper.push(End { heard: at, lease, at: at + lease }),
             Intent::Withdraw => {
                 member.withdrawing = member.withdrawing.saturating_sub(1);
                 if done && first {
@@ -234,7 +244,7 @@ impl Oracle {
 
     pub(super) fn note_written(&mut self, entry: &Entry, outcome: &Appended, now: u64) {
         let appends = matches!(entry, Entry::Append(_));
-        if appends && self.writing.take().is_some_and(|since| now - since > SLOW) {
+        if appends && self.writing.take().is_some_and(|since| now > since) {
             self.slow = now;
         }
         match (entry, outcome) {
@@ -410,10 +420,11 @@ impl Oracle {
         if !told && !is_unknown {
             self.violate(now, format!("{service} has {targets:?}, and TXT says otherwise"));
         }
+        // A write that takes no time is over when anybody looks.
         let held_up = self.failing
             || self.unsettled.is_some()
-            || self.writing.is_some_and(|since| now - since > SLOW)
-            || now < self.slow + 10 * SLOW
+            || self.writing.is_some()
+            || now < self.slow + SLOW
             || now < self.refused + RETRY;
         for place in 0..self.members.len() {
             let member = &self.members[place];
