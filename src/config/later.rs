@@ -3,11 +3,7 @@
 
 #![expect(dead_code, reason = "these keys are checked for their form and have no effect in this version")]
 
-use std::fmt;
-
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use toml::Spanned;
 
 use super::written::Lease;
@@ -56,50 +52,6 @@ pub(super) struct MemcachedConfig {
 pub(super) struct Transfer {
     key: Option<String>,
     network: Option<String>,
-}
-
-#[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Notify {
-    secondaries: Option<Vec<Secondary>>,
-}
-
-/// `"address:port"`, or a table with that and a key.
-#[derive(Debug)]
-pub(super) enum Secondary {
-    Address(String),
-    Entry(SecondaryEntry),
-}
-
-#[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct SecondaryEntry {
-    address: String,
-    key: Option<String>,
-}
-
-impl<'de> Deserialize<'de> for Secondary {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secondary, D::Error> {
-        struct Either;
-
-        impl<'de> Visitor<'de> for Either {
-            type Value = Secondary;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("\"address:port\" or { address = \"address:port\", key = \"name.\" }")
-            }
-
-            fn visit_str<E>(self, address: &str) -> Result<Secondary, E> {
-                Ok(Secondary::Address(address.to_owned()))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secondary, A::Error> {
-                SecondaryEntry::deserialize(MapAccessDeserializer::new(map)).map(Secondary::Entry)
-            }
-        }
-
-        deserializer.deserialize_any(Either)
-    }
 }
 
 #[derive(Deserialize, Debug)]

@@ -14,6 +14,7 @@
 
 mod key;
 mod later;
+mod notify;
 mod problems;
 mod read;
 mod server;
@@ -137,12 +138,23 @@ pub struct Zone {
     pub update: Vec<UpdateEntry>,
     /// Who may query; `None` is everyone, an empty list nobody.
     pub query: Option<Vec<IpNet>>,
+    /// Who keeps copies of the zone; all different.
+    pub secondaries: Vec<Secondary>,
     /// The zone file.
     pub source: PathBuf,
     /// Where its origin stands, for problems that are about the zone as a whole.
     pub at: Position,
     /// What is accepted but worth a word, as `file:line: text`.
     pub warnings: Vec<String>,
+}
+
+/// A server that keeps a copy of a zone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Secondary {
+    /// Where it listens, never an IPv4 address mapped into IPv6.
+    pub address: SocketAddr,
+    /// The TSIG key that it shares with this server.
+    pub key: Option<Name>,
 }
 
 /// A zone file, judged for itself.

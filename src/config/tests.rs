@@ -39,6 +39,9 @@ secret-file = "cluster.key"              # or secret = "base64"; or certificate,
 listen = "127.0.0.1:11210"
 zone = "svc.example.test."
 service = "_memcached._tcp"
+[[key]]
+name = "xfer."
+secret = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="
 "#;
 
 /// The documented zone file.
@@ -130,12 +133,12 @@ fn server(text: &str) -> (Config, Vec<String>) {
 }
 
 /// The problems of a zone file whose first line is its origin, as displayed.
-fn zone_problems(rest: &str) -> Vec<String> {
+pub(super) fn zone_problems(rest: &str) -> Vec<String> {
     let files = Files::new(&[("z.toml", &format!("origin = \"z.test.\"\n{rest}"))]);
     files.lines(&load_zone(&files.path("z.toml"), &keys()).unwrap_err().to_string())
 }
 
-fn zone(rest: &str) -> (Zone, Vec<String>) {
+pub(super) fn zone(rest: &str) -> (Zone, Vec<String>) {
     let files = Files::new(&[("z.toml", &format!("origin = \"z.test.\"\n{rest}"))]);
     let zone = load_zone(&files.path("z.toml"), &keys()).unwrap_or_else(|problems| panic!("{problems}"));
     let warnings = files.lines(&zone.warnings.join("\n"));
@@ -144,13 +147,13 @@ fn zone(rest: &str) -> (Zone, Vec<String>) {
 
 /// Asserts that there is one problem, at this place, with these words.
 #[track_caller]
-fn assert_one(problems: &[String], place: &str, words: &[&str]) {
+pub(super) fn assert_one(problems: &[String], place: &str, words: &[&str]) {
     assert_eq!(problems.len(), 1, "{problems:#?}");
     assert_has(problems, place, words);
 }
 
 #[track_caller]
-fn assert_has(problems: &[String], place: &str, words: &[&str]) {
+pub(super) fn assert_has(problems: &[String], place: &str, words: &[&str]) {
     let found = problems.iter().any(|line| line.starts_with(place) && words.iter().all(|word| line.contains(word)));
     assert!(found, "no {place} with {words:?} in {problems:#?}");
 }
@@ -162,7 +165,7 @@ fn the_documented_files_load() {
     assert_eq!(config.data_dir, files.path("data"));
     assert_eq!(config.zones_dir, files.path("zones"));
     assert_eq!(config.dns, Dns::default());
-    assert_eq!(config.keys.len(), 1);
+    assert_eq!(config.keys.len(), 2);
     assert_eq!(
         files.lines(&config.warnings.join("\n")),
         ["http.listen", "cluster", "memcached-config"]
@@ -184,6 +187,9 @@ fn the_documented_files_load() {
     assert_eq!(zone.query.as_deref(), Some(["0.0.0.0/0".parse().unwrap()].as_slice()));
     assert_eq!(zone.settings.services.len(), 1);
     assert_eq!(zone.settings.services[0].host_name, HostName::Default);
+    let secondaries: Vec<_> = zone.secondaries.iter().map(|other| (other.address.to_string(), &other.key)).collect();
+    let key = Some("xfer.".parse().unwrap());
+    assert_eq!(secondaries, [("192.0.2.53:53".to_owned(), &key), ("192.0.2.54:53".to_owned(), &None)]);
     let warned: Vec<String> = files.lines(&zone.warnings.join("\n"));
     for (key, line) in [("access.transfer", 24), ("notify", 26), ("damping", 35), ("slots", 41)] {
         assert_has(&warned, &format!("zones/svc.example.test.toml:{line}: `{key}`"), &["no effect"]);
@@ -213,7 +219,7 @@ fn a_zone_needs_an_origin_and_nothing_else() {
     assert_eq!(zone.leases, LeaseLimits::default());
     assert_eq!(zone.update, UpdateEntry::loopback());
     assert_eq!((zone.query, zone.static_file, zone.settle), (None, None, Duration::ZERO));
-    assert!(!zone.peer_address);
+    assert!(!zone.peer_address && zone.secondaries.is_empty());
 
     let files = Files::new(&[("z.toml", "ttl = \"5s\"\n")]);
     let problems = load_zone(&files.path("z.toml"), &keys()).unwrap_err();

@@ -26,6 +26,17 @@ pub(super) fn name(findings: &mut Findings, key: &str, written: &Spanned<String>
     None
 }
 
+/// The name of a TSIG key; `None` when it is none, or of no key that there is.
+pub(super) fn key(findings: &mut Findings, written: &Spanned<String>, knows: &dyn Fn(&Name) -> bool) -> Option<Name> {
+    let name = name(findings, "key", written)?;
+    if !knows(&name) {
+        let message = format!("there is no key {name}: add a [[key]] entry to livezone.toml");
+        findings.problem(&written.span(), message);
+        return None;
+    }
+    Some(name)
+}
+
 /// A duration; the default when the key is absent or wrong.
 pub(super) fn duration(findings: &mut Findings, key: &str, written: &Text, default: Duration) -> Duration {
     let Some(written) = written else { return default };

@@ -2,10 +2,14 @@
 //! is accepted. A value that a message may point at carries its place ([`Spanned`]). Nothing outside `config` sees
 //! these types.
 
-use serde::Deserialize;
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::later::{Cluster, Damping, MemcachedConfig, Notify, ServiceLease, Token, Transfer, Unsettled};
+use super::later::{Cluster, Damping, MemcachedConfig, ServiceLease, Token, Transfer, Unsettled};
 
 /// A text with its place.
 pub(super) type Text = Option<Spanned<String>>;
@@ -161,6 +165,50 @@ pub(super) struct UpdateEntry {
 pub(super) struct QueryEntry {
     pub(super) key: Text,
     pub(super) network: Text,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Notify {
+    pub(super) secondaries: Option<Vec<Spanned<Secondary>>>,
+}
+
+/// `"address:port"`, or a table with that and a key.
+#[derive(Debug)]
+pub(super) enum Secondary {
+    Address(String),
+    Entry(SecondaryEntry),
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct SecondaryEntry {
+    pub(super) address: Text,
+    pub(super) key: Text,
+}
+
+impl<'de> Deserialize<'de> for Secondary {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Secondary, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Secondary;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("\"address:port\" or { address = \"address:port\", key = \"name.\" }")
+            }
+
+            fn visit_str<E>(self, address: &str) -> Result<Secondary, E> {
+                Ok(Secondary::Address(address.to_owned()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secondary, A::Error> {
+                SecondaryEntry::deserialize(MapAccessDeserializer::new(map)).map(Secondary::Entry)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Deserialize, Debug)]

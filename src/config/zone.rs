@@ -14,7 +14,7 @@ use crate::zone::{HostName, ServiceSettings, Settings};
 
 use super::problems::Findings;
 use super::server::without_effect;
-use super::{Zone, values, written};
+use super::{Zone, notify, values, written};
 
 /// The longest time to gather changes for one commit: it is added to the time that a registrar waits for its answer.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -71,6 +71,7 @@ pub(super) fn check(
         peer_address: written.peer_address.unwrap_or(false),
         update,
         query,
+        secondaries: notify::check(findings, written.notify.as_ref(), knows_key),
         source: findings.file().to_owned(),
         at: findings.position(&text.span()),
         warnings: Vec::new(),
@@ -228,13 +229,7 @@ fn update_entry(
     if written.key.is_none() && written.network.is_none() {
         findings.problem(&entry.span(), "an entry names a `key`, a `network`, or both: it would admit everyone");
     }
-    let key = written.key.as_ref().and_then(|text| {
-        let name = values::name(findings, "key", text)?;
-        if !knows_key(&name) {
-            findings.problem(&text.span(), format!("there is no key {name}: add a [[key]] entry to livezone.toml"));
-        }
-        Some(name)
-    });
+    let key = written.key.as_ref().and_then(|text| values::key(findings, text, knows_key));
     let network = written.network.as_ref().and_then(|text| values::network(findings, text));
     let members = match &written.members {
         None if key.is_some() => Scope::Own,
@@ -281,7 +276,6 @@ fn check_later(findings: &mut Findings, written: &written::Zone) {
     without_effect(findings, written.drain_timeout.as_ref(), "drain-timeout");
     without_effect(findings, written.history.as_ref(), "history");
     without_effect(findings, written.access.transfer.as_ref(), "access.transfer");
-    without_effect(findings, written.notify.as_ref(), "notify");
     without_effect(findings, written.damping.as_ref(), "damping");
     check_hold(findings, written.hold.as_ref(), "hold");
 }
