@@ -40,7 +40,7 @@
 //! - [`membership`]: who is alive, until when, and who may say so.
 //! - [`zone`]: what the world should see of that: contents, delta, commit, snapshot; record types; the master file.
 //! - [`answer`]: the octets of every answer, compiled when a name is touched.
-//! - [`dns`]: messages: reader, EDNS, TSIG, replies, updates.
+//! - [`dns`]: messages: reader, EDNS, TSIG, replies, updates, the question for a serial.
 //! - [`store`]: durable truth.
 //! - [`net`]: sockets: UDP threads, TCP connections, and hickory-server's transports (TLS) behind one request handler.
 //! - [`config`]: TOML as written to checked configuration.

@@ -6,6 +6,7 @@ pub mod identity;
 pub(crate) mod messages;
 pub mod reply;
 pub mod respond;
+pub mod soa;
 #[cfg(test)]
 mod tests;
 pub mod tsig;

@@ -3,6 +3,8 @@
 //! [`Envelope::parse`] walks a message once, checks every length and pointer, and notes where things stand; nothing is
 //! copied until somebody asks for a name or for data. What can't be walked to its end is FORMERR.
 
+use std::fmt;
+
 use crate::base::limits::NAME_OCTETS;
 use crate::base::{Name, RecordType};
 use crate::zone::Rdata;
@@ -53,6 +55,27 @@ impl Rcode {
     pub const BADVERS: Rcode = Rcode(16);
 }
 
+impl fmt::Display for Rcode {
+    /// The mnemonic, or `RCODE` and the number.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match *self {
+            Rcode::NOERROR => "NOERROR",
+            Rcode::FORMERR => "FORMERR",
+            Rcode::SERVFAIL => "SERVFAIL",
+            Rcode::NXDOMAIN => "NXDOMAIN",
+            Rcode::NOTIMP => "NOTIMP",
+            Rcode::REFUSED => "REFUSED",
+            Rcode::YXDOMAIN => "YXDOMAIN",
+            Rcode::YXRRSET => "YXRRSET",
+            Rcode::NXRRSET => "NXRRSET",
+            Rcode::NOTAUTH => "NOTAUTH",
+            Rcode::NOTZONE => "NOTZONE",
+            Rcode::BADVERS => "BADVERS",
+            Rcode(number) => return write!(f, "RCODE{number}"),
+        })
+    }
+}
+
 /// The message can't be read to its end, or breaks a rule of its sections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("malformed message: {0}")]
@@ -84,6 +107,11 @@ impl Header {
     /// The operation code.
     pub fn opcode(&self) -> Opcode {
         Opcode(u8::try_from(self.flags >> 11 & 0xf).expect("four bits"))
+    }
+
+    /// The response code, as far as the header has it.
+    pub fn rcode(&self) -> Rcode {
+        Rcode(self.flags & 0xf)
     }
 }
 

@@ -1,0 +1,176 @@
+//! The question for a zone's SOA record, and what its answer tells: how one server learns which serial another has
+//! (RFC 1034 §4.3.5).
+
+use crate::base::{Name, RecordType, Serial};
+
+use super::wire::{CLASS_IN, Envelope, Opcode, Rcode};
+
+/// The answer to the question tells no serial. Asking again would bring the same.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum NoSerial {
+    /// The server doesn't answer for the zone, or can't.
+    #[error("it answers {0}")]
+    Rcode(Rcode),
+    /// It answers without the record, as one does that only knows whom to ask.
+    #[error("its answer has no SOA record of the zone")]
+    NoSoa,
+}
+
+/// A query for the SOA record: without RD, since what the server has itself is asked for and not what it would fetch, and
+/// without EDNS, which an answer with one record has no need of.
+pub fn query(id: u16, origin: &Name) -> Vec<u8> {
+    let mut out = Vec::with_capacity(12 + origin.as_wire().len() + 4);
+    let (flags, counts) = (0, [1, 0, 0, 0]);
+    for word in [id, flags].into_iter().chain(counts) {
+        out.extend_from_slice(&word.to_be_bytes());
+    }
+    out.extend_from_slice(origin.as_wire());
+    out.extend_from_slice(&RecordType::SOA.0.to_be_bytes());
+    out.extend_from_slice(&CLASS_IN.to_be_bytes());
+    out
+}
+
+/// Reads what came from the server that was asked. `None` if it is no answer to this question, or can't be read: whoever
+/// waits for one waits on.
+///
+/// The answer need not be authoritative: a serial that a cache remembers was published as well.
+pub fn read(packet: &[u8], id: u16, origin: &Name) -> Option<Result<Serial, NoSerial>> {
+    let envelope = Envelope::parse(packet).ok()?;
+    let (header, question) = (&envelope.header, &envelope.question);
+    let is_answer = header.is_response() && header.id == id && header.opcode() == Opcode::QUERY;
+    let is_to_this =
+        question.name() == origin.as_wire() && question.qtype == RecordType::SOA && question.class == CLASS_IN;
+    if !is_answer || !is_to_this {
+        return None;
+    }
+    if header.rcode() != Rcode::NOERROR {
+        return Some(Err(NoSerial::Rcode(header.rcode())));
+    }
+    for record in envelope.first_section() {
+        if record.rtype == RecordType::SOA && record.class == CLASS_IN && record.name().ok()? == *origin {
+            let rdata = record.rdata().ok()?;
+            // SERIAL is the first of the five words behind the two names (RFC 1035 §3.3.13).
+            let (serial, _) = rdata.last_chunk::<20>()?.split_first_chunk::<4>()?;
+            return Some(Ok(Serial(u32::from_be_bytes(*serial))));
+        }
+    }
+    Some(Err(NoSerial::NoSoa))
+}
+
+#[cfg(test)]
+mod tests {
+    use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};
+    use hickory_proto::rr::rdata::{NS, SOA};
+    use hickory_proto::rr::{DNSClass, Name as WireName, RData, Record, RecordType as WireType};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ORIGIN: &str = "svc.example.test.";
+    const ID: u16 = 0x1234;
+
+    fn origin() -> Name {
+        ORIGIN.parse().unwrap()
+    }
+
+    fn wire_name(text: &str) -> WireName {
+        WireName::from_ascii(text).unwrap()
+    }
+
+    fn soa(owner: &str, serial: u32) -> Record {
+        let soa =
+            SOA::new(wire_name("ns1.svc.example.test."), wire_name("hostmaster.example.test."), serial, 1, 2, 3, 4);
+        Record::from_rdata(wire_name(owner), 5, RData::SOA(soa))
+    }
+
+    /// The answer of a well-behaved server, before a test changes it.
+    fn answer(change: impl FnOnce(&mut Message)) -> Vec<u8> {
+        let mut message = Message::new(ID, MessageType::Response, OpCode::Query);
+        message.add_query(Query::query(wire_name("Svc.Example.TEST."), WireType::SOA));
+        message.add_answer(soa("svc.example.test.", 41));
+        change(&mut message);
+        message.to_vec().unwrap()
+    }
+
+    fn read_changed(change: impl FnOnce(&mut Message)) -> Option<Result<Serial, NoSerial>> {
+        read(&answer(change), ID, &origin())
+    }
+
+    #[test]
+    fn the_question_is_as_another_implementation_reads_it() {
+        let message = Message::from_vec(&query(ID, &origin())).unwrap();
+        let mut question = Query::query(wire_name(ORIGIN), WireType::SOA);
+        question.set_query_class(DNSClass::IN);
+        assert_eq!(message.queries, [question]);
+        assert_eq!((message.metadata.id, message.metadata.op_code), (ID, OpCode::Query));
+        assert_eq!(message.metadata.message_type, MessageType::Query);
+        assert!(!message.metadata.recursion_desired);
+        assert!(message.answers.is_empty() && message.authorities.is_empty() && message.edns.is_none());
+    }
+
+    #[test]
+    fn an_answer_tells_the_serial() {
+        assert_eq!(read_changed(|_| {}), Some(Ok(Serial(41))));
+        let behind_another = read_changed(|message| {
+            message.answers.insert(0, soa("example.test.", 7));
+        });
+        assert_eq!(behind_another, Some(Ok(Serial(41))));
+    }
+
+    #[test]
+    fn an_answer_without_a_serial_is_final() {
+        for (code, rcode) in [(ResponseCode::Refused, Rcode::REFUSED), (ResponseCode::ServFail, Rcode::SERVFAIL)] {
+            let read = read_changed(|message| message.metadata.response_code = code);
+            assert_eq!(read, Some(Err(NoSerial::Rcode(rcode))), "whatever else it holds");
+        }
+        assert_eq!(read_changed(|message| message.answers.clear()), Some(Err(NoSerial::NoSoa)));
+        let of_the_parent = read_changed(|message| message.answers = vec![soa("example.test.", 41)]);
+        assert_eq!(of_the_parent, Some(Err(NoSerial::NoSoa)));
+        let referral = read_changed(|message| {
+            message.authorities = std::mem::take(&mut message.answers);
+            let ns = RData::NS(NS(wire_name("ns1.svc.example.test.")));
+            message.answers.push(Record::from_rdata(wire_name(ORIGIN), 5, ns));
+        });
+        assert_eq!(referral, Some(Err(NoSerial::NoSoa)));
+    }
+
+    #[test]
+    fn what_answers_another_question_is_none() {
+        assert_eq!(read(&answer(|_| {}), ID + 1, &origin()), None);
+        assert_eq!(read(&answer(|_| {}), ID, &"example.test.".parse().unwrap()), None);
+        assert_eq!(read_changed(|message| message.metadata.message_type = MessageType::Query), None);
+        assert_eq!(read_changed(|message| message.metadata.op_code = OpCode::Notify), None);
+        assert_eq!(read_changed(|message| message.queries.clear()), None);
+        let asked = |rtype, class| {
+            move |message: &mut Message| {
+                let mut question = Query::query(wire_name(ORIGIN), rtype);
+                question.set_query_class(class);
+                message.queries = vec![question];
+            }
+        };
+        assert_eq!(read_changed(asked(WireType::NS, DNSClass::IN)), None);
+        assert_eq!(read_changed(asked(WireType::SOA, DNSClass::CH)), None);
+        assert_eq!(read_changed(asked(WireType::SOA, DNSClass::IN)), Some(Ok(Serial(41))));
+    }
+
+    #[test]
+    fn a_cut_answer_is_none() {
+        let whole = answer(|_| {});
+        for end in 0..whole.len() {
+            assert_eq!(read(&whole[..end], ID, &origin()), None, "cut at {end}");
+        }
+        assert_eq!(read(&[whole.as_slice(), &[0]].concat(), ID, &origin()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn damaged_answers_never_panic(changes in prop::collection::vec((0usize..100, any::<u8>()), 1..6)) {
+            let mut octets = answer(|_| {});
+            for (at, octet) in changes {
+                let at = at % octets.len();
+                octets[at] = octet;
+            }
+            let _ = read(&octets, ID, &origin());
+        }
+    }
+}
