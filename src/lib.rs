@@ -42,7 +42,8 @@
 //! - [`answer`]: the octets of every answer, compiled when a name is touched.
 //! - [`dns`]: messages: reader, EDNS, TSIG, replies, updates, the question for a serial.
 //! - [`store`]: durable truth.
-//! - [`net`]: sockets: UDP threads, TCP connections, and hickory-server's transports (TLS) behind one request handler.
+//! - [`net`]: sockets: UDP threads, TCP connections, hickory-server's transports (TLS) behind one request handler; and
+//!   asking other servers.
 //! - [`config`]: TOML as written to checked configuration.
 //! - [`server`]: assembly: front, publishers, start and stop.
 //! - [`cli`]: one file per subcommand.

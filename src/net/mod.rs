@@ -1,6 +1,7 @@
-//! Sockets: UDP threads, the TCP listener, and what hickory-server carries. All that the first two know of DNS is that
-//! messages have two octets of length on a stream.
+//! Sockets: UDP threads, the TCP listener, what hickory-server carries, and asking other servers. All that the first two
+//! know of DNS is that messages have two octets of length on a stream.
 
+pub mod ask;
 pub mod hickory;
 pub mod tcp;
 pub mod udp;
