@@ -80,8 +80,10 @@
 //! that policy decided, with causes; applying it reads no table, clock or configuration. What is published is a pure
 //! function of the contents, so that equal state is equal octets and only touched names are built again.
 //!
-//! **The epoch** is 64 bits, counts commits, is stored with them, and starts at the Unix time. The serial is its low 32
-//! bits, and [`base::Serial`] has no total order (RFC 1982).
+//! **The epoch** is 64 bits, counts commits, and is stored with them. The serial is its low 32 bits, and [`base::Serial`]
+//! has no total order (RFC 1982). A zone that the store doesn't know starts at the Unix time, or beyond the serials that
+//! its secondaries and name servers answer ([`base::Epoch::first`], [`net::ask`]), since a lost data folder takes the
+//! epoch with it and leaves their copies.
 //!
 //! **Precompiled answers and one encoder.** Whoever puts a record into a message does it with [`answer::encode`].
 //! Answers with names in their data are compiled behind a question at offset 12, with a cut point after each additional

@@ -26,7 +26,8 @@ pub struct Args {
     /// Listen here instead of where the configuration says; may be repeated
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
-    /// The first epoch of zones that the store doesn't know, instead of the Unix time
+    /// The first epoch of zones that the store doesn't know, instead of the Unix time or what comes after the serials
+    /// that their secondaries and name servers have, which are not asked then
     #[arg(long, value_name = "N")]
     pub epoch: Option<u64>,
     /// What to log, and how

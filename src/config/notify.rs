@@ -21,7 +21,9 @@ pub(super) fn check(
     let Some(notify) = written else { return Vec::new() };
     let entries = notify.get_ref().secondaries.as_deref().unwrap_or_default();
     if !entries.is_empty() {
-        findings.without_effect(&notify.span(), "notify");
+        let message = "`notify.secondaries` are asked for their serial when the store doesn't know the zone; NOTIFY is \
+                       not sent in this version";
+        findings.warn(&notify.span(), message);
     }
     if let Some(entry) = entries.get(SECONDARIES) {
         let count = entries.len();

@@ -7,7 +7,7 @@
 //! Whoever asks names a deadline, and has an outcome for each zone by then. Asking ends earlier when nothing is missing
 //! any more, or the socket fails.
 //!
-//! Bounds: a server is asked for at most [`QUESTIONS`] zones, at most [`BURST`] at a time, each at most [`SENDS`] times.
+//! Bounds: a server is asked for at most `QUESTIONS` zones, `BURST` of them in a row, each at most `SENDS` times.
 
 use std::collections::VecDeque;
 use std::io;

@@ -1,6 +1,7 @@
 //! The zones that are running, each with its publisher's task: bring one into force, change it, take it away.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -46,8 +47,10 @@ pub(super) struct Fleet {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) on_commit: Option<OnCommit>,
-    /// The least epoch for the first commit of a zone that the store doesn't know.
+    /// The first epoch of zones that the store doesn't know, if it is given.
     pub(super) epoch: Option<Epoch>,
+    /// Where the server listens.
+    pub(super) listening: Vec<SocketAddr>,
     /// Whether messages can come in.
     pub(super) open: watch::Sender<bool>,
     /// By origin, each below the zones that it lies in.
@@ -60,12 +63,13 @@ pub(super) fn place(origin: &Name) -> Vec<u8> {
 }
 
 impl Fleet {
-    /// Brings a zone into force: what the store kept of it, and its first commit. It is served once it is routed.
-    pub(super) async fn add(&mut self, ready: Ready) -> Result<(), StartError> {
+    /// Brings a zone into force: what the store kept of it, and its first commit. It is served once it is routed. `first`
+    /// is the epoch that it begins with if the store doesn't know it ([`super::first_epoch`]).
+    pub(super) async fn add(&mut self, ready: Ready, first: Option<Epoch>) -> Result<(), StartError> {
         let origin = ready.origin().clone();
-        let (store, epoch, now) = (self.store.clone(), self.epoch, self.clock.now());
+        let (store, now) = (self.store.clone(), self.clock.now());
         let opening = tokio::task::spawn_blocking(move || {
-            let publisher = load::open(&ready, &*store, epoch, now);
+            let publisher = load::open(&ready, &*store, first, now);
             (ready, publisher)
         });
         let (ready, publisher) =

@@ -33,9 +33,9 @@ pub enum OpenError {
     Clash(Problem),
 }
 
-/// Restores a zone from the store, or begins it, and hands it its configuration. `epoch` is the least that its next commit
-/// may have.
-pub fn open(ready: &Ready, store: &dyn Store, epoch: Option<Epoch>, now: Now) -> Result<Publisher, OpenError> {
+/// Restores a zone from the store, or begins it, and hands it its configuration. `first` is the epoch of the first commit
+/// of a zone that begins; else that is the Unix time.
+pub fn open(ready: &Ready, store: &dyn Store, first: Option<Epoch>, now: Now) -> Result<Publisher, OpenError> {
     let zone = &ready.zone;
     let settings = Arc::new(zone.settings.clone());
     let policy = policy(zone);
@@ -45,8 +45,7 @@ pub fn open(ready: &Ready, store: &dyn Store, epoch: Option<Epoch>, now: Now) ->
     let mut publisher = match store.start(&settings.origin, now.wall)? {
         Some(stored) => restore(stored, table, policy, now)?,
         None => {
-            // A new zone starts at the Unix time, so that a zone whose store was lost is not behind what it was.
-            let first = epoch.unwrap_or(Epoch(now.wall.seconds()));
+            let first = first.unwrap_or(Epoch(now.wall.seconds()));
             let before = Epoch(first.0.saturating_sub(1));
             Publisher::new(Zone::new(settings.clone(), before), table, policy, None, now)
         }

@@ -1,6 +1,7 @@
 //! Assembly: publisher, tasks, reload, shutdown.
 
 pub mod clock;
+mod first_epoch;
 mod fleet;
 pub mod front;
 pub mod load;

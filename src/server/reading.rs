@@ -165,7 +165,8 @@ fn located_problem(located: &LocatedNode, message: String) -> Problem {
     Problem { file: located.file.to_path_buf(), position: Some(position), message }
 }
 
-fn find<'a>(nodes: &'a [LocatedNode], name: &Name) -> Option<&'a LocatedNode> {
+/// The static records at a name.
+pub(super) fn find<'a>(nodes: &'a [LocatedNode], name: &Name) -> Option<&'a LocatedNode> {
     nodes.iter().find(|located| located.node.name == *name)
 }
 

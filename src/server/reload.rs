@@ -21,6 +21,7 @@ use tokio::time::{sleep, timeout_at};
 use crate::base::Name;
 use crate::config::{Config, Problem};
 
+use super::first_epoch;
 use super::fleet::{self, Fleet, place};
 use super::front::Front;
 use super::publisher::Clash;
@@ -158,22 +159,24 @@ impl Reloader {
 
     /// Carries a plan out; what can't be is added to the problems. Returns how many zones were added, changed, removed.
     async fn carry_out(&mut self, steps: Vec<Step>, problems: &mut Vec<Problem>) -> [usize; 3] {
-        let (mut changing, mut removed, mut added) = (Vec::new(), Vec::new(), 0);
+        let (mut changing, mut removed, mut adding, mut added) = (Vec::new(), Vec::new(), Vec::new(), 0);
         for step in steps {
             match step {
                 Step::Change(ready) => changing.push((self.fleet.change(&ready).await, ready)),
                 Step::Remove(origin) => removed.push(origin),
-                Step::Add(ready) => {
-                    let (file, position) = (ready.zone.source.clone(), Some(ready.zone.at));
-                    match self.fleet.add(ready).await {
-                        Ok(()) => added += 1,
-                        Err(super::StartError::Clash(problem)) => problems.push(problem),
-                        Err(error) => {
-                            self.retry = true;
-                            let message = format!("the zone can't be added: {error}; it will be tried again");
-                            problems.push(Problem { file, position, message });
-                        }
-                    }
+                Step::Add(ready) => adding.push(ready),
+            }
+        }
+        let first = first_epoch::choose(&self.fleet, &adding).await;
+        for (ready, first) in adding.into_iter().zip(first) {
+            let (file, position) = (ready.zone.source.clone(), Some(ready.zone.at));
+            match self.fleet.add(ready, first).await {
+                Ok(()) => added += 1,
+                Err(super::StartError::Clash(problem)) => problems.push(problem),
+                Err(error) => {
+                    self.retry = true;
+                    let message = format!("the zone can't be added: {error}; it will be tried again");
+                    problems.push(Problem { file, position, message });
                 }
             }
         }

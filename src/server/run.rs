@@ -17,6 +17,7 @@ use crate::net::{Handler, hickory, tcp, udp};
 use crate::store::{Embedded, Store, StoreError};
 
 use super::clock::{Clock, SystemClock};
+use super::first_epoch;
 use super::fleet::Fleet;
 use super::front::{Drops, Front, RateLimit};
 use super::reading::Ready;
@@ -31,7 +32,7 @@ pub struct Options {
     pub zones: Vec<Ready>,
     /// Where all of that was read from, if it is to be followed from then on.
     pub source: Option<Source>,
-    /// The epoch of the first commit of zones that the store doesn't know.
+    /// The first epoch of zones that the store doesn't know; else the Unix time, or one after what others have.
     pub epoch: Option<Epoch>,
     /// Told of each commit.
     pub on_commit: Option<OnCommit>,
@@ -98,10 +99,19 @@ impl Server {
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data_dir)?);
         let (stop, stopped) = watch::channel(false);
         let (open, _) = watch::channel(false);
-        let mut fleet =
-            Fleet { store: store.clone(), clock: clock.clone(), on_commit, epoch, open, running: BTreeMap::new() };
-        for ready in zones {
-            fleet.add(ready).await?;
+        let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
+        let mut fleet = Fleet {
+            store: store.clone(),
+            clock: clock.clone(),
+            on_commit,
+            epoch,
+            listening: addresses.clone(),
+            open,
+            running: BTreeMap::new(),
+        };
+        let first = first_epoch::choose(&fleet, &zones).await;
+        for (ready, first) in zones.into_iter().zip(first) {
+            fleet.add(ready, first).await?;
         }
         let front = Arc::new(Front {
             routing: ArcSwap::from_pointee(fleet.routing(&config)),
@@ -115,7 +125,6 @@ impl Server {
         let mut tls_addresses = Vec::new();
         let handler: Arc<dyn Handler> = front.clone();
         let places = Arc::new(tcp::Places::new(config.limits.tcp));
-        let addresses = listeners.iter().map(|listener| listener.address).collect();
         for listener in listeners {
             let failed = |cause| StartError::Listen { address: listener.address, cause };
             udp.push(udp::Listener::start(listener.udp, &handler).map_err(failed)?);

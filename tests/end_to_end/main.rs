@@ -15,6 +15,7 @@ mod consumers;
 mod delegation;
 mod disk;
 mod durability;
+mod first_epoch;
 mod hostile;
 mod large;
 mod leases;

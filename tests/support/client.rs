@@ -95,12 +95,21 @@ impl Client {
 
     /// The zone's serial.
     pub(crate) fn serial(&self) -> u32 {
-        self.try_serial(PATIENCE).expect("an answer with a SOA record")
+        self.serial_of(super::ZONE)
+    }
+
+    /// The serial of any zone.
+    pub(crate) fn serial_of(&self, zone: &str) -> u32 {
+        self.try_serial_of(zone, PATIENCE).expect("an answer with a SOA record")
     }
 
     /// The zone's serial, if there is an answer in time.
     pub(crate) fn try_serial(&self, within: Duration) -> Option<u32> {
-        let answer = self.try_ask(&query(super::ZONE, SOA), within)?;
+        self.try_serial_of(super::ZONE, within)
+    }
+
+    fn try_serial_of(&self, zone: &str, within: Duration) -> Option<u32> {
+        let answer = self.try_ask(&query(zone, SOA), within)?;
         answer.message.answers.iter().find_map(|record| match &record.data {
             RData::SOA(soa) => Some(soa.serial),
             _ => None,

@@ -1,5 +1,6 @@
 //! Tests that need a network, or more, of their own.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 const INSIDE: &str = "LIVEZONE_TEST_NAMESPACE";
@@ -45,4 +46,18 @@ pub(crate) fn enter(test: &str, kinds: &[&str]) -> Place {
     let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
     Place::Ran
+}
+
+/// Makes the system's resolver ask this server and nobody else, in a mount namespace of the test's own.
+pub(crate) fn resolve_at(folder: &Path, server: &str) {
+    assert!(std::env::var_os(INSIDE).is_some(), "the machine's own is left alone");
+    for (name, text) in
+        [("resolv.conf", format!("nameserver {server}\n")), ("nsswitch.conf", "hosts: dns\n".to_owned())]
+    {
+        let file = folder.join(name);
+        std::fs::write(&file, text).unwrap();
+        // A mount stands in place of a link's target.
+        let place = std::fs::canonicalize(Path::new("/etc").join(name)).unwrap();
+        assert!(Command::new("mount").arg("--bind").args([&file, &place]).status().unwrap().success());
+    }
 }

@@ -160,6 +160,7 @@ impl World {
             clock: self.clock.clone(),
             on_commit: Some(Arc::new(on_commit)),
             epoch: None,
+            listening: Vec::new(),
             open,
             running: Default::default(),
         };

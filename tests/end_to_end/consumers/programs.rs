@@ -9,7 +9,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use crate::support::message::*;
-use crate::support::namespace::{Place, enter};
+use crate::support::namespace::{Place, enter, resolve_at};
 use crate::support::other::{Other, free_address};
 use crate::support::programs::run;
 use crate::support::server::{Setup, TestServer};
@@ -125,10 +125,7 @@ fn as_resolver(test: &str, folder: &Path) -> Option<TestServer> {
             return None;
         }
     }
-    let file = folder.join("resolv.conf");
-    std::fs::write(&file, "nameserver 127.0.0.1\n").unwrap();
-    let mounted = run("mount", &["--bind", file.to_str().unwrap(), "/etc/resolv.conf"], "");
-    assert!(mounted.status.success(), "{mounted:?}");
+    resolve_at(folder, "127.0.0.1");
     Some(TestServer::with(&Setup {
         statics: "$TTL 1h\n@ IN NS ns1\nns1 IN A 127.0.0.1\ncell IN AFSDB 1 db1\ncell IN AFSDB 1 db2\n\
                   db1 IN A 192.0.2.1\ndb2 IN A 192.0.2.2\n"
