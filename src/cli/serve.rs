@@ -3,6 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -75,7 +76,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         config.dns.listen.clone_from(&args.listen);
     }
     let options = Options { config, zones, source: Some(source), epoch: args.epoch.map(Epoch), on_commit: None };
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let server = Server::start(options).await?;
         print(&show::started(&server))?;
@@ -88,8 +90,14 @@ pub fn run(args: &Args) -> Result<(), Error> {
         tracing::info!(signal = name, "stopping");
         server.stop().await;
         Ok(())
-    })
+    });
+    // A name that the system still looks up keeps a thread, which can't be told to stop.
+    runtime.shutdown_timeout(LOOK_UP_PATIENCE);
+    result
 }
+
+/// How long the end waits for threads that the system keeps: everything else has ended before.
+const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The signals that the process heeds.
 pub(super) struct Signals {
