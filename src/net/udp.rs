@@ -31,13 +31,13 @@ pub struct Listener {
 /// Binds one socket a thread.
 pub fn bind(address: SocketAddr, threads: usize) -> io::Result<Vec<UdpSocket>> {
     // Without SO_REUSEPORT first: with it, a second server of the same user could share the address unnoticed.
-    drop(UdpSocket::bind(address)?);
-    (0..threads).map(|_| bind_one(address)).collect()
+    drop(bind_one(address, false)?);
+    (0..threads).map(|_| bind_one(address, true)).collect()
 }
 
-fn bind_one(address: SocketAddr) -> io::Result<UdpSocket> {
+fn bind_one(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
-    socket.set_reuse_port(true)?;
+    socket.set_reuse_port(shared)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
     }
@@ -115,5 +115,25 @@ fn answer(socket: &Arc<UdpSocket>, handler: &dyn Handler, packet: &[u8], peer: S
 fn send(socket: &UdpSocket, octets: &[u8], peer: SocketAddr) {
     if let Err(error) = socket.send_to(octets, peer) {
         tracing::debug!(%error, %peer, "sending a datagram");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_of_both_families_can_have_the_same_port() {
+        let ipv4 = bind("0.0.0.0:0".parse().unwrap(), 2).unwrap();
+        let port = ipv4[0].local_addr().unwrap().port();
+        // A free port of one family may be taken in the other: then this says nothing.
+        let free = UdpSocket::bind(("::1", port)).is_ok();
+        assert_eq!(bind(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)), 2).is_ok(), free);
+    }
+
+    #[test]
+    fn an_address_that_somebody_has_is_refused() {
+        let taken = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert!(bind(taken[0].local_addr().unwrap(), 2).is_err());
     }
 }

@@ -37,14 +37,14 @@ impl Other {
         std::fs::copy(installed, &copy).unwrap();
         let log = folder.join(format!("{program}.log"));
         let file = std::fs::File::create(&log).unwrap();
-        let process = Command::new(copy)
-            .args(arguments)
-            .current_dir(folder)
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap();
+        let mut command = Command::new(copy);
+        command.args(arguments).current_dir(folder).stdin(Stdio::null());
+        command.stdout(file.try_clone().unwrap()).stderr(file);
+        // A child that another test has just forked may still have the copy open for writing.
+        let process = wait_until(PATIENCE, "a program that nobody writes to", || match command.spawn() {
+            Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => None,
+            spawned => Some(spawned.unwrap()),
+        });
         Other { process, log }
     }
 

@@ -22,6 +22,7 @@ use std::time::Duration;
 use tokio::time::{sleep, timeout};
 
 use crate::base::RecordType;
+use crate::dns::messages::Update;
 use crate::store::embedded::fake_disk::Fault;
 
 use agents::{Agent, Network, SERVICES};
@@ -95,6 +96,7 @@ fn play(seed: u64, planted: Planted) -> Outcome {
         chaos.rest().await;
         world.oracle().note_rest();
         look(&world);
+        chaos.expect_a_registration().await;
         let oracle = world.oracle();
         Outcome {
             violation: oracle.violation(),
@@ -181,6 +183,19 @@ impl Chaos {
             if timeout(Duration::from_millis(500), self.world.crashed.notified()).await.is_ok() {
                 self.crash().await;
             }
+        }
+    }
+
+    /// Whatever happened before, a machine that works takes registrations.
+    async fn expect_a_registration(&self) {
+        let update = Update::new("z.").add("_z._tcp.z. SRV 0 0 80 i-1.z.z.").add("i-1.z.z. A 192.0.2.1").lease(5);
+        let (reply, replied) = tokio::sync::oneshot::channel();
+        let delivered = self.world.deliver(&update.octets(), 999, move |octets| drop(reply.send(octets)));
+        let outcome = timeout(Duration::from_secs(5), replied).await;
+        let done = matches!(&outcome, Ok(Ok(octets)) if octets[3] & 0xf == 0);
+        if !delivered || !done {
+            let now = self.world.now();
+            self.world.oracle().violate(now, format!("the server takes no registration any more: {outcome:?}"));
         }
     }
 
