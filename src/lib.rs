@@ -112,7 +112,8 @@
 //! noted outside of commits, at most every third of the shortest lease; a start is, once messages can come in.
 //!
 //! **Bounds.** Queues, batches, caches and messages have a named limit with its reason ([`base::limits`], or beside the
-//! code that checks it) and a defined behaviour there: refuse, hold back, or drop and count.
+//! code that checks it) and a defined behaviour there: refuse, hold back, or drop. What is refused, dropped or forgotten
+//! early is counted by limit ([`base::Limit`], [`server::counters`]) and told in the log, few lines a minute.
 //!
 //! **One simulated machine** (`server::simulation`, in tests). Publisher, task, front and store run as they are, in one
 //! thread, on a clock, a disk and a network that a seed decides about; the process is killed at any step of a write, and

@@ -1,5 +1,6 @@
 //! The vocabulary: serial, epoch, name, type, TTL, time and limits. No I/O, no clock.
 
+pub mod limit;
 pub mod limits;
 pub mod name;
 pub mod rtype;
@@ -7,6 +8,7 @@ pub mod serial;
 pub mod time;
 pub mod ttl;
 
+pub use limit::Limit;
 pub use name::{Name, NameError, NameMap, NameSet};
 pub use rtype::RecordType;
 pub use serial::{Epoch, Serial};

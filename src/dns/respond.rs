@@ -13,7 +13,7 @@ use arc_swap::ArcSwapOption;
 use ipnet::IpNet;
 
 use crate::answer::{Answers, End};
-use crate::base::{Name, RecordType, Wall};
+use crate::base::{Limit, Name, RecordType, Wall};
 
 use super::edns::ExtendedError;
 use super::identity::Identity;
@@ -94,6 +94,8 @@ pub struct Context<'a> {
 pub enum Verdict {
     /// Send what was written.
     Reply,
+    /// The same: a refusal at this limit.
+    ReplyAtLimit(Limit),
     /// Send nothing.
     Silence,
     /// Hand this to the publisher of its zone; the reply comes by its completion.
@@ -158,8 +160,9 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
         Opcode::UPDATE => match update::Request::read(context, &envelope, key, reply) {
             Ok(request) => Verdict::Update(Box::new(request)),
             Err(refusal) => {
+                let limit = refusal.limit();
                 refusal.write(question, context.now, out);
-                Verdict::Reply
+                limit.map_or(Verdict::Reply, Verdict::ReplyAtLimit)
             }
         },
         _ => {

@@ -10,7 +10,8 @@ use hickory_proto::rr::rdata::tsig::TsigAlgorithm;
 use hickory_proto::rr::{Name as WireName, RData, Record, RecordType as WireType, TSigner};
 
 use crate::answer::Answers;
-use crate::base::Wall;
+use crate::base::limits::UPDATE_RECORDS;
+use crate::base::{Limit, Wall};
 use crate::membership::MemberId;
 use crate::zone::Change;
 use crate::zone::scenes::{self, Universe};
@@ -388,7 +389,7 @@ fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
                 silences += 1;
                 continue;
             }
-            Verdict::Reply => replies += 1,
+            Verdict::Reply | Verdict::ReplyAtLimit(_) => replies += 1,
             Verdict::Update(request) => {
                 updates += 1;
                 let verdict = match round % 3 {
@@ -414,6 +415,21 @@ fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
         }
     }
     assert!(replies > 100_000 && updates > 1_000 && silences > 1_000, "{replies} {updates} {silences}");
+}
+
+#[test]
+fn an_update_with_too_many_records_is_refused_and_counts_at_its_limit() {
+    let server = Server::new();
+    let deletions = |count: usize| {
+        let update = Update::new("svc.z.").edns();
+        (0..count).fold(update, |update, _| update.delete_rrset("svc.z.", "A")).octets()
+    };
+    let (verdict, _) = server.handle(&deletions(UPDATE_RECORDS), Transport::Tcp);
+    assert!(matches!(verdict, Verdict::Update(_)), "{verdict:?}");
+    let (verdict, out) = server.handle(&deletions(UPDATE_RECORDS + 1), Transport::Tcp);
+    assert!(matches!(verdict, Verdict::ReplyAtLimit(Limit::UpdateRecords)), "{verdict:?}");
+    assert_eq!(out[3] & 0xf, 5);
+    assert!(String::from_utf8_lossy(&out).contains("an update may have 4096 records; split it"));
 }
 
 #[test]

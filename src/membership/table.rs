@@ -104,6 +104,8 @@ pub struct Table {
     tombstone_order: VecDeque<(Wall, Key)>,
     /// Replay marks that went by the limit; the store doesn't know yet.
     forgotten: Vec<Key>,
+    /// How many of these since that was last asked.
+    displaced: u64,
     journal: Vec<Undo>,
     /// Where edits took place since the last accept; a partial rollback leaves its places in.
     edited: HashSet<Index>,
@@ -145,6 +147,7 @@ impl Table {
             tombstones: HashMap::new(),
             tombstone_order: VecDeque::new(),
             forgotten: Vec::new(),
+            displaced: 0,
             journal: Vec::new(),
             edited: HashSet::new(),
             signed: HashMap::new(),
@@ -503,8 +506,14 @@ impl Table {
         self.tombstones.insert(key, tombstone);
         while self.tombstone_order.len() > TOMBSTONES {
             let dropped = self.drop_oldest_tombstone();
+            self.displaced += u64::from(dropped.is_some());
             self.forgotten.extend(dropped);
         }
+    }
+
+    /// How many replay marks went by the limit since this was last asked.
+    pub fn take_displaced(&mut self) -> u64 {
+        std::mem::take(&mut self.displaced)
     }
 
     /// Forgets replay marks that no longer count, and returns the keys of all that are gone, for the store.

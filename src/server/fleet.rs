@@ -18,6 +18,7 @@ use crate::membership::UpdateAccess;
 use crate::store::Store;
 
 use super::clock::Clock;
+use super::counters::Counters;
 use super::front::{Registrar, Routing};
 use super::load::{self, OpenError};
 use super::publisher::{Clash, Configuration, Publisher, Submission};
@@ -46,6 +47,7 @@ pub(super) struct Running {
 pub(super) struct Fleet {
     pub(super) store: Arc<dyn Store>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) counters: Arc<Counters>,
     pub(super) on_commit: Option<OnCommit>,
     /// The first epoch of zones that the store doesn't know, if it is given.
     pub(super) epoch: Option<Epoch>,
@@ -67,9 +69,9 @@ impl Fleet {
     /// is the epoch that it begins with if the store doesn't know it ([`super::first_epoch`]).
     pub(super) async fn add(&mut self, ready: Ready, first: Option<Epoch>) -> Result<(), StartError> {
         let origin = ready.origin().clone();
-        let (store, now) = (self.store.clone(), self.clock.now());
+        let (store, counters, now) = (self.store.clone(), self.counters.clone(), self.clock.now());
         let opening = tokio::task::spawn_blocking(move || {
-            let publisher = load::open(&ready, &*store, first, now);
+            let publisher = load::open(&ready, &*store, counters, first, now);
             (ready, publisher)
         });
         let (ready, publisher) =

@@ -2,14 +2,13 @@
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::mpsc;
 
-use crate::base::{Monotonic, Name};
+use crate::base::{Limit, Monotonic, Name};
 use crate::dns::identity::Identity;
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, respond};
@@ -18,16 +17,8 @@ use crate::membership::UpdateAccess;
 use crate::net::{Completion, Handler};
 
 use super::clock::Clock;
-use super::publisher::{Submission, log_refusal};
-
-/// Counts of what was not answered, by reason.
-#[derive(Debug, Default)]
-pub struct Drops {
-    /// Updates beyond the rate of their source.
-    pub rate: AtomicU64,
-    /// Updates that found their publisher's queue full.
-    pub queue: AtomicU64,
-}
+use super::counters::Counters;
+use super::publisher::Submission;
 
 /// A zone's side that takes updates.
 #[derive(Debug)]
@@ -64,8 +55,8 @@ pub struct Front {
     pub clock: Arc<dyn Clock>,
     /// Unsigned updates a second from one address.
     pub rate: Mutex<RateLimit>,
-    /// What was dropped.
-    pub drops: Drops,
+    /// What was refused or dropped.
+    pub counters: Arc<Counters>,
 }
 
 impl Handler for Front {
@@ -92,13 +83,19 @@ impl Handler for Front {
         };
         match respond(&context, packet, out) {
             Verdict::Reply => true,
+            Verdict::ReplyAtLimit(limit) => {
+                self.counters.count(limit);
+                true
+            }
             Verdict::Silence => false,
             Verdict::Update(request) => {
                 // Deviates: RFC 9664 §5.3 has a least interval between updates of one client; several members may share an
                 // address, so livezone has a rate per source instead. What exceeds it is ignored silently, as there.
                 let exempt = request.identity.key.is_some() || peer.ip().to_canonical().is_loopback();
-                if !exempt && !self.rate.lock().expect("no panic holds it").admit(peer.ip(), now.mono) {
-                    self.drops.rate.fetch_add(1, Ordering::Relaxed);
+                let over =
+                    (!exempt).then(|| self.rate.lock().expect("no panic holds it").admit(peer.ip(), now.mono).err());
+                if let Some(limit) = over.flatten() {
+                    self.counters.count(limit);
                     if transport == Transport::Tcp {
                         drop(complete()); // closes the connection: a client that waits there should know
                     }
@@ -106,14 +103,14 @@ impl Handler for Front {
                 }
                 let registrar = routing.registrars.get(&request.zone);
                 if let Some(refusal) = registrar.and_then(|registrar| request.refused_by(&registrar.access)) {
-                    log_refusal(&request, &refusal);
+                    self.counters.note(&request, &refusal, now.mono);
                     request.reply(&refusal, now.wall, out);
                     return true;
                 }
                 let submission = Submission { request, completion: complete() };
                 if registrar.is_none_or(|registrar| registrar.queue.try_send(submission).is_err()) {
                     // Its sender retransmits; the queue has emptied by then, or tells so again.
-                    self.drops.queue.fetch_add(1, Ordering::Relaxed);
+                    self.counters.count(Limit::PublisherQueue);
                 }
                 false
             }
@@ -148,8 +145,8 @@ impl RateLimit {
         self.per_second = per_second;
     }
 
-    /// Whether one more is within the rate.
-    pub fn admit(&mut self, source: IpAddr, now: Monotonic) -> bool {
+    /// Whether one more is within the rate, or the limit that it exceeds.
+    pub fn admit(&mut self, source: IpAddr, now: Monotonic) -> Result<(), Limit> {
         let full = f64::from(self.per_second);
         if self.sources.len() >= SOURCES && !self.sources.contains_key(&source) {
             // A sweep looks at all of them, so it comes once a second at most.
@@ -158,17 +155,17 @@ impl RateLimit {
                 self.sources.retain(|_, (last, _)| now.since(*last).as_secs() < 1);
             }
             if self.sources.len() >= SOURCES {
-                return false;
+                return Err(Limit::UpdateSources);
             }
         }
         let (last, tokens) = self.sources.entry(source).or_insert((now, full));
         *tokens = (*tokens + now.since(*last).as_secs_f64() * full).min(full);
         *last = now;
-        let admitted = *tokens >= 1.0;
-        if admitted {
-            *tokens -= 1.0;
+        if *tokens < 1.0 {
+            return Err(Limit::UpdateRate);
         }
-        admitted
+        *tokens -= 1.0;
+        Ok(())
     }
 }
 
@@ -181,7 +178,7 @@ mod tests {
         let mut limit = RateLimit::new(10);
         let (a, b): (IpAddr, IpAddr) = ("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap());
         let admitted = |limit: &mut RateLimit, source, at, count| {
-            (0..count).filter(|_| limit.admit(source, Monotonic(at))).count()
+            (0..count).filter(|_| limit.admit(source, Monotonic(at)).is_ok()).count()
         };
         assert_eq!(admitted(&mut limit, a, 0, 50), 10);
         assert_eq!(admitted(&mut limit, b, 0, 5), 5);
@@ -193,13 +190,14 @@ mod tests {
     fn the_table_of_sources_is_bounded() {
         let mut limit = RateLimit::new(10);
         for number in 0..70_000u32 {
-            limit.admit(IpAddr::V4(number.into()), Monotonic(0));
+            let _ = limit.admit(IpAddr::V4(number.into()), Monotonic(0));
         }
         assert_eq!(limit.sources.len(), SOURCES);
-        assert!(!limit.admit("192.0.2.1".parse().unwrap(), Monotonic(10)));
+        let newcomer = "192.0.2.1".parse().unwrap();
+        assert_eq!(limit.admit(newcomer, Monotonic(10)), Err(Limit::UpdateSources));
         // Looked at again a second later, and all have been quiet since.
-        assert!(!limit.admit("192.0.2.1".parse().unwrap(), Monotonic(900)));
-        assert!(limit.admit("192.0.2.1".parse().unwrap(), Monotonic(1_010)));
+        assert_eq!(limit.admit(newcomer, Monotonic(900)), Err(Limit::UpdateSources));
+        assert_eq!(limit.admit(newcomer, Monotonic(1_010)), Ok(()));
         assert_eq!(limit.sources.len(), 1);
     }
 }

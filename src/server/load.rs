@@ -10,6 +10,7 @@ use crate::membership::{Item, State, Table, UpdateAccess};
 use crate::store::{Store, StoreError, StoredZone};
 use crate::zone::{Change, PublishedMember, Zone};
 
+use super::counters::Counters;
 use super::publisher::{Policy, Publisher, leased_change};
 use super::reading::Ready;
 
@@ -35,7 +36,13 @@ pub enum OpenError {
 
 /// Restores a zone from the store, or begins it, and hands it its configuration. `first` is the epoch of the first commit
 /// of a zone that begins; else that is the Unix time.
-pub fn open(ready: &Ready, store: &dyn Store, first: Option<Epoch>, now: Now) -> Result<Publisher, OpenError> {
+pub fn open(
+    ready: &Ready,
+    store: &dyn Store,
+    counters: Arc<Counters>,
+    first: Option<Epoch>,
+    now: Now,
+) -> Result<Publisher, OpenError> {
     let zone = &ready.zone;
     let settings = Arc::new(zone.settings.clone());
     let policy = policy(zone);
@@ -43,11 +50,15 @@ pub fn open(ready: &Ready, store: &dyn Store, first: Option<Epoch>, now: Now) ->
     // From here on to the first message that can come in, nobody can renew: that counts as a stall.
     table.observe(now.mono);
     let mut publisher = match store.start(&settings.origin, now.wall)? {
-        Some(stored) => restore(stored, table, policy, now)?,
+        Some(stored) => {
+            let epoch = stored.epoch;
+            let (zone, table) = revive(stored, table, now)?;
+            Publisher::new(zone, table, policy, counters, Some(epoch), now)
+        }
         None => {
             let first = first.unwrap_or(Epoch(now.wall.seconds()));
             let before = Epoch(first.0.saturating_sub(1));
-            Publisher::new(Zone::new(settings.clone(), before), table, policy, None, now)
+            Publisher::new(Zone::new(settings.clone(), before), table, policy, counters, None, now)
         }
     };
     let statics = ready.nodes();
@@ -56,12 +67,6 @@ pub fn open(ready: &Ready, store: &dyn Store, first: Option<Epoch>, now: Now) ->
     }
     publisher.configure(settings, statics, now);
     Ok(publisher)
-}
-
-fn restore(stored: StoredZone, table: Table, policy: Policy, now: Now) -> Result<Publisher, StoreError> {
-    let epoch = stored.epoch;
-    let (zone, table) = revive(stored, table, now)?;
-    Ok(Publisher::new(zone, table, policy, Some(epoch), now))
 }
 
 /// The zone and the membership as the store has them.

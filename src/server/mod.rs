@@ -1,6 +1,7 @@
 //! Assembly: publisher, tasks, reload, shutdown.
 
 pub mod clock;
+pub mod counters;
 mod first_epoch;
 mod fleet;
 pub mod front;

@@ -15,17 +15,17 @@ use std::time::Duration;
 use crate::base::limits::{
     BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, RECENT_UPDATES, STORE_PATIENCE,
 };
-use crate::base::{Epoch, Monotonic, Name, Now, RecordType};
-use crate::dns::edns::ExtendedError;
+use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Outcome, Refusal, Request, Rules, Scene, Verdict, execute};
-use crate::dns::wire::Rcode;
 use crate::membership::{Item, Key, Stamp, State, Table, UpdateAccess};
 use crate::net::Completion;
 use crate::store::{Appended, Write};
 use crate::zone::{
     Cause, CausedChange, Change, Commit, Published, PublishedMember, Settings, Snapshot, Staged, StaticNode, Zone,
 };
+
+use super::counters::Counters;
 
 pub use configure::{Clash, Configuration};
 
@@ -126,9 +126,11 @@ struct Remembered {
 const REMEMBERED_KEYS: usize = 4;
 
 /// Lets a retransmission have the reply of its original; more of them than a batch has requests are dropped.
-fn join(replies: &mut Vec<Reply>, submission: Submission, verdict: Verdict) {
+fn join(replies: &mut Vec<Reply>, submission: Submission, verdict: Verdict, counters: &Counters) {
     if replies.len() < 2 * BATCH_REQUESTS {
         replies.push(Reply { submission, verdict });
+    } else {
+        counters.count(Limit::Retransmissions);
     }
 }
 
@@ -136,8 +138,7 @@ const NO_ANSWER: &str = "the store does not answer; the update may come into for
 
 /// SERVFAIL, since the store isn't ready.
 fn not_ready(text: &str) -> Verdict {
-    let error = ExtendedError::new(ExtendedError::NOT_READY, text);
-    Verdict::Refused(Refusal { rcode: Rcode::SERVFAIL, error: Some(error) })
+    Verdict::Refused(Refusal::not_ready(text))
 }
 
 /// The publisher of one zone.
@@ -146,6 +147,7 @@ pub struct Publisher {
     zone: Zone,
     table: Table,
     policy: Policy,
+    counters: Arc<Counters>,
     /// The epoch that the store has; none until the first write.
     stored: Option<Epoch>,
     batch: Batch,
@@ -165,11 +167,19 @@ const FORGETTING_INTERVAL: Duration = Duration::from_secs(60);
 
 impl Publisher {
     /// A publisher for a zone and its table as they were restored; `stored` is the epoch in the store.
-    pub fn new(zone: Zone, table: Table, policy: Policy, stored: Option<Epoch>, now: Now) -> Publisher {
+    pub fn new(
+        zone: Zone,
+        table: Table,
+        policy: Policy,
+        counters: Arc<Counters>,
+        stored: Option<Epoch>,
+        now: Now,
+    ) -> Publisher {
         Publisher {
             zone,
             table,
             policy,
+            counters,
             stored,
             batch: Batch::default(),
             in_flight: None,
@@ -242,7 +252,7 @@ impl Publisher {
         let given_up = in_flight.given_up;
         if !given_up && let Some(remembered) = in_flight.joined.get(&request.id) {
             let verdict = remembered.verdict.clone();
-            join(&mut in_flight.replies, submission, verdict);
+            join(&mut in_flight.replies, submission, verdict, &self.counters);
             return;
         }
         let execution = self.execute(request, now);
@@ -253,8 +263,10 @@ impl Publisher {
             }
             _ if given_up => self.outbox.push(Reply { submission, verdict: not_ready(NO_ANSWER) }),
             _ if self.waiting.len() >= PUBLISHER_QUEUE => {
-                self.outbox
-                    .push(Reply { submission, verdict: not_ready("too many updates wait for the store; retry later") });
+                let refusal = Refusal::not_ready("too many updates wait for the store; retry later");
+                let verdict = Verdict::Refused(refusal.at(Limit::StoreQueue));
+                self.counters.note(&submission.request, &verdict, now.mono);
+                self.outbox.push(Reply { submission, verdict });
             }
             _ => self.waiting.push_back(submission),
         }
@@ -285,7 +297,7 @@ impl Publisher {
         let request = &submission.request;
         if let Some(remembered) = self.batch.joined.get(&request.id) {
             let verdict = remembered.verdict.clone();
-            join(&mut self.batch.replies, submission, verdict);
+            join(&mut self.batch.replies, submission, verdict, &self.counters);
             return;
         }
         let remembered = self.recent.get(&request.id).map(|remembered| remembered.verdict.clone());
@@ -324,7 +336,7 @@ impl Publisher {
             }
             (Err(refusal), None) => Verdict::Refused(refusal),
         };
-        log_refusal(&submission.request, &verdict);
+        self.counters.note(&submission.request, &verdict, now.mono);
         self.outbox.push(Reply { submission, verdict });
     }
 
@@ -356,7 +368,7 @@ impl Publisher {
             let done = if put.heard { self.table.put(item, request.stamp) } else { self.table.amend(item) };
             if done.is_err() {
                 self.table.rollback(savepoint);
-                return Err(Refusal::invalid("the zone holds as many leases as it can"));
+                return Err(Refusal::invalid("the zone holds as many leases as it can").at(Limit::ZoneLeases));
             }
             changes.push((put.item.clone(), put.cause.clone(), false));
         }
@@ -553,6 +565,7 @@ impl Publisher {
                     self.recent.retain(|_, remembered| remembered.keys.as_deref().is_some_and(|keys| !concerned(keys)));
                 }
                 self.table.accept(now);
+                self.counters.count_many(Limit::ReplayMarks, self.table.take_displaced());
                 let commit = in_flight.staged.commit.clone();
                 for (id, remembered) in in_flight.joined {
                     self.remember(id, remembered, now);
@@ -582,6 +595,7 @@ impl Publisher {
         self.recent.insert(id, remembered);
         self.recent_order.push_back((now.mono, id));
         while self.recent_order.len() > RECENT_UPDATES {
+            self.counters.count(Limit::RecentUpdates);
             self.drop_oldest_recent();
         }
     }
@@ -608,21 +622,6 @@ pub(super) fn leased_change(table: &Table, name: &Name, rtype: RecordType) -> Ch
         rtype,
         ttl: records.first().map_or(crate::base::Ttl(0), |record| record.ttl),
         rdatas: records.iter().map(|record| record.rdata.clone()).collect(),
-    }
-}
-
-/// One line for a refused registration; other outcomes are for debugging.
-pub(super) fn log_refusal(request: &Request, verdict: &Verdict) {
-    match verdict {
-        Verdict::Refused(refusal) if refusal.rcode == Rcode::REFUSED => {
-            let reason = refusal.error.as_ref().map_or("", |error| error.text.as_str());
-            tracing::info!(zone = %request.zone, peer = %request.peer, reason, "registration refused");
-        }
-        Verdict::Refused(refusal) => {
-            tracing::debug!(zone = %request.zone, peer = %request.peer, rcode = refusal.rcode.0, "update not carried out");
-        }
-        Verdict::Replayed => tracing::debug!(zone = %request.zone, peer = %request.peer, "replayed update"),
-        Verdict::Done(_) => {}
     }
 }
 

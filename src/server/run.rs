@@ -17,9 +17,10 @@ use crate::net::{Handler, hickory, tcp, udp};
 use crate::store::{Embedded, Store, StoreError};
 
 use super::clock::{Clock, SystemClock};
+use super::counters::{self, Counters};
 use super::first_epoch;
 use super::fleet::Fleet;
-use super::front::{Drops, Front, RateLimit};
+use super::front::{Front, RateLimit};
 use super::reading::Ready;
 use super::reload::{Reloader, Source};
 use super::task::OnCommit;
@@ -98,11 +99,13 @@ impl Server {
         let tls = config.tls.as_ref().map(bind_tls).transpose()?;
         let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data_dir)?);
         let (stop, stopped) = watch::channel(false);
+        let counters: Arc<Counters> = Arc::default();
         let (open, _) = watch::channel(false);
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
         let mut fleet = Fleet {
             store: store.clone(),
             clock: clock.clone(),
+            counters: counters.clone(),
             on_commit,
             epoch,
             listening: addresses.clone(),
@@ -118,10 +121,11 @@ impl Server {
             tcp_idle: config.limits.tcp.idle,
             clock,
             rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
-            drops: Drops::default(),
+            counters: counters.clone(),
         });
         let mut udp = Vec::new();
         let mut transports = JoinSet::new();
+        transports.spawn(counters::report(counters, stopped.clone()));
         let mut tls_addresses = Vec::new();
         let handler: Arc<dyn Handler> = front.clone();
         let places = Arc::new(tcp::Places::new(config.limits.tcp));

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::base::limits::{METADATA_OCTETS, RRSET_OCTETS};
-use crate::base::{Name, RecordType, Ttl};
+use crate::base::limits::{METADATA_OCTETS, NAME_OCTETS, RRSET_OCTETS};
+use crate::base::{Limit, Name, RecordType, Ttl};
 use crate::membership::member::sort_addresses;
 use crate::membership::{MemberId, Permit, Registration};
 use crate::zone::layout::{instance_name, is_service_name};
@@ -60,8 +60,8 @@ impl Executor<'_> {
     }
 
     fn add_srv(&mut self, service: &Name, rdata: &Rdata) -> Result<(), Refusal> {
-        let layout =
-            self.scene.contents.layout(service).ok_or_else(|| Refusal::invalid("the service's name is too long"))?;
+        let too_long = || Refusal::invalid("the service's name is too long").at(Limit::NameOctets);
+        let layout = self.scene.contents.layout(service).ok_or_else(too_long)?;
         let malformed = || Refusal::malformed("the SRV record is malformed");
         let (priority, weight, port, target) = srv::fields(rdata).ok_or_else(malformed)?;
         let target = Name::from_wire(target).map_err(|_| malformed())?;
@@ -131,7 +131,8 @@ impl Executor<'_> {
         let host = layout.member_host(id);
         let instance = instance_name(service, id);
         for name in [host, instance] {
-            let name = name.ok_or_else(|| Refusal::invalid(format!("names of {id} in {service} would be too long")))?;
+            let text = || format!("names of {id} in {service} would exceed {NAME_OCTETS} octets");
+            let name = name.ok_or_else(|| Refusal::invalid(text()).at(Limit::NameOctets))?;
             if !self.scene.contents.statics(&name).is_empty() {
                 return Err(Refusal::prohibited(format!("{name} holds static records")));
             }
@@ -283,7 +284,8 @@ impl Executor<'_> {
 
     fn add_metadata(&mut self, service: &Name, id: MemberId, rdata: &Rdata) -> Result<(), Refusal> {
         if rdata.len() > METADATA_OCTETS {
-            return Err(Refusal::invalid(format!("metadata may have {METADATA_OCTETS} octets")));
+            let text = format!("metadata of {id} has {} octets: at most {METADATA_OCTETS} are kept", rdata.len());
+            return Err(Refusal::invalid(text).at(Limit::Metadata));
         }
         self.draft.metadata.push((service.clone(), id, rdata.clone()));
         Ok(())
@@ -364,7 +366,7 @@ impl Executor<'_> {
         let octets: usize =
             leased.iter().filter(|record| record.rtype == rtype).map(|record| record.rdata.len() + 12).sum();
         if octets > RRSET_OCTETS {
-            return Err(Refusal::invalid(format!("{rtype} at {name} would not fit a message")));
+            return Err(Refusal::invalid(format!("{rtype} at {name} would not fit a message")).at(Limit::RrsetOctets));
         }
         // One TTL for the set: that of the latest addition.
         for record in leased.iter_mut().filter(|record| record.rtype == rtype) {

@@ -4,14 +4,14 @@ use std::collections::HashSet;
 use std::net::IpAddr;
 
 use crate::base::limits::{MEMBER_ADDRESSES, RRSET_OCTETS, SERVICE_MEMBERS};
-use crate::base::{Lease, Name, RecordType};
+use crate::base::{Lease, Limit, Name, RecordType};
 use crate::membership::member::sort_addresses;
 use crate::membership::{Freshness, HeldAddresses, Item, Key, LeasedRecord, Member, MemberId, State};
 use crate::zone::Cause;
 use crate::zone::records::txt;
 
 use super::Refusal;
-use super::draft::{MemberDraft, member_item};
+use super::draft::member_item;
 use super::execute::{Execution, Executor, Outcome, Put};
 use super::request::granted;
 
@@ -119,7 +119,7 @@ impl Executor<'_> {
         let remains = (draft.has_srv || drains) && !(self.withdraws && touched);
         let Some((index, before)) = &draft.before else {
             if remains {
-                check_addresses(draft)?;
+                check_addresses(&draft.id, &draft.registration.addresses)?;
                 let item = member_item(draft, lease, State::Up);
                 outcome.puts.push(Put { item, cause: Cause::Registered(by), heard: true });
             }
@@ -136,7 +136,7 @@ impl Executor<'_> {
             State::Draining | State::Up | State::Suspect => State::Up,
         };
         let before = before.clone();
-        check_addresses(draft)?;
+        check_addresses(&draft.id, &draft.registration.addresses)?;
         // A suspect member that is heard of is up again by the heartbeat itself.
         let same_state = state == before.state || (state == State::Up && before.state == State::Suspect);
         let unchanged = draft.registration == *before.registration && same_state;
@@ -170,9 +170,7 @@ impl Executor<'_> {
             }
             let permit = self.permit_held(&name)?;
             let addresses = sort_addresses(host.addresses);
-            if addresses.len() > MEMBER_ADDRESSES {
-                return Err(Refusal::invalid(format!("{name} would have more than {MEMBER_ADDRESSES} addresses")));
-            }
+            check_addresses(&name, &addresses)?;
             match held {
                 Some((_, held)) if !permit.covers(&held.owner) => {
                     return Err(Refusal::prohibited(format!("addresses of {name} belong to {}", held.owner)));
@@ -253,9 +251,10 @@ impl Executor<'_> {
                 .map(|rdata| rdata.len() + 12);
             srv_octets += fixed.sum::<usize>();
             if members > SERVICE_MEMBERS || srv_octets.max(address_octets) > RRSET_OCTETS {
-                return Err(Refusal::invalid(format!(
+                let text = format!(
                     "{service} is full: its records would not fit 64 KiB; split it into services in subdomains"
-                )));
+                );
+                return Err(Refusal::invalid(text).at(Limit::RrsetOctets));
             }
         }
         Ok(())
@@ -324,9 +323,10 @@ fn octets_of<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> usize {
     ipv4.max(ipv6)
 }
 
-fn check_addresses(draft: &MemberDraft) -> Result<(), Refusal> {
-    if draft.registration.addresses.len() <= MEMBER_ADDRESSES {
+fn check_addresses(whose: &dyn std::fmt::Display, addresses: &[IpAddr]) -> Result<(), Refusal> {
+    if addresses.len() <= MEMBER_ADDRESSES {
         return Ok(());
     }
-    Err(Refusal::invalid(format!("{} would have more than {MEMBER_ADDRESSES} addresses", draft.id)))
+    let text = format!("{whose} would have {} addresses: at most {MEMBER_ADDRESSES}", addresses.len());
+    Err(Refusal::invalid(text).at(Limit::MemberAddresses))
 }

@@ -17,7 +17,7 @@ mod tests;
 pub use execute::{Execution, Outcome, Put, Rules, Scene, execute};
 pub use request::{Request, Verdict};
 
-use crate::base::{Name, Wall};
+use crate::base::{Limit, Name, Wall};
 
 use super::edns::ExtendedError;
 use super::reply::Reply;
@@ -30,12 +30,14 @@ pub struct Refusal {
     pub rcode: Rcode,
     /// What would have to be different, for people.
     pub error: Option<ExtendedError>,
+    /// The limit that stands against it.
+    pub limit: Option<Limit>,
 }
 
 impl Refusal {
     /// A refusal that its response code explains.
     pub fn plain(rcode: Rcode) -> Refusal {
-        Refusal { rcode, error: None }
+        Refusal { rcode, error: None, limit: None }
     }
 
     /// Whether a prerequisite was not met (RFC 2136 §3.2): it might be at another time.
@@ -45,23 +47,37 @@ impl Refusal {
 
     /// NOTZONE (RFC 2136 §3.2.3 and 3.4.1.1).
     pub fn outside(name: &Name) -> Refusal {
-        let error = ExtendedError::new(ExtendedError::INVALID_DATA, format!("{name} lies outside of the zone"));
-        Refusal { rcode: Rcode::NOTZONE, error: Some(error) }
+        Refusal::explained(Rcode::NOTZONE, ExtendedError::INVALID_DATA, format!("{name} lies outside of the zone"))
     }
 
     /// FORMERR with the reason.
     pub fn malformed(text: &str) -> Refusal {
-        Refusal { rcode: Rcode::FORMERR, error: Some(ExtendedError::new(ExtendedError::INVALID_DATA, text)) }
+        Refusal::explained(Rcode::FORMERR, ExtendedError::INVALID_DATA, text)
     }
 
     /// REFUSED: a rule of the configuration stands against it.
     pub fn prohibited(text: impl Into<String>) -> Refusal {
-        Refusal { rcode: Rcode::REFUSED, error: Some(ExtendedError::new(ExtendedError::PROHIBITED, text)) }
+        Refusal::explained(Rcode::REFUSED, ExtendedError::PROHIBITED, text)
     }
 
     /// REFUSED: it makes no sense in this zone, whoever asks.
     pub fn invalid(text: impl Into<String>) -> Refusal {
-        Refusal { rcode: Rcode::REFUSED, error: Some(ExtendedError::new(ExtendedError::INVALID_DATA, text)) }
+        Refusal::explained(Rcode::REFUSED, ExtendedError::INVALID_DATA, text)
+    }
+
+    /// SERVFAIL: it may go through later.
+    pub fn not_ready(text: impl Into<String>) -> Refusal {
+        Refusal::explained(Rcode::SERVFAIL, ExtendedError::NOT_READY, text)
+    }
+
+    /// A response code with a reason.
+    pub fn explained(rcode: Rcode, code: u16, text: impl Into<String>) -> Refusal {
+        Refusal { error: Some(ExtendedError::new(code, text)), ..Refusal::plain(rcode) }
+    }
+
+    /// The same, counted at a limit.
+    pub fn at(self, limit: Limit) -> Refusal {
+        Refusal { limit: Some(limit), ..self }
     }
 }
 
@@ -73,6 +89,11 @@ pub struct RefusedReply {
 }
 
 impl RefusedReply {
+    /// The limit that stands against the request.
+    pub fn limit(&self) -> Option<Limit> {
+        self.refusal.limit
+    }
+
     /// Writes the reply.
     pub fn write(mut self, question: &[u8], now: Wall, out: &mut Vec<u8>) {
         if let Some(error) = self.refusal.error {

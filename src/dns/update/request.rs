@@ -11,7 +11,7 @@ use foldhash::fast::RandomState;
 
 use crate::answer::Counts;
 use crate::base::limits::UPDATE_RECORDS;
-use crate::base::{Name, RecordType, Wall};
+use crate::base::{Limit, Name, RecordType, Wall};
 use crate::dns::edns::ExtendedError;
 use crate::dns::reply::{Reply, Seal, Transport};
 use crate::dns::respond::Context;
@@ -109,13 +109,12 @@ impl Request {
         }
         if question.class != CLASS_IN || context.zones.find(question.name()).is_none() {
             let text = "the zone section must name a zone of this server exactly";
-            let error = Some(ExtendedError::new(ExtendedError::NOT_AUTHORITATIVE, text));
-            return refuse(Refusal { rcode: Rcode::NOTAUTH, error }, reply);
+            return refuse(Refusal::explained(Rcode::NOTAUTH, ExtendedError::NOT_AUTHORITATIVE, text), reply);
         }
         let records = usize::from(envelope.header.counts[1]) + usize::from(envelope.header.counts[2]);
         if records > UPDATE_RECORDS {
             let text = format!("an update may have {UPDATE_RECORDS} records; split it");
-            return refuse(Refusal::invalid(text), reply);
+            return refuse(Refusal::invalid(text).at(Limit::UpdateRecords), reply);
         }
         let zone = Name::from_wire(question.name()).expect("the envelope has read it as a name");
         let prerequisites = envelope.first_section().map(|record| read_prerequisite(&record, &zone)).collect();

@@ -89,7 +89,7 @@ impl Bench {
         let mut out = Vec::new();
         match respond(&context, octets, &mut out) {
             Answer::Update(request) => Ok(request),
-            Answer::Reply => Err(out),
+            Answer::Reply | Answer::ReplyAtLimit(_) => Err(out),
             Answer::Silence => panic!("silence"),
         }
     }

@@ -621,6 +621,7 @@ fn tombstones_are_bounded_and_the_store_learns_which_went() {
         table.accept(at(1));
     }
     assert_eq!((table.tombstones.len(), table.tombstone_order.len()), (TOMBSTONES, TOMBSTONES));
+    assert_eq!((table.take_displaced(), table.take_displaced()), (3, 0));
     assert_eq!(table.slots.len(), 1, "the place is used again");
     let oldest: Vec<Key> = (0..3).map(|number| member(&format!("i-{number}"), 5).key()).collect();
     assert_eq!(table.sweep_tombstones(Wall(2)), oldest);

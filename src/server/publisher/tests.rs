@@ -49,7 +49,7 @@ impl Stage {
         let now = Now { mono: Monotonic(1_000_000), wall: Wall(1_700_000_000_000) };
         let zone = Zone::new(universe.settings(), Epoch(99));
         let table = Table::new(Duration::from_millis(grace));
-        let mut publisher = Publisher::new(zone, table, policy, None, now);
+        let mut publisher = Publisher::new(zone, table, policy, Arc::default(), None, now);
         let ns1 = Rrset { rtype: RecordType::A, ttl: Ttl(60), rdatas: vec![vec![192, 0, 2, 53].into()] };
         publisher.configure(universe.settings(), vec![StaticNode { name: name("ns1.z."), rrsets: vec![ns1] }], now);
         let served = ServedZone { origin: name("z."), answers: ArcSwapOption::empty(), query: ArcSwapOption::empty() };
@@ -575,6 +575,7 @@ fn a_full_queue_behind_the_store_answers_servfail() {
     assert_eq!(stage.replies(), []);
     stage.send(3, srv("c"));
     assert_eq!(stage.replies(), [(3, SERVFAIL)]);
+    assert_eq!(stage.publisher.counters.at(Limit::StoreQueue), 1);
     stage.end(&Appended::Committed);
     stage.seal().unwrap();
     stage.end(&Appended::Committed);

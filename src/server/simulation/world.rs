@@ -16,8 +16,9 @@ use crate::dns::tsig::{Algorithm, Key, Keys};
 use crate::membership::cell::{CellId, Cells, Heartbeats};
 use crate::net::{Completion, Handler};
 use crate::server::clock::Clock;
+use crate::server::counters::Counters;
 use crate::server::fleet::Fleet;
-use crate::server::front::{Drops, Front, RateLimit};
+use crate::server::front::{Front, RateLimit};
 use crate::server::load;
 use crate::server::reading::{self, Ready};
 use crate::store::embedded::fake_disk::FakeDisk;
@@ -150,7 +151,9 @@ impl World {
     pub(super) async fn start(&self) -> Result<(), String> {
         let store = SimulatedStore::open(self, &self.setup.faults).map_err(|error| error.to_string())?;
         let store = Arc::new(store);
-        let publisher = load::open(&self.ready, &*store, None, self.clock.now()).map_err(|error| error.to_string())?;
+        let counters: Arc<Counters> = Arc::default();
+        let publisher = load::open(&self.ready, &*store, counters.clone(), None, self.clock.now());
+        let publisher = publisher.map_err(|error| error.to_string())?;
         let cells = publisher.table().cells().clone();
         let oracle = self.oracle.clone();
         let on_commit = move |_: &Name, commit: &crate::zone::Commit| oracle.lock().unwrap().note_commit(commit);
@@ -158,6 +161,7 @@ impl World {
         let mut fleet = Fleet {
             store,
             clock: self.clock.clone(),
+            counters: counters.clone(),
             on_commit: Some(Arc::new(on_commit)),
             epoch: None,
             listening: Vec::new(),
@@ -170,7 +174,7 @@ impl World {
             tcp_idle: Duration::from_secs(10),
             clock: self.clock.clone(),
             rate: Mutex::new(RateLimit::new(self.config.dns.update_rate)),
-            drops: Drops::default(),
+            counters,
         };
         fleet.open();
         self.oracle().note_open(self.now());
