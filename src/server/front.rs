@@ -14,6 +14,7 @@ use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, respond};
 use crate::dns::tsig::{self, Keys};
 use crate::membership::UpdateAccess;
+use crate::net::tcp::places::client_of;
 use crate::net::{Completion, Handler};
 
 use super::clock::Clock;
@@ -53,7 +54,7 @@ pub struct Front {
     pub tcp_idle: Duration,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Unsigned updates a second from one address.
+    /// Unsigned updates a second from one source.
     pub rate: Mutex<RateLimit>,
     /// What was refused or dropped.
     pub counters: Arc<Counters>,
@@ -122,7 +123,8 @@ impl Handler for Front {
     }
 }
 
-/// A token bucket per source address: a second's worth may come at once.
+/// A token bucket per source: a second's worth may come at once. A source is an IPv4 address or an IPv6 network of 64
+/// bits, as with connections: whoever has one address of that has all.
 #[derive(Debug)]
 pub struct RateLimit {
     per_second: u32,
@@ -147,6 +149,7 @@ impl RateLimit {
 
     /// Whether one more is within the rate, or the limit that it exceeds.
     pub fn admit(&mut self, source: IpAddr, now: Monotonic) -> Result<(), Limit> {
+        let source = client_of(source);
         let full = f64::from(self.per_second);
         if self.sources.len() >= SOURCES && !self.sources.contains_key(&source) {
             // A sweep looks at all of them, so it comes once a second at most.
@@ -184,6 +187,20 @@ mod tests {
         assert_eq!(admitted(&mut limit, b, 0, 5), 5);
         assert_eq!(admitted(&mut limit, a, 500, 50), 5);
         assert_eq!(admitted(&mut limit, a, 10_000, 50), 10);
+    }
+
+    #[test]
+    fn all_addresses_of_an_ipv6_network_of_64_bits_share_a_rate() {
+        let mut limit = RateLimit::new(10);
+        let mut admit = |source: &str| limit.admit(source.parse().unwrap(), Monotonic(0));
+        assert_eq!((0..50).filter(|host| admit(&format!("2001:db8:1:2::{host:x}")).is_ok()).count(), 10);
+        assert_eq!(admit("2001:db8:1:2:ffff::1"), Err(Limit::UpdateRate));
+        // The next network is another source, and so is each IPv4 address, in either form.
+        assert_eq!(admit("2001:db8:1:3::1"), Ok(()));
+        assert_eq!((0..50).filter(|_| admit("::ffff:192.0.2.1").is_ok()).count(), 10);
+        assert_eq!(admit("192.0.2.1"), Err(Limit::UpdateRate));
+        assert_eq!(admit("192.0.2.2"), Ok(()));
+        assert_eq!(limit.sources.len(), 4);
     }
 
     #[test]
