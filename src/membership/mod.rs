@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod cell;
+pub mod holdings;
 pub mod limits;
 pub mod member;
 pub mod roster;

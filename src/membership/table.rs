@@ -20,6 +20,7 @@ use crate::base::{Monotonic, Name, NameMap, Now, Wall};
 
 use super::access::Owner;
 use super::cell::{CellId, Cells, Heartbeats, Reading, Stamp};
+use super::holdings::{Holding, Holdings};
 use super::member::{HeldAddresses, Item, Key, LeasedRecord, Member, State};
 use super::roster::Roster;
 use super::stall::Stalls;
@@ -96,6 +97,9 @@ pub struct Table {
     cells: Arc<Cells>,
     slots: Vec<Slot>,
     free: Vec<Index>,
+    /// Items there are: the places of those that the transaction under way took out are not free yet.
+    items: usize,
+    holdings: Holdings,
     services: NameMap<Roster<Index>>,
     leased: NameMap<Vec<Index>>,
     held: NameMap<Index>,
@@ -113,8 +117,6 @@ pub struct Table {
     signed: HashMap<Key, Stamp>,
     grace: Duration,
     stalls: Stalls,
-    /// The owners seen while loading, so that members share them.
-    owners: HashSet<Owner>,
     /// Loaded from the store and not known to have renewed since: what checkpoints look at.
     unrenewed: Vec<Unrenewed>,
 }
@@ -140,6 +142,8 @@ impl Table {
             cells: Arc::default(),
             slots: Vec::new(),
             free: Vec::new(),
+            items: 0,
+            holdings: Holdings::default(),
             services: NameMap::default(),
             leased: NameMap::default(),
             held: NameMap::default(),
@@ -153,7 +157,6 @@ impl Table {
             signed: HashMap::new(),
             grace,
             stalls: Stalls::default(),
-            owners: HashSet::new(),
             unrenewed: Vec::new(),
         }
     }
@@ -172,7 +175,12 @@ impl Table {
 
     /// How many items there are.
     pub fn len(&self) -> usize {
-        self.slots.len() - self.free.len()
+        self.items
+    }
+
+    /// What an owner holds; `None`: nothing.
+    pub fn holding(&self, owner: &Owner) -> Option<&Holding> {
+        self.holdings.get(owner)
     }
 
     /// Whether there is none.
@@ -456,7 +464,15 @@ impl Table {
                 member.service = name.clone();
             }
         }
+        if let Some(item) = &mut item {
+            self.items += 1;
+            self.holdings.add(item);
+        }
         let before = std::mem::replace(&mut self.slots[index.at()].item, item);
+        if let Some(before) = &before {
+            self.items -= 1;
+            self.holdings.take(before);
+        }
         match &before {
             Some(Item::Member(member)) => {
                 if let Some(members) = self.services.get_mut(&member.service) {
@@ -650,13 +666,8 @@ impl Table {
 
     /// Takes an item over from the store. `deadline` is what the start rules give it; `renewed` whether the store knows
     /// already that it has renewed in this run.
-    pub fn load(&mut self, mut item: Item, stamp: Stamp, deadline: Monotonic, now: Monotonic) -> Result<(), Full> {
+    pub fn load(&mut self, item: Item, stamp: Stamp, deadline: Monotonic, now: Monotonic) -> Result<(), Full> {
         let lease = item.lease();
-        let owner = item.owner_mut();
-        match self.owners.get(owner) {
-            Some(shared) => *owner = shared.clone(),
-            None => drop(self.owners.insert(owner.clone())),
-        }
         let index = self.allocate()?;
         self.set(index, Some(item));
         self.cells.assign(index.cell(), deadline, now, lease, stamp, Default::default());

@@ -474,6 +474,28 @@ impl Run {
         }
     }
 
+    /// What each owner holds, counted again.
+    fn check_holdings(&self) {
+        for variant in 0..4 {
+            let owner = Owner(format!("owner {variant}").into());
+            let held = || self.model.items.values().filter(|item| *item.owner() == owner);
+            let mut services: BTreeMap<String, usize> = BTreeMap::new();
+            for item in held() {
+                if let Item::Member(member) = item {
+                    *services.entry(member.service.to_string()).or_default() += 1;
+                }
+            }
+            let Some(holding) = self.table.holding(&owner) else {
+                assert_eq!(held().count(), 0, "{owner}");
+                continue;
+            };
+            assert_eq!((holding.leases(), holding.services()), (held().count(), services.len()), "{owner}");
+            for service in ["_x._tcp.z.", "_y._udp.z."] {
+                assert_eq!(holding.members(&name(service)), services.get(service).copied().unwrap_or(0), "{service}");
+            }
+        }
+    }
+
     /// The real table against the model.
     fn check(&self) {
         for number in 0..ITEMS {
@@ -505,8 +527,9 @@ impl Run {
             let expected = self.model.items.values().any(|item| matches!(item, Item::Held(held) if held.host == host));
             assert_eq!(self.table.held(&host).is_some(), expected);
         }
+        self.check_holdings();
+        assert_eq!(self.table.len(), self.model.items.len());
         if !self.table.is_dirty() {
-            assert_eq!(self.table.len(), self.model.items.len());
             assert!(self.table.slots.len() <= ITEMS * 4, "free places are taken first");
         }
         // Whoever sleeps until `next_wake` is not late for anybody.
@@ -665,6 +688,23 @@ fn what_was_loaded_and_renewed_since_is_told_once() {
     assert!(table.awaits_checkpoint());
     assert_eq!(table.renewed_since_start(), told);
     assert!(!table.awaits_checkpoint());
+}
+
+#[test]
+fn equal_owners_share_their_octets_and_who_holds_nothing_is_forgotten() {
+    let mut table = Table::new(Duration::ZERO);
+    table.load(member("a", 5), Stamp::default(), Monotonic(5_000), Monotonic(0)).unwrap();
+    let index = table.put(member("b", 5), None).unwrap();
+    table.accept(at(0));
+    let owners: Vec<&Owner> = table.items().map(Item::owner).collect();
+    assert!(Arc::ptr_eq(&owners[0].0, &owners[1].0));
+    let owner = Owner("test".into());
+    table.remove(index, None);
+    assert_eq!(table.holding(&owner).map(Holding::leases), Some(1));
+    table.remove(table.find(&member("a", 5).key()).unwrap(), None);
+    assert_eq!((table.holding(&owner), table.len()), (None, 0));
+    table.abandon(Monotonic(1));
+    assert_eq!(table.holding(&owner).map(Holding::leases), Some(2));
 }
 
 #[test]
