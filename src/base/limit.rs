@@ -32,6 +32,12 @@ pub enum Limit {
     RrsetOctets,
     /// Leases of a zone.
     ZoneLeases,
+    /// Services of a zone.
+    ZoneServices,
+    /// Leases of one owner in a zone.
+    OwnerLeases,
+    /// Services of a zone that one owner has members in.
+    OwnerServices,
 }
 
 impl Limit {
@@ -39,7 +45,7 @@ impl Limit {
     pub const COUNT: usize = Limit::ALL.len();
 
     /// All of them, each at the place of its number.
-    pub const ALL: [Limit; 14] = [
+    pub const ALL: [Limit; 17] = [
         Limit::UpdateRate,
         Limit::UpdateSources,
         Limit::PublisherQueue,
@@ -54,6 +60,9 @@ impl Limit {
         Limit::ServiceMembers,
         Limit::RrsetOctets,
         Limit::ZoneLeases,
+        Limit::ZoneServices,
+        Limit::OwnerLeases,
+        Limit::OwnerServices,
     ];
 
     /// Its name in logs and metrics, which stays the same.
@@ -82,6 +91,9 @@ impl Limit {
             Limit::ServiceMembers => ("service-members", "registrations refused, the service has too many members"),
             Limit::RrsetOctets => ("rrset-octets", "registrations refused, a set would not fit an answer"),
             Limit::ZoneLeases => ("zone-leases", "registrations refused, the zone has too many leases"),
+            Limit::ZoneServices => ("zone-services", "registrations refused, the zone has too many services"),
+            Limit::OwnerLeases => ("owner-leases", "registrations refused, their owner has too many leases"),
+            Limit::OwnerServices => ("owner-services", "registrations refused, their owner is in too many services"),
         }
     }
 }

@@ -40,7 +40,7 @@ use crate::base::Name;
 use crate::base::limits::UDP_OCTETS;
 use crate::dns::tsig::{Key, Keys};
 use crate::membership::access::UpdateEntry;
-use crate::membership::limits::LeaseLimits;
+use crate::membership::limits::{LeaseLimits, Quotas};
 use crate::zone::Settings;
 
 pub use problems::{Position, Problem, Problems};
@@ -119,6 +119,8 @@ pub struct Tls {
 pub struct Limits {
     /// Connections over TCP and TLS.
     pub tcp: crate::net::tcp::Limits,
+    /// Leases and services of each zone, and of an owner in it.
+    pub quotas: Quotas,
 }
 
 /// What a zone file says.

@@ -1,6 +1,7 @@
 //! `livezone.toml`: from as written to [`Config`].
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use toml::Spanned;
 
 use crate::base::limits::UDP_OCTETS;
 use crate::dns::identity::IDENTITY_OCTETS;
+use crate::membership::Quotas;
 
 use super::key::{KeyNames, read_keys};
 use super::problems::Findings;
@@ -15,15 +17,19 @@ use super::{Config, Dns, Limits, tls, values, written};
 
 /// Answers of 512 octets are what every resolver takes without asking (RFC 1035 §4.2.1); above 4096 nothing but
 /// fragments is to be won.
-const UDP_SIZES: std::ops::RangeInclusive<i64> = 512..=4096;
+const UDP_SIZES: RangeInclusive<i64> = 512..=4096;
 /// More threads than any machine has cores; a slip had better not start a million.
-const THREADS: std::ops::RangeInclusive<i64> = 0..=1024;
+const THREADS: RangeInclusive<i64> = 0..=1024;
 /// From one to what the descriptors of a process may at most be set to.
-const CONNECTIONS: std::ops::RangeInclusive<i64> = 1..=1_000_000;
+const CONNECTIONS: RangeInclusive<i64> = 1..=1_000_000;
 /// Below, a round trip is cut off; above, the keepalive option can't say it (RFC 7828 §3.1).
-const IDLE: std::ops::RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+const IDLE: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(3600);
+/// From one to what a table of members can hold.
+const LEASES: RangeInclusive<i64> = 1..=4_194_304;
+/// From one to what takes about a gigabyte even if nobody is in them.
+const SERVICES: RangeInclusive<i64> = 1..=1_000_000;
 /// From one to more than any source can send.
-const UPDATE_RATES: std::ops::RangeInclusive<i64> = 1..=1_000_000;
+const UPDATE_RATES: RangeInclusive<i64> = 1..=1_000_000;
 
 /// Checks the whole. The configuration counts only if the findings hold no problem; the names are those of all keys
 /// that were legible, either way.
@@ -112,10 +118,11 @@ fn identity(findings: &mut Findings, key: &str, written: Option<&Spanned<String>
 }
 
 fn check_limits(findings: &mut Findings, written: &written::Limits) -> Limits {
-    let Limits { mut tcp } = Limits::default();
+    let Limits { mut tcp, .. } = Limits::default();
     let (total, share) = (written.tcp_connections.as_ref(), written.tcp_connections_per_client.as_ref());
-    tcp.connections = count(findings, "tcp-connections", total, tcp.connections);
-    tcp.per_client = count(findings, "tcp-connections-per-client", share, tcp.per_client.min(tcp.connections));
+    tcp.connections = count(findings, "tcp-connections", total, tcp.connections, CONNECTIONS);
+    let per_client = tcp.per_client.min(tcp.connections);
+    tcp.per_client = count(findings, "tcp-connections-per-client", share, per_client, CONNECTIONS);
     let idle = values::duration(findings, "tcp-idle", &written.tcp_idle, tcp.idle);
     match &written.tcp_idle {
         Some(written) if !IDLE.contains(&idle) => {
@@ -124,12 +131,51 @@ fn check_limits(findings: &mut Findings, written: &written::Limits) -> Limits {
         }
         _ => tcp.idle = idle,
     }
-    Limits { tcp }
+    Limits { tcp, quotas: check_quotas(findings, written) }
 }
 
-fn count(findings: &mut Findings, key: &str, written: Option<&Spanned<i64>>, default: usize) -> usize {
-    let default = u32::try_from(default).expect("a default of this file");
-    let count: u32 = values::integer(findings, key, written, default, CONNECTIONS);
+/// How much a zone takes, and how much of that one owner may have; by default no more than there is.
+fn check_quotas(findings: &mut Findings, written: &written::Limits) -> Quotas {
+    let default = Quotas::default();
+    let mut pair = |[zone_key, owner_key]: [&str; 2],
+                    [zone_text, owner_text]: [&Option<Spanned<i64>>; 2],
+                    [zone, owner]: [usize; 2],
+                    range: RangeInclusive<i64>| {
+        let zone = count(findings, zone_key, zone_text.as_ref(), zone, range.clone());
+        let before = findings.count();
+        let owner = count(findings, owner_key, owner_text.as_ref(), owner.min(zone), range);
+        if let Some(text) = owner_text.as_ref().filter(|_| findings.count() == before && owner > zone) {
+            let message = format!(
+                "`{owner_key}` ({owner}) may not exceed `{zone_key}` ({zone}): one owner can't have more than there is"
+            );
+            findings.problem(&text.span(), message);
+        }
+        [zone, owner]
+    };
+    let [zone_leases, owner_leases] = pair(
+        ["zone-leases", "owner-leases"],
+        [&written.zone_leases, &written.owner_leases],
+        [default.zone_leases, default.owner_leases],
+        LEASES,
+    );
+    let [zone_services, owner_services] = pair(
+        ["zone-services", "owner-services"],
+        [&written.zone_services, &written.owner_services],
+        [default.zone_services, default.owner_services],
+        SERVICES,
+    );
+    Quotas { zone_leases, zone_services, owner_leases, owner_services }
+}
+
+fn count(
+    findings: &mut Findings,
+    key: &str,
+    written: Option<&Spanned<i64>>,
+    default: usize,
+    range: RangeInclusive<i64>,
+) -> usize {
+    let default = u32::try_from(default).expect("a default of ours");
+    let count: u32 = values::integer(findings, key, written, default, range);
     usize::try_from(count).expect("32 bits")
 }
 

@@ -246,6 +246,32 @@ fn limits_of_connections_have_defaults_and_a_range() {
 }
 
 #[test]
+fn quotas_have_defaults_and_a_range_and_an_owner_has_at_most_the_whole() {
+    assert_eq!(server("").0.limits.quotas, Quotas::default());
+    assert_eq!(crate::membership::Cells::LIMIT, 4_194_304, "the upper end of the range");
+    let text = "[limits]\nzone-leases = 50\nzone-services = 40\nowner-leases = 50\nowner-services = 3\n";
+    let quotas = Quotas { zone_leases: 50, zone_services: 40, owner_leases: 50, owner_services: 3 };
+    assert_eq!(server(text).0.limits.quotas, quotas);
+    // By default an owner may have all where that is less than its share.
+    let quotas = Quotas { zone_leases: 7, owner_leases: 7, ..Quotas::default() };
+    assert_eq!(server("[limits]\nzone-leases = 7\n").0.limits.quotas, quotas);
+
+    let text =
+        "[limits]\nzone-leases = 0\nzone-services = 1000001\nowner-leases = 4194305\nowner-services = \"many\"\n";
+    assert_one(&server_problems(text), "l.toml:5:18: ", &["many"]);
+    let problems = server_problems(&text.replace("\"many\"", "-1"));
+    assert_eq!(problems.len(), 4, "{problems:#?}");
+    assert_has(&problems, "l.toml:2:15: ", &["`zone-leases` must be 1 to 4194304"]);
+    assert_has(&problems, "l.toml:3:17: ", &["`zone-services` must be 1 to 1000000"]);
+    assert_has(&problems, "l.toml:4:16: ", &["`owner-leases` must be"]);
+    assert_has(&problems, "l.toml:5:18: ", &["`owner-services` must be"]);
+    let problems = server_problems("[limits]\nowner-services = 11\nzone-services = 10\n");
+    assert_one(&problems, "l.toml:2:18: ", &["`owner-services` (11) may not exceed `zone-services` (10)"]);
+    let problems = server_problems("[limits]\nowner-leases = 1000001\n");
+    assert_one(&problems, "l.toml:2:16: ", &["`zone-leases` (1000000)"]);
+}
+
+#[test]
 fn every_documented_key_of_later_versions_is_accepted() {
     let (_, warnings) = server(
         "[dns]\nrotate = true\nrrl = { rate = 5 }\ncookies = true\ntls-listen = []\nhttps-listen = []\nquic-listen = []\n\

@@ -65,6 +65,10 @@ pub(super) struct Limits {
     pub(super) tcp_connections: Option<Spanned<i64>>,
     pub(super) tcp_connections_per_client: Option<Spanned<i64>>,
     pub(super) tcp_idle: Text,
+    pub(super) zone_leases: Option<Spanned<i64>>,
+    pub(super) zone_services: Option<Spanned<i64>>,
+    pub(super) owner_leases: Option<Spanned<i64>>,
+    pub(super) owner_services: Option<Spanned<i64>>,
 }
 
 #[derive(Deserialize, Debug, Default)]

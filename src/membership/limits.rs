@@ -1,4 +1,4 @@
-//! What leases a zone grants.
+//! What leases a zone grants, and how many.
 
 use std::time::Duration;
 
@@ -37,6 +37,28 @@ impl LeaseLimits {
 impl Default for LeaseLimits {
     fn default() -> LeaseLimits {
         LeaseLimits { default: Lease(15), min: Lease(5), max: Lease(3600), grace: Duration::ZERO, records: Lease(3600) }
+    }
+}
+
+/// How many leases and services a zone takes, in all and of one owner. What is there when a limit is lowered stays, and
+/// goes on to be renewed and changed; only what is new is refused.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Quotas {
+    /// Members, leased records and waiting addresses of a zone.
+    pub zone_leases: usize,
+    /// Known services of a zone, those that nobody is in and that are not forgotten yet included.
+    pub zone_services: usize,
+    /// Members, leased records and waiting addresses of one owner in a zone.
+    pub owner_leases: usize,
+    /// Services of a zone that one owner has members in.
+    pub owner_services: usize,
+}
+
+impl Default for Quotas {
+    /// A zone of a million leases takes about 1 GiB. One owner gets a quarter, so that a key gone astray leaves room for
+    /// the others.
+    fn default() -> Quotas {
+        Quotas { zone_leases: 1_000_000, zone_services: 65_536, owner_leases: 250_000, owner_services: 16_384 }
     }
 }
 

@@ -11,7 +11,8 @@ pub mod table;
 
 pub use access::{Grant, Identity, Owner, Permit, UpdateAccess};
 pub use cell::{Beat, CellId, Cells, Freshness, Heartbeats, Reading, Stamp};
-pub use limits::LeaseLimits;
+pub use holdings::Holding;
+pub use limits::{LeaseLimits, Quotas};
 pub use member::{HeldAddresses, IdError, Item, Key, LeasedRecord, Member, MemberId, Registration, State};
 pub use roster::Roster;
 pub use table::{Edit, Full, Index, Savepoint, Table, Tombstone};

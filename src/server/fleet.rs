@@ -119,7 +119,7 @@ impl Fleet {
             configuration: Configuration {
                 settings: Arc::new(zone.settings.clone()),
                 statics: ready.nodes(),
-                policy: load::policy(zone),
+                policy: load::policy(ready),
             },
             changing: Changing { query: zone.query.clone(), checkpoint_interval: zone.leases.min.duration() / 3, done },
         };

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::base::{Epoch, Name, Now, RecordType};
-use crate::config::{self, Problem};
+use crate::config::Problem;
 use crate::dns::update::Rules;
 use crate::membership::{Item, State, Table, UpdateAccess};
 use crate::store::{Store, StoreError, StoredZone};
@@ -14,11 +14,12 @@ use super::counters::Counters;
 use super::publisher::{Policy, Publisher, leased_change};
 use super::reading::Ready;
 
-/// What a zone's configuration says, as far as its publisher is concerned.
-pub fn policy(zone: &config::Zone) -> Policy {
+/// What the configuration says of a zone, as far as its publisher is concerned.
+pub fn policy(ready: &Ready) -> Policy {
+    let zone = &ready.zone;
     Policy {
         access: UpdateAccess::new(zone.update.clone()),
-        rules: Rules { leases: zone.leases, peer_address: zone.peer_address },
+        rules: Rules { leases: zone.leases, quotas: ready.quotas, peer_address: zone.peer_address },
         settle: zone.settle,
     }
 }
@@ -45,7 +46,7 @@ pub fn open(
 ) -> Result<Publisher, OpenError> {
     let zone = &ready.zone;
     let settings = Arc::new(zone.settings.clone());
-    let policy = policy(zone);
+    let policy = policy(ready);
     let mut table = Table::new(zone.leases.grace);
     // From here on to the first message that can come in, nobody can renew: that counts as a stall.
     table.observe(now.mono);

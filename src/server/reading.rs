@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base::{Name, RecordType};
 use crate::config::{self, Config, Position, Problem, Problems};
+use crate::membership::Quotas;
 use crate::zone::file::{self, LocatedNode};
 use crate::zone::{Layout, Settings, StaticNode};
 
@@ -21,6 +22,8 @@ pub struct Ready {
     pub zone: config::Zone,
     /// The static records, in canonical order, with their places.
     pub statics: Vec<LocatedNode>,
+    /// How much it takes, which `livezone.toml` says for all zones.
+    pub quotas: Quotas,
 }
 
 impl Ready {
@@ -77,6 +80,7 @@ pub fn read(path: Option<&Path>, running: Option<&Config>) -> Reading {
     let mut warnings: Vec<String> = config.iter().flat_map(|config| config.warnings.clone()).collect();
     let mut files: Vec<PathBuf> = path.map(Path::to_owned).into_iter().collect();
     files.extend(config.as_ref().or(running).into_iter().flat_map(|config| config.files.clone()));
+    let quotas = config.as_ref().or(running).map_or_else(Quotas::default, |config| config.limits.quotas);
     let zones = zones.map(|zones| {
         let judge = |file: config::ZoneFile| {
             files.push(file.path.clone());
@@ -87,7 +91,7 @@ pub fn read(path: Option<&Path>, running: Option<&Config>) -> Reading {
                 match statics {
                     Ok((statics, found)) => {
                         warnings.extend(found);
-                        Some(Ready { zone, statics })
+                        Some(Ready { zone, statics, quotas })
                     }
                     Err(found) => {
                         problems.extend(found);
@@ -237,10 +241,10 @@ fn check_services(settings: &Settings, nodes: &[LocatedNode], problems: &mut Vec
     problems.dedup();
 }
 
-/// Adds the static records to a zone that was read by itself.
+/// Adds the static records to a zone that was read by itself, and the default quotas.
 pub fn read_zone(zone: config::Zone) -> Result<Ready, Problems> {
     match read_statics(&zone).0 {
-        Ok((statics, _)) => Ok(Ready { zone, statics }),
+        Ok((statics, _)) => Ok(Ready { zone, statics, quotas: Quotas::default() }),
         Err(problems) => Err(Problems::new(problems).expect("a zone that is not read leaves a problem")),
     }
 }

@@ -114,6 +114,11 @@ impl Contents {
         self.services.iter().map(|(name, service)| (name, service.changed, service.empty_since))
     }
 
+    /// How many services are known.
+    pub fn service_count(&self) -> usize {
+        self.services.len()
+    }
+
     /// The same of one service.
     pub fn service_state(&self, name: &Name) -> Option<(Epoch, Option<Wall>)> {
         self.services.get(name).map(|service| (service.changed, service.empty_since))

@@ -179,6 +179,40 @@ fn keys_and_access_are_those_of_the_files() {
     assert_eq!(client.ask(&server.key("new").sign(&other.encode()).octets).rcode(), 0, "i-1 is another owner's");
 }
 
+#[test]
+fn limits_of_leases_are_those_of_the_file_and_a_lower_one_takes_nothing_away() {
+    let server = TestServer::with(&Setup { server: "[limits]\nzone-leases = 2\n".to_owned(), ..Setup::default() });
+    let client = server.client();
+    let member = |id: usize| Update::member(MEMCACHED, &format!("i-{id}"), "192.0.2.1").lease(3600);
+    let set_limit = |limit: usize| {
+        let config = server.folder().join("livezone.toml");
+        std::fs::write(config, format!("[limits]\nzone-leases = {limit}\n")).unwrap();
+        reload(&server);
+    };
+    client.update(&member(1));
+    client.update(&member(2));
+    let serial = client.serial();
+    let refused = |id: usize, limit: usize| {
+        let answer = client.ask(&member(id).encode());
+        let text = format!("zone-leases in [limits] is {limit}");
+        assert!(answer.rcode() == 5 && answer.error_text().contains(&text), "{answer:?}");
+    };
+    refused(3, 2);
+    set_limit(3);
+    client.update(&member(3));
+    assert_eq!(client.serial(), serial + 1, "the limit itself is no commit");
+    refused(4, 3);
+    set_limit(1);
+    refused(4, 1);
+    (1..=3).for_each(|id| drop(client.update(&member(id))));
+    assert_eq!((client.serial(), client.targets(MEMCACHED).len()), (serial + 1, 3));
+    // A hundred refusals: ten lines a second, the limit once, and it takes no more than two seconds.
+    (0..100).for_each(|_| refused(4, 1));
+    let lines = server.count_logged("registration refused");
+    assert!((10..=43).contains(&lines), "{lines} lines");
+    assert_eq!(server.count_logged("a limit is reached"), 1);
+}
+
 /// The figures are printed; the assertions are about answers and leases.
 #[test]
 fn reloads_under_load_lose_no_query_and_no_lease() {

@@ -11,6 +11,7 @@ use crate::zone::Cause;
 use crate::zone::records::txt;
 
 use super::Refusal;
+use super::bounds;
 use super::draft::member_item;
 use super::execute::{Execution, Executor, Outcome, Put};
 use super::request::granted;
@@ -35,8 +36,13 @@ impl Executor<'_> {
         }
         self.conclude_hosts(lease, &mut outcome)?;
         self.conclude_leased(&mut outcome);
-        self.check_service_sizes(&outcome)?;
-        Ok(self.check_replay(outcome))
+        let execution = self.check_replay(outcome);
+        // What was accepted before has the same outcome, whatever the limits are by now.
+        if let Execution::Apply(outcome) = &execution {
+            self.check_service_sizes(outcome)?;
+            bounds::check(&self.scene, outcome)?;
+        }
+        Ok(execution)
     }
 
     fn settle_metadata(&mut self) -> Result<(), Refusal> {

@@ -7,7 +7,7 @@ use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::base::{Name, NameMap, NameSet, Now, RecordType};
-use crate::membership::{Grant, Index, Item, LeaseLimits, Table};
+use crate::membership::{Grant, Index, Item, LeaseLimits, Quotas, Table};
 use crate::zone::layout::is_service_name;
 use crate::zone::records::srv;
 use crate::zone::{Cause, Contents, Snapshot};
@@ -22,6 +22,8 @@ use super::request::{Instruction, Request};
 pub struct Rules {
     /// The leases that it grants.
     pub leases: LeaseLimits,
+    /// How many.
+    pub quotas: Quotas,
     /// Whether a member without an address gets its sender's.
     pub peer_address: bool,
 }

@@ -2,9 +2,11 @@
 //!
 //! `request` reads a message as far as it can be read without knowing the zone's state. `prerequisite` holds it against
 //! that state. `execute` carries its changes out on a copy (`draft`), with `add` and `delete`; `conclude` compares the copy
-//! with what was there and says what is new, what went, and what only renewed its lease.
+//! with what was there and says what is new, what went, and what only renewed its lease; `bounds` refuses what would be too
+//! much.
 
 mod add;
+mod bounds;
 mod conclude;
 mod delete;
 mod draft;

@@ -13,11 +13,13 @@ use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, ServedZone, Verdict as Answer, Zones, respond};
 use crate::dns::tsig::{Algorithm, Key, Keys};
 use crate::membership::access::{Globs, Scope, UpdateEntry};
-use crate::membership::{Item, LeaseLimits, Member, State, Table, UpdateAccess};
+use crate::membership::{Item, LeaseLimits, Member, Quotas, State, Table, UpdateAccess};
 use crate::zone::scenes::{Universe, caused};
 use crate::zone::{Change, PublishedMember, Rrset, Zone};
 
 use super::*;
+
+mod bounds;
 
 const LOOPBACK: &str = "127.0.0.1:5000";
 
@@ -62,7 +64,7 @@ impl Bench {
         Bench {
             zone,
             table: Table::new(Duration::ZERO),
-            rules: Rules { leases: LeaseLimits::default(), peer_address: false },
+            rules: Rules { leases: LeaseLimits::default(), quotas: Quotas::default(), peer_address: false },
             access: UpdateAccess::new(entries),
             keys: Keys::new(keys),
             now: 1_000_000,

@@ -12,7 +12,7 @@ use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, ServedZone, Verdict as Answer, Zones, respond};
 use crate::dns::tsig::{Algorithm, Key as TsigKey, Keys};
 use crate::membership::access::{Globs, Scope, UpdateEntry};
-use crate::membership::{Index, LeaseLimits};
+use crate::membership::{Index, LeaseLimits, Quotas};
 use crate::zone::Rrset;
 use crate::zone::scenes::{Universe, nodes, records, service_states};
 
@@ -43,7 +43,7 @@ impl Stage {
         let leases = LeaseLimits { grace: Duration::from_millis(grace), min: Lease(1), ..LeaseLimits::default() };
         let policy = Policy {
             access: UpdateAccess::new(vec![entry(None), entry(Some("k."))]),
-            rules: Rules { leases, peer_address: false },
+            rules: Rules { leases, quotas: Quotas::default(), peer_address: false },
             settle: Duration::from_millis(settle),
         };
         let now = Now { mono: Monotonic(1_000_000), wall: Wall(1_700_000_000_000) };
@@ -161,6 +161,7 @@ impl Stage {
 
 const NOERROR: u8 = 0;
 const SERVFAIL: u8 = 2;
+const REFUSED: u8 = 5;
 const UNAVAILABLE: fn() -> Appended = || Appended::Unavailable("no disk".to_owned());
 
 fn update() -> Update {
@@ -580,4 +581,56 @@ fn a_full_queue_behind_the_store_answers_servfail() {
     stage.seal().unwrap();
     stage.end(&Appended::Committed);
     assert_eq!(stage.replies().len(), PUBLISHER_QUEUE + 1);
+}
+
+#[test]
+fn quotas_count_what_the_batch_has_and_what_a_refused_write_gave_back() {
+    let mut stage = Stage::with(500, 0);
+    let quotas = Quotas { zone_leases: 2, zone_services: 9, owner_leases: 2, owner_services: 1 };
+    stage.publisher.policy.rules.quotas = quotas;
+    let withdraw = |member: &str| update().delete_record(&format!("_x._tcp.z. SRV 0 0 80 {member}.x.z."));
+    let write = |stage: &mut Stage, result: &Appended| {
+        stage.now += 500;
+        stage.tick().expect("a change");
+        stage.end(result);
+    };
+    stage.send(1, srv("a"));
+    stage.send(2, srv("b"));
+    stage.send(3, srv("c"));
+    stage.send(
+        4,
+        update()
+            .add("_y._tcp.z. SRV 0 0 1 a.y.z.")
+            .delete_rrset("_x._tcp.z.", "SRV")
+            .add("_x._tcp.z. SRV 0 0 80 b.x.z."),
+    );
+    assert_eq!(stage.replies(), [(3, REFUSED), (4, REFUSED)]);
+    write(&mut stage, &UNAVAILABLE());
+    assert_eq!(stage.replies(), [(1, SERVFAIL), (2, SERVFAIL)]);
+    assert_eq!(stage.publisher.table().len(), 0);
+    // A withdrawal in the batch makes room in the batch.
+    stage.send(5, srv("a"));
+    stage.send(6, srv("b"));
+    stage.send(7, withdraw("a"));
+    stage.send(8, srv("c"));
+    stage.send(9, srv("d"));
+    assert_eq!(stage.replies(), [(9, REFUSED)]);
+    write(&mut stage, &Appended::Committed);
+    assert_eq!(stage.replies(), [(5, NOERROR), (6, NOERROR), (7, NOERROR), (8, NOERROR)]);
+    // And is taken back with it.
+    stage.send(10, withdraw("b"));
+    write(&mut stage, &UNAVAILABLE());
+    assert_eq!(stage.replies(), [(10, SERVFAIL)]);
+    stage.send(11, srv("e"));
+    assert_eq!(stage.replies(), [(11, REFUSED)]);
+    // Leases that end make room.
+    stage.now += 60_000;
+    assert!(stage.tick().is_none());
+    write(&mut stage, &Appended::Committed);
+    assert!(stage.publisher.table().is_empty());
+    stage.send(12, srv("e"));
+    write(&mut stage, &Appended::Committed);
+    assert_eq!(stage.replies(), [(12, NOERROR)]);
+    assert_eq!(stage.publisher.counters.at(Limit::ZoneLeases), 3);
+    assert_eq!(stage.publisher.counters.at(Limit::OwnerServices), 1);
 }

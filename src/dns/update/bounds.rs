@@ -1,0 +1,130 @@
+//! What an update may add: the quotas of the zone and of each owner.
+//!
+//! An update is held against its limits as a whole, by what it comes to: what it removes makes room for what it adds. What
+//! only renews or changes is never refused for what is there already. The scene shows earlier messages of the batch.
+
+use std::collections::{HashMap, HashSet};
+
+use crate::base::{Limit, Name};
+use crate::membership::{Holding, Item, Owner, Table};
+
+use super::Refusal;
+use super::execute::{Outcome, Scene};
+
+/// Refuses an update that would exceed a limit.
+pub(super) fn check(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal> {
+    if outcome.puts.is_empty() {
+        return Ok(());
+    }
+    let balance = Balance::of(scene.table, outcome);
+    check_zone(scene, outcome, &balance)?;
+    check_owners(scene, &balance)
+}
+
+/// What an update adds and takes.
+#[derive(Default)]
+struct Balance<'a> {
+    leases: i64,
+    owners: HashMap<&'a Owner, Change<'a>>,
+}
+
+/// The same of one owner.
+#[derive(Default)]
+struct Change<'a> {
+    leases: i64,
+    members: HashMap<&'a Name, i64>,
+}
+
+impl<'a> Balance<'a> {
+    fn of(table: &'a Table, outcome: &'a Outcome) -> Balance<'a> {
+        let mut balance = Balance::default();
+        for (index, _) in &outcome.removals {
+            table.item(*index).into_iter().for_each(|item| balance.count(item, -1));
+        }
+        for put in &outcome.puts {
+            let before = table.find(&put.item.key()).and_then(|index| table.item(index));
+            if before.is_none_or(|before| before.owner() != put.item.owner()) {
+                before.into_iter().for_each(|item| balance.count(item, -1));
+                balance.count(&put.item, 1);
+            }
+        }
+        balance
+    }
+
+    fn count(&mut self, item: &'a Item, by: i64) {
+        self.leases += by;
+        let owner = self.owners.entry(item.owner()).or_default();
+        owner.leases += by;
+        if let Item::Member(member) = item {
+            *owner.members.entry(&member.service).or_default() += by;
+        }
+    }
+}
+
+impl Change<'_> {
+    /// How many services its owner comes to have members in, less those that it leaves.
+    fn services(&self, holding: Option<&Holding>) -> i64 {
+        let gained = self.members.iter().map(|(service, by)| {
+            let before = holding.map_or(0, |holding| count(holding.members(service)));
+            i64::from(before + by > 0) - i64::from(before > 0)
+        });
+        gained.sum()
+    }
+}
+
+fn check_zone(scene: &Scene<'_>, outcome: &Outcome, balance: &Balance<'_>) -> Result<(), Refusal> {
+    let quotas = &scene.rules.quotas;
+    if is_over(scene.table.len(), balance.leases, quotas.zone_leases) {
+        let text = format!(
+            "zone-leases in [limits] is {}: withdraw some leases of the zone first, or raise the limit",
+            quotas.zone_leases
+        );
+        return Err(Refusal::prohibited(text).at(Limit::ZoneLeases));
+    }
+    let services = outcome.puts.iter().filter_map(|put| match &put.item {
+        Item::Member(member) => Some(&member.service),
+        _ => None,
+    });
+    let new: HashSet<&Name> = services.filter(|service| !scene.contents.knows_service(service)).collect();
+    if is_over(scene.contents.service_count(), count(new.len()), quotas.zone_services) {
+        let text = format!(
+            "zone-services in [limits] is {}: use services that the zone has, wait until it forgets one that nobody is \
+             in, or raise the limit",
+            quotas.zone_services
+        );
+        return Err(Refusal::prohibited(text).at(Limit::ZoneServices));
+    }
+    Ok(())
+}
+
+fn check_owners(scene: &Scene<'_>, balance: &Balance<'_>) -> Result<(), Refusal> {
+    let quotas = &scene.rules.quotas;
+    for (owner, change) in &balance.owners {
+        let holding = scene.table.holding(owner);
+        if is_over(holding.map_or(0, Holding::leases), change.leases, quotas.owner_leases) {
+            let text = format!(
+                "owner-leases in [limits] is {}: withdraw some leases of {owner} first, or raise the limit",
+                quotas.owner_leases
+            );
+            return Err(Refusal::prohibited(text).at(Limit::OwnerLeases));
+        }
+        if is_over(holding.map_or(0, Holding::services), change.services(holding), quotas.owner_services) {
+            let text = format!(
+                "owner-services in [limits] is {}: withdraw all members of {owner} from another service first, or raise \
+                 the limit",
+                quotas.owner_services
+            );
+            return Err(Refusal::prohibited(text).at(Limit::OwnerServices));
+        }
+    }
+    Ok(())
+}
+
+/// Whether something grows beyond its limit. What is beyond it already, since that was lowered, may stay and shrink.
+fn is_over(before: usize, by: i64, limit: usize) -> bool {
+    by > 0 && count(before) + by > count(limit)
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).expect("what is in memory fits 63 bits")
+}

@@ -1,0 +1,148 @@
+//! What is refused at a limit, and what is not.
+
+use crate::base::Limit;
+
+use super::*;
+
+fn quotas(zone_leases: usize, zone_services: usize, owner_leases: usize, owner_services: usize) -> Quotas {
+    Quotas { zone_leases, zone_services, owner_leases, owner_services }
+}
+
+fn with_quotas(quotas: Quotas) -> Bench {
+    let mut bench = Bench::new();
+    bench.rules.quotas = quotas;
+    bench
+}
+
+/// The registration of a member in `_x._tcp`.
+fn member(id: &str) -> Update {
+    and_member(update(), "_x", id)
+}
+
+fn and_member(update: Update, service: &str, id: &str) -> Update {
+    let host = service.trim_start_matches('_');
+    update.add(&format!("{service}._tcp.z. SRV 0 0 80 {id}.{host}.z."))
+}
+
+/// Asserts a refusal at a limit, which its text names and gives.
+#[track_caller]
+fn assert_at(bench: &Bench, octets: &[u8], limit: Limit, words: &[&str]) {
+    let refusal = bench.refusal(octets);
+    assert_eq!((refusal.rcode, refusal.limit), (Rcode::REFUSED, Some(limit)));
+    let text = refusal.error.expect("a reason").text;
+    assert!(words.iter().all(|word| text.contains(word)), "{text}");
+}
+
+fn is_taken(bench: &Bench, octets: &[u8]) -> bool {
+    matches!(bench.execute(octets), Ok(Execution::Apply(_)))
+}
+
+#[test]
+fn a_zone_takes_no_more_leases_than_its_limit_and_goes_on_to_serve_those_it_has() {
+    let mut bench = with_quotas(quotas(3, 100, 3, 100));
+    let now = bench.now;
+    bench.apply(&member("a").octets());
+    bench.apply(&update().add("waiting.x.z. A 192.0.2.1").octets());
+    bench.apply(&by("a.", &update().add("host1.z. TXT x"), now));
+    assert_eq!(bench.table.len(), 3);
+    let words = ["zone-leases", "is 3", "withdraw", "raise"];
+    for one_more in [member("b"), update().add("other.x.z. A 192.0.2.1")] {
+        assert_at(&bench, &one_more.octets(), Limit::ZoneLeases, &words);
+    }
+    assert_at(&bench, &by("a.", &update().add("host1.z. TXT y"), now + 1), Limit::ZoneLeases, &words);
+    // Renewals, changes, withdrawals, and a message that takes as many as it adds.
+    for fine in [
+        member("a"),
+        member("a").lease(60),
+        update().add("_x._tcp.z. SRV 0 9 80 a.x.z.").add("a.x.z. A 192.0.2.1"),
+        member("b").delete_record("_x._tcp.z. SRV 0 0 80 a.x.z."),
+        update().delete_rrset("_x._tcp.z.", "SRV").add("_x._tcp.z. SRV 0 0 80 c.x.z."),
+        // The waiting addresses become a member's.
+        member("waiting"),
+        update().delete_name("_x._tcp.z."),
+    ] {
+        assert!(is_taken(&bench, &fine.octets()), "{fine:?}");
+    }
+    bench.apply(&update().delete_name("_x._tcp.z.").octets());
+    bench.apply(&member("b").octets());
+}
+
+#[test]
+fn an_owner_at_its_limit_of_leases_leaves_room_for_the_others() {
+    let mut bench = with_quotas(quotas(10, 100, 2, 100));
+    let now = bench.now;
+    bench.apply(&by("a.", &member("a1"), now));
+    bench.apply(&by("a.", &update().add("host1.z. TXT x"), now));
+    let words = ["owner-leases", "is 2", "key a."];
+    assert_at(&bench, &by("a.", &member("a2"), now + 1), Limit::OwnerLeases, &words);
+    assert_at(&bench, &by("a.", &update().add("new.x.z. A 192.0.2.1"), now + 1), Limit::OwnerLeases, &words);
+    assert!(is_taken(&bench, &by("a.", &member("a1"), now + 1)));
+    bench.apply(&by("b.", &member("b1"), now));
+    bench.apply(&member("c").octets());
+    // A change by another leaves the member with its owner, whose holding doesn't grow.
+    assert!(is_taken(&bench, &by("root.", &update().add("_x._tcp.z. SRV 0 9 80 a1.x.z."), now + 1)));
+    bench.apply(&by("a.", &update().delete_name("host1.z."), now + 1));
+    bench.apply(&by("a.", &member("a2"), now + 1));
+}
+
+#[test]
+fn an_owner_is_in_so_many_services_and_may_leave_one_for_another() {
+    let mut bench = with_quotas(quotas(100, 100, 100, 2));
+    let now = bench.now;
+    bench.apply(&by("a.", &and_member(member("a1"), "_y", "a1"), now));
+    let third = and_member(update(), "_w", "a1");
+    assert_at(&bench, &by("a.", &third, now + 1), Limit::OwnerServices, &["owner-services", "is 2", "key a."]);
+    // More members of those, and other records.
+    bench.apply(&by("a.", &member("a2").add("host1.z. TXT x"), now + 1));
+    let leave = |id: &str| update().delete_record(&format!("_x._tcp.z. SRV 0 0 80 {id}.x.z."));
+    bench.apply(&by("a.", &leave("a1"), now + 2));
+    assert_at(&bench, &by("a.", &third, now + 3), Limit::OwnerServices, &["key a."]);
+    bench.apply(&by("a.", &and_member(leave("a2"), "_w", "a1"), now + 3));
+    bench.apply(&by("b.", &and_member(member("b1"), "_v", "b1"), now));
+}
+
+#[test]
+fn a_zone_knows_so_many_services_and_takes_members_of_these() {
+    let mut bench = with_quotas(quotas(100, 2, 100, 2));
+    bench.apply(&and_member(member("a"), "_y", "a").octets());
+    let third = and_member(update(), "_w", "a");
+    assert_at(&bench, &third.octets(), Limit::ZoneServices, &["zone-services", "is 2"]);
+    assert!(is_taken(&bench, &member("b").octets()));
+    // One that nobody is in counts until it is forgotten.
+    bench.apply(&update().delete_name("_y._tcp.z.").octets());
+    assert_at(&bench, &third.octets(), Limit::ZoneServices, &[]);
+    bench.zone.change(caused(Change::Forget { service: name("_y._tcp.z.") }), Wall(0));
+    assert!(is_taken(&bench, &third.octets()));
+}
+
+#[test]
+fn a_lowered_limit_removes_nothing_and_refuses_what_is_new() {
+    let mut bench = Bench::new();
+    for id in ["a", "b", "c"] {
+        bench.apply(&and_member(member(id), &format!("_s{id}"), id).octets());
+    }
+    bench.rules.quotas = quotas(2, 2, 2, 2);
+    assert_at(&bench, &member("d").octets(), Limit::ZoneLeases, &["zone-leases"]);
+    for fine in [member("a"), member("a").lease(99), update().add("_x._tcp.z. SRV 0 7 70 a.x.z.")] {
+        assert!(is_taken(&bench, &fine.octets()), "{fine:?}");
+    }
+    assert_eq!((bench.table.len(), bench.zone.contents().service_count()), (6, 4));
+    // Less, though still too much.
+    bench.apply(&update().delete_name("_sa._tcp.z.").octets());
+    assert_at(&bench, &member("d").octets(), Limit::ZoneLeases, &[]);
+    // As much as goes may come.
+    bench.apply(&update().delete_name("_sb._tcp.z.").add("_x._tcp.z. SRV 0 0 80 d.x.z.").octets());
+}
+
+#[test]
+fn a_copy_of_what_was_accepted_has_its_outcome_at_the_limit_too() {
+    let mut bench = Bench::new();
+    let now = bench.now;
+    let octets = by("a.", &member("a"), now);
+    bench.apply(&octets);
+    bench.rules.quotas = quotas(1, 1, 1, 1);
+    assert_eq!(bench.execute(&octets), Ok(Execution::Repeat(None)));
+    bench.apply(&by("a.", &update().delete_name("_x._tcp.z."), now + 2));
+    bench.apply(&by("b.", &member("b"), now));
+    assert_eq!(bench.execute(&by("a.", &member("a"), now + 1)), Ok(Execution::Older), "a replay, not a full zone");
+}
