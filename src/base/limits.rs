@@ -22,7 +22,10 @@ pub const CHAIN_LINKS: usize = 16;
 pub const UPDATE_RECORDS: usize = 4096;
 /// Octets of TXT metadata of one member: what fits a UDP answer.
 pub const METADATA_OCTETS: usize = 1024;
-/// Addresses of one member: more than any host has, few enough that one member can't fill an answer.
+/// Character strings of these: each is kept by itself, and empty ones would take sixteen times their octets.
+pub const METADATA_STRINGS: usize = 64;
+/// Addresses of one member: more than any host has, few enough that one member can't fill an answer. In the middle of a
+/// message there may be twice as many, since it may add before it deletes.
 pub const MEMBER_ADDRESSES: usize = 16;
 /// Members of one service: a full SRV answer must fit 64 KiB over TCP (a record takes at least 20 octets, commonly 50).
 /// The check at registration is by octets; this bounds the table as well.

@@ -5,15 +5,16 @@ use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::base::limits::{METADATA_OCTETS, NAME_OCTETS, RRSET_OCTETS};
+use crate::base::limits::{MEMBER_ADDRESSES, METADATA_OCTETS, METADATA_STRINGS, NAME_OCTETS, RRSET_OCTETS};
 use crate::base::{Limit, Name, RecordType, Ttl};
 use crate::membership::member::sort_addresses;
 use crate::membership::{MemberId, Permit, Registration};
 use crate::zone::layout::{instance_name, is_service_name};
-use crate::zone::records::{address, srv, text};
+use crate::zone::records::{address, srv, text, txt};
 use crate::zone::{Layout, Rdata};
 
 use super::Refusal;
+use super::bounds::check_addresses;
 use super::draft::{HostDraft, LeasedDraft, MemberDraft};
 use super::execute::{Executor, who};
 
@@ -159,6 +160,7 @@ impl Executor<'_> {
             addresses.push(address);
             draft.registration.addresses = sort_addresses(addresses);
             draft.addresses_added = true;
+            check_addresses(&draft.id, &draft.registration.addresses, 2 * MEMBER_ADDRESSES)?;
         }
         // Also a member that comes later in this message, or in a later one, will find them here.
         if members.is_empty() || self.targets.contains(name) {
@@ -166,8 +168,11 @@ impl Executor<'_> {
                 self.permit_held(name)?;
             }
             let host = self.host_at(name);
-            host.addresses.push(address);
+            if !host.addresses.contains(&address) {
+                host.addresses.push(address);
+            }
             host.added = true;
+            check_addresses(name, &host.addresses, 2 * MEMBER_ADDRESSES)?;
         }
         Ok(())
     }
@@ -283,8 +288,11 @@ impl Executor<'_> {
     }
 
     fn add_metadata(&mut self, service: &Name, id: MemberId, rdata: &Rdata) -> Result<(), Refusal> {
-        if rdata.len() > METADATA_OCTETS {
-            let text = format!("metadata of {id} has {} octets: at most {METADATA_OCTETS} are kept", rdata.len());
+        let (octets, strings) = (rdata.len(), txt::strings_in(rdata).count());
+        if octets > METADATA_OCTETS || strings > METADATA_STRINGS {
+            let text = format!(
+                "metadata of {id} have {octets} octets in {strings} strings: at most {METADATA_OCTETS} in {METADATA_STRINGS}"
+            );
             return Err(Refusal::invalid(text).at(Limit::Metadata));
         }
         self.draft.metadata.push((service.clone(), id, rdata.clone()));

@@ -4,7 +4,10 @@
 //! only renews or changes is never refused for what is there already. The scene shows earlier messages of the batch.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
+use std::net::IpAddr;
 
+use crate::base::limits::MEMBER_ADDRESSES;
 use crate::base::{Limit, Name};
 use crate::membership::{Holding, Item, Owner, Table};
 
@@ -123,6 +126,15 @@ fn check_owners(scene: &Scene<'_>, balance: &Balance<'_>) -> Result<(), Refusal>
 /// Whether something grows beyond its limit. What is beyond it already, since that was lowered, may stay and shrink.
 fn is_over(before: usize, by: i64, limit: usize) -> bool {
     by > 0 && count(before) + by > count(limit)
+}
+
+/// Refuses more addresses of a member or of a host than `most`.
+pub(super) fn check_addresses(whose: &dyn fmt::Display, addresses: &[IpAddr], most: usize) -> Result<(), Refusal> {
+    if addresses.len() <= most {
+        return Ok(());
+    }
+    let text = format!("{whose} would have {} addresses: at most {MEMBER_ADDRESSES}", addresses.len());
+    Err(Refusal::invalid(text).at(Limit::MemberAddresses))
 }
 
 fn count(number: usize) -> i64 {

@@ -11,7 +11,7 @@ use crate::zone::Cause;
 use crate::zone::records::txt;
 
 use super::Refusal;
-use super::bounds;
+use super::bounds::{self, check_addresses};
 use super::draft::member_item;
 use super::execute::{Execution, Executor, Outcome, Put};
 use super::request::granted;
@@ -125,7 +125,7 @@ impl Executor<'_> {
         let remains = (draft.has_srv || drains) && !(self.withdraws && touched);
         let Some((index, before)) = &draft.before else {
             if remains {
-                check_addresses(&draft.id, &draft.registration.addresses)?;
+                check_addresses(&draft.id, &draft.registration.addresses, MEMBER_ADDRESSES)?;
                 let item = member_item(draft, lease, State::Up);
                 outcome.puts.push(Put { item, cause: Cause::Registered(by), heard: true });
             }
@@ -142,7 +142,7 @@ impl Executor<'_> {
             State::Draining | State::Up | State::Suspect => State::Up,
         };
         let before = before.clone();
-        check_addresses(&draft.id, &draft.registration.addresses)?;
+        check_addresses(&draft.id, &draft.registration.addresses, MEMBER_ADDRESSES)?;
         // A suspect member that is heard of is up again by the heartbeat itself.
         let same_state = state == before.state || (state == State::Up && before.state == State::Suspect);
         let unchanged = draft.registration == *before.registration && same_state;
@@ -176,7 +176,7 @@ impl Executor<'_> {
             }
             let permit = self.permit_held(&name)?;
             let addresses = sort_addresses(host.addresses);
-            check_addresses(&name, &addresses)?;
+            check_addresses(&name, &addresses, MEMBER_ADDRESSES)?;
             match held {
                 Some((_, held)) if !permit.covers(&held.owner) => {
                     return Err(Refusal::prohibited(format!("addresses of {name} belong to {}", held.owner)));
@@ -327,12 +327,4 @@ fn octets_of<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> usize {
         }
     }
     ipv4.max(ipv6)
-}
-
-fn check_addresses(whose: &dyn std::fmt::Display, addresses: &[IpAddr]) -> Result<(), Refusal> {
-    if addresses.len() <= MEMBER_ADDRESSES {
-        return Ok(());
-    }
-    let text = format!("{whose} would have {} addresses: at most {MEMBER_ADDRESSES}", addresses.len());
-    Err(Refusal::invalid(text).at(Limit::MemberAddresses))
 }

@@ -719,27 +719,6 @@ fn what_derived_records_hold_can_not_be_added() {
 }
 
 #[test]
-fn a_member_has_sixteen_addresses_and_metadata_are_bounded() {
-    let bench = Bench::new();
-    let mut many = update().add("_x._tcp.z. SRV 0 0 80 a.x.z.");
-    for number in 0..17 {
-        if number == 16 {
-            assert_eq!(bench.rcode(&many), Rcode::NOERROR);
-        }
-        many = many.add(&format!("a.x.z. A 192.0.2.{number}"));
-    }
-    assert_eq!(bench.rcode(&many), Rcode::REFUSED);
-    let word = "m".repeat(250);
-    let metadata = |words: usize| {
-        update()
-            .add("_x._tcp.z. SRV 0 0 80 a.x.z.")
-            .add(&format!("a._x._tcp.z. TXT {}", vec![word.clone(); words].join(" ")))
-    };
-    assert_eq!(bench.rcode(&metadata(4)), Rcode::NOERROR);
-    assert_eq!(bench.rcode(&metadata(5)), Rcode::REFUSED);
-}
-
-#[test]
 fn a_service_that_would_not_fit_a_message_takes_no_more() {
     let mut bench = Bench::new();
     let label = "m".repeat(55);

@@ -84,17 +84,21 @@ pub fn metadata_rdata(metadata: &[Box<[u8]>]) -> Rdata {
 
 /// The character strings in TXT data; the single empty one stands for none.
 pub fn metadata(rdata: &[u8]) -> Box<[Box<[u8]>]> {
-    let mut strings: Vec<Box<[u8]>> = Vec::new();
-    let mut rest = rdata;
-    while let Some((&len, tail)) = rest.split_first() {
-        let (string, tail) = tail.split_at(usize::from(len).min(tail.len()));
-        strings.push(string.into());
-        rest = tail;
-    }
+    let mut strings: Vec<Box<[u8]>> = strings_in(rdata).map(Into::into).collect();
     if strings.len() == 1 && strings[0].is_empty() {
         strings.clear();
     }
     strings.into()
+}
+
+/// The character strings in TXT data as they stand.
+pub fn strings_in(mut rdata: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let (&len, tail) = rdata.split_first()?;
+        let (string, tail) = tail.split_at(usize::from(len).min(tail.len()));
+        rdata = tail;
+        Some(string)
+    })
 }
 
 /// Character strings one after the other (RFC 1035 §3.3.14); longer ones are cut at 255 octets.

@@ -1,6 +1,7 @@
 //! What is refused at a limit, and what is not.
 
 use crate::base::Limit;
+use crate::base::limits::{MEMBER_ADDRESSES, METADATA_STRINGS};
 
 use super::*;
 
@@ -145,4 +146,56 @@ fn a_copy_of_what_was_accepted_has_its_outcome_at_the_limit_too() {
     bench.apply(&by("a.", &update().delete_name("_x._tcp.z."), now + 2));
     bench.apply(&by("b.", &member("b"), now));
     assert_eq!(bench.execute(&by("a.", &member("a"), now + 1)), Ok(Execution::Older), "a replay, not a full zone");
+}
+
+#[test]
+fn a_member_has_so_many_addresses_and_so_has_a_host_that_waits() {
+    let mut bench = Bench::new();
+    let addresses = |update: Update, host: &str, count: usize| {
+        (0..count).fold(update, |update, number| update.add(&format!("{host}.x.z. A 192.0.2.{number}")))
+    };
+    let words = ["would have 17 addresses", "at most 16"];
+    assert!(is_taken(&bench, &addresses(member("a"), "a", MEMBER_ADDRESSES).octets()));
+    assert_at(&bench, &addresses(member("a"), "a", MEMBER_ADDRESSES + 1).octets(), Limit::MemberAddresses, &words);
+    let waiting = addresses(update(), "w", MEMBER_ADDRESSES + 1);
+    assert_at(&bench, &waiting.octets(), Limit::MemberAddresses, &words);
+    // One that would delete them again is told before it gets there.
+    let many = (0..200).fold(member("a"), |update, number| update.add(&format!("a.x.z. A 192.0.2.{number}")));
+    assert_at(&bench, &many.delete_rrset("a.x.z.", "A").octets(), Limit::MemberAddresses, &["at most 16"]);
+    let twice = addresses(addresses(update(), "w", MEMBER_ADDRESSES), "w", MEMBER_ADDRESSES);
+    assert!(is_taken(&bench, &twice.octets()));
+    // In several messages, and one in the place of another.
+    bench.apply(&addresses(member("a"), "a", MEMBER_ADDRESSES).octets());
+    let more = update().add("a.x.z. AAAA fd00::1");
+    assert_at(&bench, &more.clone().add("_x._tcp.z. SRV 0 0 80 a.x.z.").octets(), Limit::MemberAddresses, &words);
+    bench.apply(&more.delete_record("a.x.z. A 192.0.2.0").octets());
+    assert_eq!(bench.addresses("_x._tcp.z.", "a").len(), MEMBER_ADDRESSES);
+}
+
+#[test]
+fn metadata_are_bounded_in_octets_and_in_strings() {
+    let bench = Bench::new();
+    let word = "m".repeat(250);
+    let metadata = |strings: &[&str]| member("a").add(&format!("a._x._tcp.z. TXT {}", strings.join(" ")));
+    assert!(is_taken(&bench, &metadata(&[word.as_str(); 4]).octets()));
+    assert_at(&bench, &metadata(&[word.as_str(); 5]).octets(), Limit::Metadata, &["1255 octets", "at most 1024"]);
+    assert!(is_taken(&bench, &metadata(&["k=v"; METADATA_STRINGS]).octets()));
+    let words = ["65 strings", "in 64"];
+    assert_at(&bench, &metadata(&["k=v"; METADATA_STRINGS + 1]).octets(), Limit::Metadata, &words);
+    // Strings without an octet are strings as well.
+    let empty = |count: usize| member("a").raw_change("a._x._tcp.z.", 16, 1, 5, &vec![0; count]).octets();
+    assert!(is_taken(&bench, &empty(METADATA_STRINGS)));
+    assert_at(&bench, &empty(1000), Limit::Metadata, &["1000 strings"]);
+}
+
+#[test]
+fn a_member_whose_names_would_be_too_long_is_refused() {
+    let bench = Bench::new();
+    let deep = [&*"d".repeat(60), &"e".repeat(60), &"f".repeat(60)].join(".");
+    // 13 octets are left for the label of a member below its service.
+    let register = |id: &str| {
+        update().add(&format!("_x._tcp.{deep}.{}.z. SRV 0 0 80 {id}.x.{deep}.{}.z.", "g".repeat(46), "g".repeat(46)))
+    };
+    assert!(is_taken(&bench, &register("i-12345678901").octets()));
+    assert_at(&bench, &register("i-123456789012").octets(), Limit::NameOctets, &["255 octets"]);
 }
