@@ -113,7 +113,10 @@
 //!
 //! **Bounds.** Queues, batches, caches and messages have a named limit with its reason ([`base::limits`], or beside the
 //! code that checks it) and a defined behaviour there: refuse, hold back, or drop. What is refused, dropped or forgotten
-//! early is counted by limit ([`base::Limit`], [`server::counters`]) and told in the log, few lines a minute.
+//! early is counted by limit ([`base::Limit`], [`server::counters`]) and told in the log, few lines a minute. An RRset is
+//! answered whole or not at all, so what would make one that doesn't fit is refused where it comes in, a registration or a
+//! reload: [`zone::room`] bounds each set from above by its sources, so that no lapse makes one too large. What an owner
+//! holds is counted with each edit of the table ([`membership::holdings`]).
 //!
 //! **One simulated machine** (`server::simulation`, in tests). Publisher, task, front and store run as they are, in one
 //! thread, on a clock, a disk and a network that a seed decides about; the process is killed at any step of a write, and

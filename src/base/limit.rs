@@ -28,6 +28,10 @@ pub enum Limit {
     Metadata,
     /// Members of a service.
     ServiceMembers,
+    /// Members that share a target.
+    TargetMembers,
+    /// Services that share a host name.
+    HostServices,
     /// Octets of an RRset.
     RrsetOctets,
     /// Leases of a zone.
@@ -45,7 +49,7 @@ impl Limit {
     pub const COUNT: usize = Limit::ALL.len();
 
     /// All of them, each at the place of its number.
-    pub const ALL: [Limit; 17] = [
+    pub const ALL: [Limit; 19] = [
         Limit::UpdateRate,
         Limit::UpdateSources,
         Limit::PublisherQueue,
@@ -58,6 +62,8 @@ impl Limit {
         Limit::MemberAddresses,
         Limit::Metadata,
         Limit::ServiceMembers,
+        Limit::TargetMembers,
+        Limit::HostServices,
         Limit::RrsetOctets,
         Limit::ZoneLeases,
         Limit::ZoneServices,
@@ -89,6 +95,8 @@ impl Limit {
             Limit::MemberAddresses => ("member-addresses", "registrations refused, with too many addresses"),
             Limit::Metadata => ("metadata", "registrations refused, with too much metadata"),
             Limit::ServiceMembers => ("service-members", "registrations refused, the service has too many members"),
+            Limit::TargetMembers => ("target-members", "registrations refused, too many members share a target"),
+            Limit::HostServices => ("host-services", "registrations refused, too many services share a host name"),
             Limit::RrsetOctets => ("rrset-octets", "registrations refused, a set would not fit an answer"),
             Limit::ZoneLeases => ("zone-leases", "registrations refused, the zone has too many leases"),
             Limit::ZoneServices => ("zone-services", "registrations refused, the zone has too many services"),

@@ -16,6 +16,27 @@ pub const UDP_OCTETS: u16 = 1232;
 
 /// Names of one chain of aliases that an answer follows; resolvers give up at about as many.
 pub const CHAIN_LINKS: usize = 16;
+/// Octets of such a chain: all names but the last lead on by a DNAME and the CNAME made of it, each a record with the
+/// longest name as its data.
+pub const CHAIN_OCTETS: usize = (CHAIN_LINKS - 1) * 2 * (RECORD_OCTETS + NAME_OCTETS);
+
+/// What a record takes in an answer besides its data: a pointer to its owner, type, class, TTL and length.
+pub const RECORD_OCTETS: usize = 12;
+/// Octets of one RRset on the wire: it fits a message behind the longest question and the longest chain of aliases to it,
+/// with [`SEAL_OCTETS`] kept free. Whatever would make a larger one is refused.
+pub const RRSET_OCTETS: usize = 56_000;
+/// OPT with keepalive and the longest NSID, and TSIG with the longest key name and MAC.
+pub const SEAL_OCTETS: usize = 450;
+const _: () = assert!(12 + NAME_OCTETS + 4 + CHAIN_OCTETS + RRSET_OCTETS + SEAL_OCTETS <= MESSAGE_OCTETS);
+/// Of an address set, what is kept for addresses of members that chose its name as their target: 285 IPv6 addresses in
+/// the tightest case, where a host has a few.
+pub const TARGET_OCTETS: usize = 8_000;
+/// Members that may have one name of the zone as their target, besides the one whose own host name it is: each on a port of
+/// its own, and an address for the name is one for all of them.
+pub const TARGET_MEMBERS: usize = 512;
+/// Services that may have one host name (`_x._tcp` and `_x._udp` do): their members' addresses join there, and whoever
+/// touches one looks at all.
+pub const HOST_SERVICES: usize = 64;
 
 /// Records in the prerequisite or update section of one message. A registration has three or four; a bulk load over
 /// TCP a few thousand.
@@ -27,11 +48,9 @@ pub const METADATA_STRINGS: usize = 64;
 /// Addresses of one member: more than any host has, few enough that one member can't fill an answer. In the middle of a
 /// message there may be twice as many, since it may add before it deletes.
 pub const MEMBER_ADDRESSES: usize = 16;
-/// Members of one service: a full SRV answer must fit 64 KiB over TCP (a record takes at least 20 octets, commonly 50).
-/// The check at registration is by octets; this bounds the table as well.
+/// Members of one service, draining ones included: more than fit its SRV set (a record takes at least 21 octets, commonly
+/// 50). Bounds what a look at all of them costs.
 pub const SERVICE_MEMBERS: usize = 3000;
-/// Octets of one RRset on the wire: leaves room in 64 KiB for header, question, OPT and TSIG.
-pub const RRSET_OCTETS: usize = 64_000;
 
 /// Expiry is looked at on this grid, so that members which lapse together leave in one commit; a lapse is published
 /// at most this long (and one durable write) after the lease's end.

@@ -6,12 +6,12 @@ use std::sync::Arc;
 use crate::base::{Epoch, Name, Now, RecordType};
 use crate::config::Problem;
 use crate::dns::update::Rules;
-use crate::membership::{Item, State, Table, UpdateAccess};
+use crate::membership::{Item, Table, UpdateAccess};
 use crate::store::{Store, StoreError, StoredZone};
 use crate::zone::{Change, PublishedMember, Zone};
 
 use super::counters::Counters;
-use super::publisher::{Policy, Publisher, leased_change};
+use super::publisher::{Clash, Policy, Publisher, leased_change};
 use super::reading::Ready;
 
 /// What the configuration says of a zone, as far as its publisher is concerned.
@@ -30,7 +30,7 @@ pub enum OpenError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// Its static records stand in the way of members that the store kept.
+    /// Its configuration doesn't go with what the store kept.
     #[error("{0}")]
     Clash(Problem),
 }
@@ -63,10 +63,10 @@ pub fn open(
         }
     };
     let statics = ready.nodes();
-    if let Some(clash) = publisher.find_clash(&settings, &statics) {
-        return Err(OpenError::Clash(ready.problem_at(&clash.name, clash.to_string())));
-    }
-    publisher.configure(settings, statics, now);
+    let clash = publisher.find_clash(&settings, &statics);
+    let configured = clash.map_or_else(|| publisher.configure(settings, statics, now), Err);
+    let located = |clash: Clash| OpenError::Clash(ready.problem_at(clash.name(), clash.to_string()));
+    configured.map_err(located)?;
     Ok(publisher)
 }
 
@@ -88,10 +88,8 @@ pub fn revive(stored: StoredZone, mut table: Table, now: Now) -> Result<(Zone, T
     let mut leased: HashSet<(Name, RecordType)> = HashSet::new();
     let items = table.items().filter_map(|item| match item {
         Item::Member(member) => {
-            let in_service = member.state != State::Draining;
-            let published = PublishedMember { registration: member.registration.clone(), in_service };
             let (service, id) = (member.service.clone(), member.id.clone());
-            Some(Change::Member { service, id, member: Some(published) })
+            Some(Change::Member { service, id, member: Some(PublishedMember::of(member)) })
         }
         Item::Leased(record) => leased
             .insert((record.name.clone(), record.rtype))

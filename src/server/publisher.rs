@@ -18,7 +18,7 @@ use crate::base::limits::{
 use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Outcome, Refusal, Request, Rules, Scene, Verdict, execute};
-use crate::membership::{Item, Key, Stamp, State, Table, UpdateAccess};
+use crate::membership::{Item, Key, Stamp, Table, UpdateAccess};
 use crate::net::Completion;
 use crate::store::{Appended, Write};
 use crate::zone::{
@@ -225,26 +225,6 @@ impl Publisher {
 
     // ---- what comes in ------------------------------------------------------------------------------------------
 
-    /// Takes over the configuration: what differs from the zone becomes part of the next commit.
-    pub fn configure(&mut self, settings: Arc<Settings>, statics: Vec<StaticNode>, now: Now) {
-        let configured = |change| CausedChange { change, cause: Cause::Configured };
-        if **self.zone.contents().settings() != *settings || self.stored.is_none() {
-            self.batch.settings = Some(settings.clone());
-            self.zone.change(configured(Change::Settings(settings)), now.wall);
-        }
-        let kept: HashSet<&Name> = statics.iter().map(|node| &node.name).collect();
-        let gone = self.zone.contents().static_names().filter(|name| !kept.contains(name)).cloned();
-        let gone: Vec<StaticNode> = gone.map(|name| StaticNode { name, rrsets: Vec::new() }).collect();
-        for node in gone.into_iter().chain(statics) {
-            if self.zone.contents().statics(&node.name) != node.rrsets.as_slice() {
-                let change = Change::Static { name: node.name.clone(), rrsets: node.rrsets.clone() };
-                self.zone.change(configured(change), now.wall);
-                self.batch.statics.push(node);
-            }
-        }
-        self.open(now);
-    }
-
     /// Takes a request. It is answered at once, with its batch, or after the write under way.
     pub fn submit(&mut self, submission: Submission, now: Now) {
         let Some(in_flight) = &mut self.in_flight else { return self.process(submission, now) };
@@ -395,9 +375,7 @@ impl Publisher {
     fn publish_item(&mut self, item: &Item, removed: bool, cause: Cause, now: Now) {
         let change = match item {
             Item::Member(member) => {
-                let in_service = member.state != State::Draining;
-                let published =
-                    (!removed).then(|| PublishedMember { registration: member.registration.clone(), in_service });
+                let published = (!removed).then(|| PublishedMember::of(member));
                 if self.zone.contents().member(&member.service, &member.id) == published.as_ref() {
                     return;
                 }

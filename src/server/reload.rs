@@ -208,7 +208,7 @@ impl Reloader {
             let zone = ready.origin().clone();
             match timeout_at(deadline, outcome).await {
                 Ok(Ok(Err(clash))) => {
-                    problems.push(ready.problem_at(&clash.name, clash.to_string()));
+                    problems.push(ready.problem_at(clash.name(), clash.to_string()));
                     continue;
                 }
                 Ok(Ok(Ok(()))) => {}

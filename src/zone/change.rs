@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Epoch, Name, RecordType, Ttl, Wall};
-use crate::membership::{MemberId, Registration};
+use crate::membership::{Member, MemberId, Registration, State};
 
 use super::delta::Delta;
 use super::rrset::{Rdata, Rrset};
@@ -19,6 +19,13 @@ pub struct PublishedMember {
     pub registration: Arc<Registration>,
     /// Whether it is in the SRV and address sets; a draining member keeps only its own host record.
     pub in_service: bool,
+}
+
+impl PublishedMember {
+    /// What is published of a registered member.
+    pub fn of(member: &Member) -> PublishedMember {
+        PublishedMember { registration: member.registration.clone(), in_service: member.state != State::Draining }
+    }
 }
 
 /// One difference in what is published. Carries everything that policy decided, so that applying it reads nothing else.

@@ -7,10 +7,11 @@
 use std::sync::Arc;
 
 use crate::base::{Epoch, Name, NameMap, NameSet, RecordType, Ttl, Wall};
-use crate::membership::{MemberId, Roster};
+use crate::membership::MemberId;
 
 use super::change::{Change, PublishedMember};
 use super::layout::{Layout, instance_name};
+use super::members::Members;
 use super::records::{schema, txt};
 use super::rrset::{Rdata, Rrset};
 use super::settings::Settings;
@@ -19,7 +20,7 @@ use super::settings::Settings;
 #[derive(Clone, Debug)]
 pub(super) struct Service {
     pub(super) layout: Layout,
-    pub(super) members: Roster<PublishedMember>,
+    pub(super) members: Members,
     /// The epoch of the last change of its fingerprint.
     pub(super) changed: Epoch,
     pub(super) fingerprint: txt::Fingerprint,
@@ -97,6 +98,11 @@ impl Contents {
     /// The static records at a name.
     pub fn statics(&self, name: &Name) -> &[Rrset] {
         self.statics.get(name).map_or(&[], Vec::as_slice)
+    }
+
+    /// The leased records at a name.
+    pub fn leased(&self, name: &Name) -> &[Rrset] {
+        self.leased.get(name).map_or(&[], Vec::as_slice)
     }
 
     /// All names with static records.
@@ -260,10 +266,7 @@ impl Contents {
         // Not known although it was just learned: its name is that of no service. Nothing is published of such a member.
         let service = self.services.get_mut(name)?;
         let layout = service.layout.clone();
-        let before = match member {
-            Some(member) => service.members.insert(id.clone(), member.clone()),
-            None => service.members.remove(id.as_str()),
-        };
+        let before = service.members.set(name, id, member);
         if let Some(before) = &before {
             self.unlist_target(name, id, &layout, before);
         }
@@ -280,7 +283,7 @@ impl Contents {
         let Some(layout) = Layout::of(name, &self.settings) else { return };
         let service = Service {
             layout,
-            members: Roster::default(),
+            members: Members::default(),
             changed: Epoch(0),
             fingerprint: txt::Fingerprint::default(),
             empty_since: Some(at),
@@ -298,7 +301,7 @@ impl Contents {
         let Some(service) = self.services.get_mut(name) else { return };
         let empty = service.members.is_empty();
         if empty != service.empty_since.is_some() {
-            let shell = Service { members: Roster::default(), layout: service.layout.clone(), ..*service };
+            let shell = Service { members: Members::default(), layout: service.layout.clone(), ..*service };
             undo.push(Undo::Known(name.clone(), Some(Box::new(shell))));
             service.empty_since = empty.then_some(at);
         }

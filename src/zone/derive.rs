@@ -131,24 +131,34 @@ impl Contents {
 
     /// The records that announce services (RFC 6763 §4.1, §9, §11) and their instances.
     fn add_dns_sd(&self, name: &Name, builder: &mut Builder) {
-        let announced = self.settings.services.iter().filter(|entry| entry.dns_sd).map(|entry| &entry.service);
-        for service in announced {
-            let Some(known) = self.services.get(service) else { continue };
-            let domain = &known.layout.domain;
-            if dns_sd_name(b"_services", domain).as_ref() == Some(name) {
-                builder.derive(RecordType::PTR, service.as_wire().into());
-            }
-            if [b"b".as_slice(), b"lb"].iter().any(|label| dns_sd_name(label, domain).as_ref() == Some(name)) {
-                builder.derive(RecordType::PTR, domain.as_wire().into());
-            }
-            if name.parent().as_ref() == Some(service) {
-                let Ok(id) = MemberId::from_label(name.first_label()) else { continue };
-                if let Some(member) = known.members.get(id.as_str()).filter(|member| member.in_service) {
-                    builder.derive(RecordType::SRV, srv::rdata(&member.registration));
-                    builder.derive(RecordType::TXT, txt::metadata_rdata(&member.registration.metadata));
+        if is_dns_sd_name(name) {
+            let announced = self.settings.services.iter().filter(|entry| entry.dns_sd).map(|entry| &entry.service);
+            for service in announced {
+                let Some(known) = self.services.get(service) else { continue };
+                let domain = &known.layout.domain;
+                if dns_sd_name(b"_services", domain).as_ref() == Some(name) {
+                    builder.derive(RecordType::PTR, service.as_wire().into());
+                }
+                if [b"b".as_slice(), b"lb"].iter().any(|label| dns_sd_name(label, domain).as_ref() == Some(name)) {
+                    builder.derive(RecordType::PTR, domain.as_wire().into());
                 }
             }
         }
+        let parent = name.parent_wire().and_then(|parent| self.services.get(parent));
+        if let Some(service) = parent.filter(|service| service.layout.dns_sd)
+            && let Ok(id) = MemberId::from_label(name.first_label())
+            && let Some(member) = service.members.get(id.as_str()).filter(|member| member.in_service)
+        {
+            builder.derive(RecordType::SRV, srv::rdata(&member.registration));
+            builder.derive(RecordType::TXT, txt::metadata_rdata(&member.registration.metadata));
+        }
+    }
+
+    /// The data of one type among these records.
+    pub(super) fn dns_sd_rdatas(&self, name: &Name, rtype: RecordType) -> Vec<Rdata> {
+        let mut builder = Builder { ttl: self.settings.ttl, rrsets: BTreeMap::new() };
+        self.add_dns_sd(name, &mut builder);
+        builder.finish().into_iter().find(|rrset| rrset.rtype == rtype).map_or(Vec::new(), |rrset| rrset.rdatas)
     }
 
     /// What clients can compare of a service.
@@ -210,6 +220,12 @@ impl Contents {
         }
         names
     }
+}
+
+/// Whether a name has the form of those that announce services.
+fn is_dns_sd_name(name: &Name) -> bool {
+    let mut labels = name.labels().skip(1);
+    (labels.next(), labels.next()) == (Some(b"_dns-sd"), Some(b"_udp"))
 }
 
 fn dns_sd_name(label: &[u8], domain: &Name) -> Option<Name> {

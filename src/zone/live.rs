@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use crate::base::limits::RECORD_OCTETS;
 use crate::base::{Epoch, Name, NameMap, NameSet, RecordType, Wall};
 
 use super::change::{CausedChange, Commit};
@@ -15,6 +16,7 @@ use super::contents::{Contents, Undo};
 use super::delta::Delta;
 use super::map::SnapshotMap;
 use super::records::txt::Fingerprint;
+use super::room::Overfull;
 use super::rrset::Node;
 use super::settings::Settings;
 use super::snapshot::Snapshot;
@@ -135,6 +137,27 @@ impl Zone {
     pub fn change(&mut self, change: CausedChange, at: Wall) {
         self.contents.apply(&change.change, at, &mut self.open.undo, &mut self.open.touched);
         self.open.changes.push(change);
+    }
+
+    /// Applies changes as [`Zone::change`] does, or none of them if an RRset would become too large for an answer.
+    pub fn try_change(&mut self, changes: Vec<CausedChange>, at: Wall) -> Result<(), Overfull> {
+        let (mut undo, mut touched) = (Vec::new(), NameSet::default());
+        for caused in &changes {
+            self.contents.apply(&caused.change, at, &mut undo, &mut touched);
+        }
+        // What is too large already, since it was stored when more had room, may stay.
+        let published = |name: &Name, rtype| {
+            let rrset = self.snapshot.node(name.as_wire()).and_then(|node| node.rrset(rtype));
+            rrset.map_or(0, |rrset| rrset.rdatas().map(|rdata| RECORD_OCTETS + rdata.len()).sum())
+        };
+        if let Some(overfull) = self.contents.find_overfull(&touched, published) {
+            self.contents.revert(undo);
+            return Err(overfull);
+        }
+        self.open.undo.extend(undo);
+        self.open.touched.extend(touched);
+        self.open.changes.extend(changes);
+        Ok(())
     }
 
     /// Whether changes wait to be staged.

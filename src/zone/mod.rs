@@ -8,7 +8,9 @@ pub mod file;
 pub mod layout;
 pub mod live;
 pub mod map;
+mod members;
 pub mod records;
+pub mod room;
 pub mod rrset;
 #[cfg(test)]
 pub(crate) mod scenes;
@@ -22,6 +24,7 @@ pub use contents::Contents;
 pub use delta::Delta;
 pub use layout::Layout;
 pub use live::{Published, ServiceState, Staged, Zone};
+pub use room::{Growth, Overfull};
 pub use rrset::{Node, Rdata, Record, Rrset, RrsetRef};
 pub use settings::{HostName, ServiceSettings, Settings, StaticNode};
 pub use snapshot::Snapshot;

@@ -180,6 +180,45 @@ fn keys_and_access_are_those_of_the_files() {
 }
 
 #[test]
+fn a_host_name_that_would_merge_two_address_sets_into_too_large_a_one_is_refused() {
+    let mut server = TestServer::start();
+    let client = server.client();
+    // 60 members with 16 IPv6 addresses in each service: one address set holds 1714.
+    for service in ["_x._tcp.svc.example.test.", "_y._tcp.svc.example.test."] {
+        for number in 0..60 {
+            let host = host_of(service, &format!("m{number}"));
+            let update = Update::new().add(service, SRV, 5, &srv(80, &host)).lease(3600);
+            let name = &service[1..2];
+            let addresses =
+                (0..16).map(|last| address(&format!("fd00::{:x}:{number:x}:{last:x}", name.as_bytes()[0])).1);
+            client.update(&addresses.fold(update, |update, rdata| update.add(&host, AAAA, 5, &rdata)));
+        }
+    }
+    let serial = client.serial();
+    let good = std::fs::read_to_string(zone_file(&server)).unwrap();
+    let merged = format!("{good}\n[[service]]\nname = \"_y._tcp\"\nhost-name = \"x\"\n");
+    std::fs::write(zone_file(&server), &merged).unwrap();
+    reload(&server);
+    assert!(server.count_logged("svc.example.test.toml:1:10: ") > 0);
+    assert!(server.count_logged("48000 octets of AAAA would not fit 64 KiB beside all else: split the service into subdomains, or remove records, at x.svc.example.test.") > 0);
+    let addresses = |host: &str| client.ask_tcp(&query(host, AAAA)).message.answers.len();
+    let sets = ["x.svc.example.test.", "y.svc.example.test."];
+    assert_eq!((client.serial(), sets.map(addresses)), (serial, [960, 960]));
+    // So is a start with it.
+    server.kill_9();
+    let serve = livezone().arg("serve").arg("--config").arg(server.folder().join("livezone.toml")).output().unwrap();
+    assert_eq!(serve.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&serve.stderr).contains("48000 octets of AAAA"), "{serve:?}");
+    std::fs::write(
+        zone_file(&server),
+        good.replace("[soa]", "[[service]]\nname = \"_y._tcp\"\nhost-name = \"z\"\n[soa]"),
+    )
+    .unwrap();
+    server.restart();
+    assert_eq!(["x.svc.example.test.", "z.svc.example.test."].map(addresses), [960, 960]);
+}
+
+#[test]
 fn limits_of_leases_are_those_of_the_file_and_a_lower_one_takes_nothing_away() {
     let server = TestServer::with(&Setup { server: "[limits]\nzone-leases = 2\n".to_owned(), ..Setup::default() });
     let client = server.client();

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::base::limits::{MEMBER_ADDRESSES, METADATA_OCTETS, METADATA_STRINGS, NAME_OCTETS, RRSET_OCTETS};
+use crate::base::limits::{MEMBER_ADDRESSES, METADATA_OCTETS, METADATA_STRINGS, NAME_OCTETS};
 use crate::base::{Limit, Name, RecordType, Ttl};
 use crate::membership::member::sort_addresses;
 use crate::membership::{MemberId, Permit, Registration};
@@ -370,11 +370,6 @@ impl Executor<'_> {
                 added: true,
             };
             leased.push(record);
-        }
-        let octets: usize =
-            leased.iter().filter(|record| record.rtype == rtype).map(|record| record.rdata.len() + 12).sum();
-        if octets > RRSET_OCTETS {
-            return Err(Refusal::invalid(format!("{rtype} at {name} would not fit a message")).at(Limit::RrsetOctets));
         }
         // One TTL for the set: that of the latest addition.
         for record in leased.iter_mut().filter(|record| record.rtype == rtype) {

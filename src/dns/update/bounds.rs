@@ -1,4 +1,4 @@
-//! What an update may add: the quotas of the zone and of each owner.
+//! What an update may add: the quotas of the zone and of each owner, and the room that services and RRsets have.
 //!
 //! An update is held against its limits as a whole, by what it comes to: what it removes makes room for what it adds. What
 //! only renews or changes is never refused for what is there already. The scene shows earlier messages of the batch.
@@ -7,9 +7,10 @@ use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
-use crate::base::limits::MEMBER_ADDRESSES;
+use crate::base::limits::{MEMBER_ADDRESSES, SERVICE_MEMBERS};
 use crate::base::{Limit, Name};
 use crate::membership::{Holding, Item, Owner, Table};
+use crate::zone::{Growth, Overfull, PublishedMember};
 
 use super::Refusal;
 use super::execute::{Outcome, Scene};
@@ -21,7 +22,9 @@ pub(super) fn check(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal>
     }
     let balance = Balance::of(scene.table, outcome);
     check_zone(scene, outcome, &balance)?;
-    check_owners(scene, &balance)
+    check_owners(scene, &balance)?;
+    check_services(scene, &balance)?;
+    check_room(scene, outcome)
 }
 
 /// What an update adds and takes.
@@ -29,6 +32,8 @@ pub(super) fn check(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal>
 struct Balance<'a> {
     leases: i64,
     owners: HashMap<&'a Owner, Change<'a>>,
+    /// Members by service.
+    services: HashMap<&'a Name, i64>,
 }
 
 /// The same of one owner.
@@ -60,6 +65,7 @@ impl<'a> Balance<'a> {
         owner.leases += by;
         if let Item::Member(member) = item {
             *owner.members.entry(&member.service).or_default() += by;
+            *self.services.entry(&member.service).or_default() += by;
         }
     }
 }
@@ -121,6 +127,46 @@ fn check_owners(scene: &Scene<'_>, balance: &Balance<'_>) -> Result<(), Refusal>
         }
     }
     Ok(())
+}
+
+fn check_services(scene: &Scene<'_>, balance: &Balance<'_>) -> Result<(), Refusal> {
+    let full = |(service, by): &(&&Name, &i64)| is_over(scene.table.member_count(service), **by, SERVICE_MEMBERS);
+    match balance.services.iter().find(full) {
+        None => Ok(()),
+        Some((service, _)) => {
+            let text = format!("a service has {SERVICE_MEMBERS} members at most: split {service} into subdomains");
+            Err(Refusal::invalid(text).at(Limit::ServiceMembers))
+        }
+    }
+}
+
+/// An RRset that an answer could not hold is never made.
+fn check_room(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal> {
+    let mut growth = Growth::new(scene.contents);
+    for (index, _) in &outcome.removals {
+        match scene.table.item(*index) {
+            Some(Item::Member(member)) => growth.member(&member.service, &member.id, None),
+            Some(Item::Leased(record)) => growth.leased(&record.name, record.rtype, &record.rdata, false),
+            Some(Item::Held(_)) | None => {}
+        }
+    }
+    for put in &outcome.puts {
+        match &put.item {
+            Item::Member(member) => growth.member(&member.service, &member.id, Some(PublishedMember::of(member))),
+            Item::Leased(record) if scene.table.find(&put.item.key()).is_none() => {
+                growth.leased(&record.name, record.rtype, &record.rdata, true);
+            }
+            Item::Leased(_) | Item::Held(_) => {}
+        }
+    }
+    growth.check().map_err(|overfull| {
+        let limit = match overfull {
+            Overfull::Sharers { .. } => Limit::TargetMembers,
+            Overfull::Host { .. } => Limit::HostServices,
+            Overfull::Rrset { .. } | Overfull::Target { .. } => Limit::RrsetOctets,
+        };
+        Refusal::invalid(overfull.to_string()).at(limit)
+    })
 }
 
 /// Whether something grows beyond its limit. What is beyond it already, since that was lowered, may stay and shrink.

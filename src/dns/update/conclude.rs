@@ -1,12 +1,9 @@
 //! The end of a message: the copy is compared with what was there.
 
-use std::collections::HashSet;
-use std::net::IpAddr;
-
-use crate::base::limits::{MEMBER_ADDRESSES, RRSET_OCTETS, SERVICE_MEMBERS};
-use crate::base::{Lease, Limit, Name, RecordType};
+use crate::base::limits::MEMBER_ADDRESSES;
+use crate::base::{Lease, RecordType};
 use crate::membership::member::sort_addresses;
-use crate::membership::{Freshness, HeldAddresses, Item, Key, LeasedRecord, Member, MemberId, State};
+use crate::membership::{Freshness, HeldAddresses, Item, Key, LeasedRecord, State};
 use crate::zone::Cause;
 use crate::zone::records::txt;
 
@@ -39,7 +36,6 @@ impl Executor<'_> {
         let execution = self.check_replay(outcome);
         // What was accepted before has the same outcome, whatever the limits are by now.
         if let Execution::Apply(outcome) = &execution {
-            self.check_service_sizes(outcome)?;
             bounds::check(&self.scene, outcome)?;
         }
         Ok(execution)
@@ -233,69 +229,6 @@ impl Executor<'_> {
         }
     }
 
-    /// A service whose SRV or address sets would not fit a message takes no more members.
-    fn check_service_sizes(&self, outcome: &Outcome) -> Result<(), Refusal> {
-        let mut services: HashSet<&Name> = HashSet::new();
-        for put in &outcome.puts {
-            if let Item::Member(member) = &put.item {
-                services.insert(&member.service);
-            }
-        }
-        for &service in &services {
-            let (mut members, mut srv_octets) = (0, 0);
-            for member in self.members_left(service, outcome) {
-                members += 1;
-                srv_octets += 18 + member.registration.target.as_wire().len();
-            }
-            let address_octets = self.address_set_octets(service, &services, outcome);
-            let fixed = self
-                .scene
-                .contents
-                .statics(service)
-                .iter()
-                .flat_map(|rrset| &rrset.rdatas)
-                .map(|rdata| rdata.len() + 12);
-            srv_octets += fixed.sum::<usize>();
-            if members > SERVICE_MEMBERS || srv_octets.max(address_octets) > RRSET_OCTETS {
-                let text = format!(
-                    "{service} is full: its records would not fit 64 KiB; split it into services in subdomains"
-                );
-                return Err(Refusal::invalid(text).at(Limit::RrsetOctets));
-            }
-        }
-        Ok(())
-    }
-
-    /// The members of a service as the message leaves them.
-    fn members_left<'o>(&'o self, service: &'o Name, outcome: &'o Outcome) -> impl Iterator<Item = &'o Member> {
-        let drafts = self.draft.members.iter().filter(|draft| draft.service == *service);
-        let touched: HashSet<&MemberId> = drafts.map(|draft| &draft.id).collect();
-        let members = self.scene.table.members(service).map(|(_, member)| member);
-        let new = outcome.puts.iter().filter_map(move |put| match &put.item {
-            Item::Member(member) if member.service == *service => Some(member),
-            _ => None,
-        });
-        members.filter(move |member| !touched.contains(&member.id)).chain(new)
-    }
-
-    /// How large the address set of a service becomes, the larger of A and AAAA. Other services may have a part in it, also
-    /// ones that are new in this message.
-    fn address_set_octets(&self, service: &Name, touched: &HashSet<&Name>, outcome: &Outcome) -> usize {
-        let set_of = |service: &Name| self.scene.contents.layout(service).and_then(|layout| layout.address_set);
-        let Some(set) = set_of(service) else { return 0 };
-        let candidates = self.scene.contents.services_at_host(&set).iter().chain(touched.iter().copied());
-        let sharing: HashSet<&Name> = candidates.filter(|other| set_of(other).as_ref() == Some(&set)).collect();
-        let addresses = || {
-            let members = sharing.iter().flat_map(|service| self.members_left(service, outcome));
-            members.flat_map(|member| member.registration.addresses.iter())
-        };
-        match octets_of(addresses()) {
-            octets if octets <= RRSET_OCTETS => octets,
-            // Equal addresses are published once.
-            _ => octets_of(addresses().collect::<HashSet<_>>()),
-        }
-    }
-
     /// Replays: by the last accepted signature of everything that the message would touch.
     fn check_replay(&self, outcome: Outcome) -> Execution {
         let Some(stamp) = self.request.stamp else { return Execution::Apply(outcome) };
@@ -315,16 +248,4 @@ impl Executor<'_> {
             Execution::Apply(outcome)
         }
     }
-}
-
-/// Octets of the larger of the two RRsets that addresses make, behind a compressed owner.
-fn octets_of<'a>(addresses: impl IntoIterator<Item = &'a IpAddr>) -> usize {
-    let (mut ipv4, mut ipv6) = (0, 0);
-    for address in addresses {
-        match address {
-            IpAddr::V4(_) => ipv4 += 16,
-            IpAddr::V6(_) => ipv6 += 28,
-        }
-    }
-    ipv4.max(ipv6)
 }

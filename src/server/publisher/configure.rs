@@ -5,13 +5,13 @@
 //! configuration. If the store refuses, the zone stays as it was, and the configuration is staged again every
 //! `RETRY` until it is durable or another one takes its place.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::{Monotonic, Name, Now};
 use crate::membership::MemberId;
-use crate::zone::{Layout, Settings, StaticNode};
+use crate::zone::{Cause, CausedChange, Change, Layout, Overfull, Settings, StaticNode};
 
 use super::{Policy, Publisher};
 
@@ -29,18 +29,34 @@ pub struct Configuration {
     pub policy: Policy,
 }
 
-/// Static records at a name that a registered member holds. Nothing was changed.
+/// Why a configuration doesn't go with what is registered. Nothing was changed.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error(
-    "{name} is a name of the registered member {id} of {service}: choose another name, or deregister the member first"
-)]
-pub struct Clash {
-    /// The name.
-    pub name: Name,
-    /// The member's service.
-    pub service: Name,
-    /// The member.
-    pub id: MemberId,
+pub enum Clash {
+    /// Static records at a name that a registered member holds.
+    #[error(
+        "{name} is a name of the registered member {id} of {service}: choose another name, or deregister the member first"
+    )]
+    Name {
+        /// The name.
+        name: Name,
+        /// The member's service.
+        service: Name,
+        /// The member.
+        id: MemberId,
+    },
+    /// Records that would join those of registered members, more than fit an answer.
+    #[error("with what is registered, {0}")]
+    Room(Overfull),
+}
+
+impl Clash {
+    /// Where.
+    pub fn name(&self) -> &Name {
+        match self {
+            Clash::Name { name, .. } => name,
+            Clash::Room(overfull) => overfull.name(),
+        }
+    }
 }
 
 /// A configuration that is not in force yet.
@@ -61,6 +77,27 @@ enum Stage {
 }
 
 impl Publisher {
+    /// Takes over the configuration: what differs from the zone becomes part of the next commit. Nothing does if an RRset
+    /// would become too large by it.
+    pub fn configure(&mut self, settings: Arc<Settings>, statics: Vec<StaticNode>, now: Now) -> Result<(), Clash> {
+        let contents = self.zone.contents();
+        let settings = (**contents.settings() != *settings || self.stored.is_none()).then_some(settings);
+        let kept: HashSet<&Name> = statics.iter().map(|node| &node.name).collect();
+        let gone = contents.static_names().filter(|name| !kept.contains(name)).cloned();
+        let gone: Vec<StaticNode> = gone.map(|name| StaticNode { name, rrsets: Vec::new() }).collect();
+        let differs = |node: &StaticNode| contents.statics(&node.name) != node.rrsets.as_slice();
+        let statics: Vec<StaticNode> = gone.into_iter().chain(statics).filter(differs).collect();
+        let configured = |change| CausedChange { change, cause: Cause::Configured };
+        let of_statics =
+            statics.iter().map(|node| Change::Static { name: node.name.clone(), rrsets: node.rrsets.clone() });
+        let changes = settings.iter().cloned().map(Change::Settings).chain(of_statics).map(configured);
+        self.zone.try_change(changes.collect(), now.wall).map_err(Clash::Room)?;
+        self.batch.settings = settings.or(self.batch.settings.take());
+        self.batch.statics.extend(statics);
+        self.open(now);
+        Ok(())
+    }
+
     /// Takes over a changed configuration with the next commit; none may be under way. [`Publisher::take_configured`] tells
     /// when it is in force.
     pub fn reconfigure(&mut self, configuration: Configuration, now: Now) -> Result<(), Clash> {
@@ -68,7 +105,7 @@ impl Publisher {
         if let Some(clash) = self.find_clash(&configuration.settings, &configuration.statics) {
             return Err(clash);
         }
-        self.configure(configuration.settings.clone(), configuration.statics.clone(), now);
+        self.configure(configuration.settings.clone(), configuration.statics.clone(), now)?;
         self.configured = None;
         self.pending = Some(Pending { configuration, stage: Stage::Batch });
         Ok(())
@@ -94,7 +131,7 @@ impl Publisher {
             let mut services: Vec<&Name> = hosts.get(&parent).cloned().unwrap_or_default();
             services.extend(contents.knows_service(&parent).then_some(&parent));
             let service = services.into_iter().find(|service| contents.member(service, &id).is_some())?;
-            Some(Clash { name: name.clone(), service: service.clone(), id: id.clone() })
+            Some(Clash::Name { name: name.clone(), service: service.clone(), id: id.clone() })
         })
     }
 

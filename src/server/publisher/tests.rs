@@ -18,6 +18,8 @@ use crate::zone::scenes::{Universe, nodes, records, service_states};
 
 use super::*;
 
+mod room;
+
 /// Replies by the id of their request, in order: rcode, and lease granted.
 type Inbox = Arc<Mutex<Vec<(u16, u8)>>>;
 
@@ -51,7 +53,8 @@ impl Stage {
         let table = Table::new(Duration::from_millis(grace));
         let mut publisher = Publisher::new(zone, table, policy, Arc::default(), None, now);
         let ns1 = Rrset { rtype: RecordType::A, ttl: Ttl(60), rdatas: vec![vec![192, 0, 2, 53].into()] };
-        publisher.configure(universe.settings(), vec![StaticNode { name: name("ns1.z."), rrsets: vec![ns1] }], now);
+        let statics = vec![StaticNode { name: name("ns1.z."), rrsets: vec![ns1] }];
+        publisher.configure(universe.settings(), statics, now).expect("they have room");
         let served = ServedZone { origin: name("z."), answers: ArcSwapOption::empty(), query: ArcSwapOption::empty() };
         let mut stage = Stage {
             publisher,

@@ -13,15 +13,13 @@ use std::collections::{HashMap, HashSet};
 
 use foldhash::fast::RandomState;
 
-use crate::base::limits::RRSET_OCTETS;
+use crate::base::limits::RECORD_OCTETS;
 use crate::base::{Name, RecordType, Ttl};
 use crate::zone::records::schema::additional_name;
+use crate::zone::room::room;
 use crate::zone::{Rdata, Rrset, StaticNode};
 
 use super::{Place, Problem};
-
-/// What a record takes in an answer besides its data: a pointer to its owner, type, class, TTL and length.
-const RECORD_OVERHEAD: usize = 12;
 
 /// A record that was read without a problem of its own.
 #[derive(Debug, Clone)]
@@ -107,10 +105,10 @@ fn build_rrset(records: &[Loaded], problems: &mut Vec<(Place, Problem)>) -> Rrse
             let line = first.place.at.line;
             problems.push((record.place, Problem::Several { owner: owner.clone(), rtype, line }));
         }
-        octets += RECORD_OVERHEAD + record.rdata.len();
-        if octets > RRSET_OCTETS && std::mem::replace(&mut fits, false) {
+        octets += RECORD_OCTETS + record.rdata.len();
+        if octets > room(rtype) && std::mem::replace(&mut fits, false) {
             let owner = owner.clone();
-            problems.push((record.place, Problem::RrsetTooLarge { owner, rtype, limit: RRSET_OCTETS }));
+            problems.push((record.place, Problem::RrsetTooLarge { owner, rtype, limit: room(rtype) }));
         }
         rdatas.push(record.rdata.clone());
     }

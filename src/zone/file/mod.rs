@@ -31,7 +31,7 @@
 //! # Bounds
 //!
 //! Includes nest [`INCLUDE_DEPTH`] deep, the only recursion; there are [`INCLUDES`] at most. An RRset has at most
-//! [`RRSET_OCTETS`](crate::base::limits::RRSET_OCTETS). At each limit there is an error. Time is linear in the text but
+//! the octets that there is [`room`](crate::zone::room) for. At each limit there is an error. Time is linear in the text but
 //! for the final sorting of names; memory is that of the records and errors.
 
 mod check;

@@ -304,8 +304,12 @@ fn an_rrset_fits_an_answer() {
     let lines = |count: usize| {
         (0..count).fold(String::new(), |text, at| text + &format!("a A 10.0.{}.{}\n", at / 256, at % 256))
     };
-    assert_eq!(load(&lines(4000)).unwrap()[0].rrsets[0].rdatas.len(), 4000);
-    assert_refused(&(lines(4001) + "a A 10.1.0.0\n"), &[(4001, 3, "exceed 64000 octets")]);
+    assert_eq!(load(&lines(3000)).unwrap()[0].rrsets[0].rdatas.len(), 3000);
+    assert_refused(&(lines(3001) + "a A 10.1.0.0\n"), &[(3001, 3, "exceed 48000 octets")]);
+    let texts =
+        |count: usize| (0..count).fold(String::new(), |text, at| text + &format!("a TXT {}{at:03}\n", "x".repeat(84)));
+    assert!(load(&texts(560)).is_ok());
+    assert_refused(&texts(561), &[(561, 3, "exceed 56000 octets")]);
     // One datum over and over is one record.
     assert_loads(&"a A 192.0.2.1\n".repeat(5000), &["a 5 A 192.0.2.1"]);
 }

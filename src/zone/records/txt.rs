@@ -56,6 +56,9 @@ pub fn fingerprint(members: usize, mut lines: Vec<String>) -> Fingerprint {
     Fingerprint { members, digest }
 }
 
+/// Octets of the data of [`service_rdata`] at most: three strings with their lengths, the numbers of 64 bits.
+pub const SERVICE_OCTETS: usize = 1 + 6 + 20 + 1 + 8 + 20 + 1 + 7 + 16;
+
 /// The TXT at the SRV owner.
 pub fn service_rdata(epoch: Epoch, fingerprint: &Fingerprint) -> Rdata {
     let mut digest = String::with_capacity(16);
@@ -137,6 +140,12 @@ mod tests {
             metadata(&rdata).iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect::<Vec<_>>(),
             ["epoch=7", "members=2", "digest=3723b842fd6bc478"]
         );
+    }
+
+    #[test]
+    fn no_epoch_and_no_count_makes_more_octets_than_are_reckoned_with() {
+        let largest = Fingerprint { members: usize::MAX, digest: [255; 8] };
+        assert_eq!(service_rdata(Epoch(u64::MAX), &largest).len(), SERVICE_OCTETS);
     }
 
     #[test]

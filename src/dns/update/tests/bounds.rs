@@ -1,7 +1,7 @@
 //! What is refused at a limit, and what is not.
 
 use crate::base::Limit;
-use crate::base::limits::{MEMBER_ADDRESSES, METADATA_STRINGS};
+use crate::base::limits::{HOST_SERVICES, MEMBER_ADDRESSES, METADATA_STRINGS, SERVICE_MEMBERS};
 
 use super::*;
 
@@ -146,6 +146,87 @@ fn a_copy_of_what_was_accepted_has_its_outcome_at_the_limit_too() {
     bench.apply(&by("a.", &update().delete_name("_x._tcp.z."), now + 2));
     bench.apply(&by("b.", &member("b"), now));
     assert_eq!(bench.execute(&by("a.", &member("a"), now + 1)), Ok(Execution::Older), "a replay, not a full zone");
+}
+
+#[test]
+fn a_service_whose_records_would_not_fit_an_answer_takes_no_more_and_others_do() {
+    let mut bench = Bench::new();
+    let label = "m".repeat(55);
+    let batch = |from: usize, to: usize| {
+        let member = |number: usize| format!("_x._tcp.z. SRV 0 0 80 {label}{number:04}.x.z.");
+        (from..to).fold(update(), |update, number| update.add(&member(number)))
+    };
+    // A target of 65 octets: 83 a record, 674 in 56,000.
+    bench.apply(&batch(0, 600).octets());
+    assert!(is_taken(&bench, &batch(600, 674).octets()));
+    let words = ["56000 octets of SRV", "_x._tcp.z.", "split"];
+    assert_at(&bench, &batch(600, 675).octets(), Limit::RrsetOctets, &words);
+    assert_eq!(bench.table.member_count(&name("_x._tcp.z.")), 600);
+    bench.apply(&batch(600, 674).octets());
+    assert_at(&bench, &batch(700, 701).octets(), Limit::RrsetOctets, &words);
+    // Others, heartbeats, changes, and one in the place of another.
+    assert!(is_taken(&bench, &and_member(update(), "_y", "a").octets()));
+    assert!(is_taken(&bench, &batch(7, 8).octets()));
+    assert!(is_taken(&bench, &update().add(&format!("_x._tcp.z. SRV 0 9 80 {label}0007.x.z.")).octets()));
+    let leaves = format!("_x._tcp.z. SRV 0 0 80 {label}0007.x.z.");
+    bench.apply(&batch(700, 701).delete_record(&leaves).octets());
+}
+
+#[test]
+fn a_service_has_so_many_members_also_if_they_are_not_in_its_sets() {
+    let mut bench = Bench::new();
+    let srv = |number: usize| format!("_x._tcp.z. SRV 0 0 80 m{number}.x.z.");
+    let members = |from: usize, to: usize| (from..to).fold(update(), |update, number| update.add(&srv(number)));
+    let half = SERVICE_MEMBERS / 2;
+    bench.apply(&members(0, half).octets());
+    let drain =
+        |update: Update, number: usize| update.delete_record(&srv(number)).add(&format!("m{number}.x.z. A 192.0.2.1"));
+    bench.apply(&(0..half).fold(update(), drain).octets());
+    bench.apply(&members(half, SERVICE_MEMBERS - 1).octets());
+    let words = ["3000 members", "_x._tcp.z."];
+    assert_at(&bench, &members(5000, 5002).octets(), Limit::ServiceMembers, &words);
+    bench.apply(&members(5000, 5001).octets());
+    assert_at(&bench, &members(5001, 5002).octets(), Limit::ServiceMembers, &words);
+    bench.apply(&members(5001, 5002).delete_record(&srv(half)).octets());
+    assert_eq!(bench.table.member_count(&name("_x._tcp.z.")), SERVICE_MEMBERS);
+}
+
+#[test]
+fn so_many_services_share_a_host_name() {
+    let mut bench = Bench::new();
+    let all = (0..HOST_SERVICES).fold(update(), |update, number| update.add(&format!("_x._t{number}.z. SRV 0 0 1 t.")));
+    let more = update().add("_x._more.z. SRV 0 0 1 t.");
+    assert_at(&bench, &all.clone().add("_x._more.z. SRV 0 0 1 t.").octets(), Limit::HostServices, &["64", "x.z."]);
+    bench.apply(&all.octets());
+    assert_at(&bench, &more.octets(), Limit::HostServices, &["64", "x.z."]);
+    bench.apply(&update().add("_x._more.east.z. SRV 0 0 1 t.").octets());
+}
+
+#[test]
+fn a_leased_set_fits_an_answer_beside_what_stands_there() {
+    let mut bench = Bench::new();
+    let now = bench.now;
+    let text = "t".repeat(200);
+    // 217 octets a record, 258 in 56,000.
+    let texts = |from: usize, to: usize| {
+        (from..to).fold(update(), |update, number| update.add(&format!("host1.z. TXT {text}{number:04}")))
+    };
+    bench.apply(&by("a.", &texts(0, 200), now));
+    assert_at(&bench, &by("a.", &texts(200, 260), now + 1), Limit::RrsetOctets, &["56000 octets of TXT", "host1.z."]);
+    bench.apply(&by("a.", &texts(200, 258), now + 1));
+    let swap = texts(300, 301).delete_record(&format!("host1.z. TXT {text}0007"));
+    bench.apply(&by("a.", &swap, now + 2));
+    assert!(is_taken(&bench, &by("a.", &texts(0, 7), now + 3)), "a renewal");
+    // What would stand there when nobody is in the service of that host name counts as well.
+    bench.apply(&by("root.", &update().delete_name("host1.z."), now + 4));
+    bench.apply(&by(
+        "a.",
+        &update().add("_host1._tcp.z. SRV 0 0 80 i.host1.z.").add("i.host1.z. A 192.0.2.1"),
+        now + 5,
+    ));
+    bench.apply(&by("a.", &texts(0, 200), now + 5));
+    bench.apply(&by("a.", &texts(200, 257), now + 6));
+    assert_at(&bench, &by("a.", &texts(257, 258), now + 7), Limit::RrsetOctets, &["host1.z."]);
 }
 
 #[test]
