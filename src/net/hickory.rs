@@ -12,7 +12,8 @@
 //! would be wrong over those, so that a signed reply is encoded first and those octets are signed
 //! ([`Handler::seal_again`]); the encoder is deterministic, and puts the TSIG record behind the same octets when it
 //! sends. A reply that would not fit into 65,535 octets that way loses its additional records; if that isn't enough, it
-//! is SERVFAIL.
+//! is SERVFAIL. That befalls a set which fits over TCP: hickory's encoder compresses 120 names of a message, and writes
+//! the owners of further records in full.
 //!
 //! # What hickory-server decides
 //!
@@ -27,6 +28,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hickory_server::net::runtime::Time;
@@ -55,7 +57,7 @@ pub struct Server(hickory_server::Server<Adapter>);
 impl Server {
     /// A server without listeners.
     pub fn new(handler: Arc<dyn Handler>) -> Server {
-        Server(hickory_server::Server::new(Adapter(handler)))
+        Server(hickory_server::Server::new(Adapter { handler, failed: AtomicBool::new(false) }))
     }
 
     /// Serves DNS over TLS on a listener.
@@ -78,7 +80,11 @@ impl Server {
 }
 
 /// hickory-server's handler, over ours.
-struct Adapter(Arc<dyn Handler>);
+struct Adapter {
+    handler: Arc<dyn Handler>,
+    /// A reply could not be sent.
+    failed: AtomicBool,
+}
 
 /// What becomes of a request.
 enum Outcome {
@@ -99,7 +105,11 @@ impl RequestHandler for Adapter {
             Outcome::Reply(octets) => match self.read(request.as_slice(), &octets) {
                 Some(reply) => handle.send_response(reply.response()).await,
                 None => {
-                    tracing::error!(peer = %request.src(), "a reply that can't be sent over TLS");
+                    // Any client can ask for it again and again: one line is enough.
+                    if !self.failed.swap(true, Ordering::Relaxed) {
+                        let peer = request.src();
+                        tracing::error!(%peer, "a reply is too large for TLS and was SERVFAIL; further ones are not logged");
+                    }
                     handle.send_response(failed().error_msg(&request.metadata, ResponseCode::ServFail)).await
                 }
             },
@@ -121,7 +131,7 @@ impl Adapter {
                 waiting = Some(receiver);
                 Box::new(move |octets| drop(sender.send(octets)))
             };
-            self.0.handle(packet, peer, Transport::Tcp, &mut out, &mut complete)
+            self.handler.handle(packet, peer, Transport::Tcp, &mut out, &mut complete)
         };
         match (answered, waiting) {
             (true, _) => Outcome::Reply(out),
@@ -148,7 +158,7 @@ impl Adapter {
         }
         let mut encoded = encoded?;
         if sealed {
-            if !self.0.seal_again(request, octets, &mut encoded) {
+            if !self.handler.seal_again(request, octets, &mut encoded) {
                 return None;
             }
             reply.message.signature = Message::from_vec(&encoded).ok()?.signature;

@@ -176,6 +176,25 @@ fn a_large_answer_comes_whole_over_tls() {
 }
 
 #[test]
+fn a_set_that_fits_tcp_and_not_the_encoder_of_tls_is_servfail_there_and_logged_once() {
+    let secured = Secured::start(Setup::default());
+    let client = secured.server.client();
+    // 52 octets each over TCP, of 56,000; over TLS 84 from the 121st on.
+    for chunk in (0..1050).collect::<Vec<_>>().chunks(30) {
+        let update = chunk.iter().fold(Update::new(), |update, number| {
+            update.and_member(MEMCACHED, &format!("i-{number}"), &format!("192.0.2.{}", number % 250))
+        });
+        client.update(&update);
+    }
+    let packet = edns_query(MEMCACHED, SRV, 1232);
+    assert_eq!(ask_tcp(secured.server.address, &packet).message.answers.len(), 1050);
+    for _ in 0..3 {
+        assert_eq!(secured.ask(&packet).rcode(), 2);
+    }
+    assert_eq!(secured.server.count_logged("too large for TLS"), 1);
+}
+
+#[test]
 fn signed_messages_are_answered_with_a_valid_signature_over_tls() {
     let secured = Secured::start(Setup {
         keys: vec![("agents", "hmac-sha256"), ("large", "hmac-sha512")],
