@@ -86,5 +86,8 @@ pub const SETTLE_LIMIT: Duration = Duration::from_secs(1);
 /// How long updates wait for a write under way before they are told that the store does not answer: registrars retransmit
 /// after some seconds, and should hear why.
 pub const STORE_PATIENCE: Duration = Duration::from_secs(2);
+/// Writes and questions that wait for the store. A zone has three under way at most, so that there is room for twenty
+/// thousand zones; beyond that they are refused.
+pub const STORE_QUEUE: usize = 65_536;
 /// How many writes the store gathers into one transaction.
 pub const STORE_BATCH: usize = 1024;

@@ -8,7 +8,8 @@
 //! Whoever drives the table looks at the clock at least every [`PULSE`]; a stall is where it did not. What the wall clock
 //! does plays no part.
 //!
-//! Bounds: `STALLS` are kept; at the limit the oldest two become one, to the advantage of every lease.
+//! Bounds: the last `STALLS` count. Whoever has let more of them pass, each of which ended, without a heartbeat, had its
+//! chance: such a lease may end.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -21,17 +22,12 @@ use super::cell::Reading;
 pub const PULSE: Duration = Duration::from_millis(100);
 /// A process that is well looks at the clock more often than this; a shorter delay is how machines are under load.
 pub const SHORTEST_STALL: Duration = Duration::from_millis(250);
-/// Stalls kept: more within one lease mean a machine that hardly runs at all.
-const STALLS: usize = 64;
+/// Stalls kept: a quarter of an hour at least of standing still, and at most 96 KiB.
+const STALLS: usize = 4096;
 
-/// A stall, or several that became one.
 #[derive(Clone, Copy, Debug)]
 struct Stall {
-    /// When the first one began: a lease that had ended by then is over.
-    first: Monotonic,
-    /// When the last one began: whoever was heard of after that had no part in it.
-    last: Monotonic,
-    /// Together.
+    from: Monotonic,
     length: Duration,
 }
 
@@ -40,6 +36,7 @@ struct Stall {
 pub(super) struct Stalls {
     /// When the clock was looked at last.
     seen: Option<Monotonic>,
+    /// In order.
     stalls: VecDeque<Stall>,
 }
 
@@ -51,14 +48,10 @@ impl Stalls {
         if length < SHORTEST_STALL || !leases_run {
             return None;
         }
-        if self.stalls.len() == STALLS
-            && let Some(oldest) = self.stalls.pop_front()
-            && let Some(next) = self.stalls.front_mut()
-        {
-            next.first = oldest.first;
-            next.length += oldest.length;
+        if self.stalls.len() == STALLS {
+            self.stalls.pop_front();
         }
-        self.stalls.push_back(Stall { first: from, last: from, length });
+        self.stalls.push_back(Stall { from, length });
         Some(length)
     }
 
@@ -66,10 +59,11 @@ impl Stalls {
     pub(super) fn extend(&self, reading: &Reading, end: Monotonic) -> Monotonic {
         // Not `reading.last`, which heartbeats in quick succession leave where it is.
         let heard = reading.deadline.before(reading.lease.duration());
+        let since = self.stalls.partition_point(|stall| stall.from < heard);
         let mut extended = end;
-        for stall in self.stalls.iter().filter(|stall| heard <= stall.last) {
-            if extended <= stall.first {
-                continue;
+        for stall in self.stalls.range(since..) {
+            if extended <= stall.from {
+                break; // it had ended by then, and later ones come later
             }
             if extended == end {
                 extended = extended.after(reading.usual_interval().unwrap_or(reading.lease.duration()));
@@ -243,15 +237,32 @@ mod tests {
     }
 
     #[test]
-    fn more_stalls_than_are_kept_shorten_nothing() {
+    fn whoever_lets_more_stalls_pass_than_are_kept_has_had_its_chance() {
         let mut driven = Driven::new();
-        for _ in 0..3 * u64::try_from(STALLS).unwrap() {
-            driven.run(50);
+        let kept = u64::try_from(STALLS).unwrap();
+        for _ in 0..kept {
             driven.stall(300);
         }
         assert_eq!(driven.table.lapsed(Monotonic(driven.now)), []);
-        let stalled = 3 * u64::try_from(STALLS).unwrap() * 300;
-        assert!(driven.run(300_000) >= Some(LEASE + stalled));
+        for _ in 0..kept {
+            driven.stall(300);
+        }
+        assert_eq!(driven.table.lapsed(Monotonic(driven.now)), [driven.member]);
+    }
+
+    #[test]
+    fn stalls_before_the_last_heartbeat_keep_nobody_however_many_they_were() {
+        let mut driven = Driven::new();
+        for _ in 0..5_000 {
+            driven.stall(300);
+            driven.run(700);
+            driven.renew();
+        }
+        let heard = driven.now - START;
+        for _ in 0..70 {
+            driven.stall(250);
+        }
+        assert_eq!(driven.run(600_000), Some(heard + LEASE + 70 * 250 + 1_000));
     }
 
     #[test]

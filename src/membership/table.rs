@@ -413,12 +413,22 @@ impl Table {
         }
     }
 
-    /// Ends the transaction without a trace. Items that [`Table::lapsed`] had claimed are counted in place again and
-    /// looked at once more a second later; suspect members stay claimed, since the publisher decides about those.
+    /// Ends the transaction: everything is as it was, but for one thing. Who was heard of by an edit is alive, though what
+    /// it said could not be kept, so that its lease runs anew. Items that [`Table::lapsed`] had claimed are counted in
+    /// place again and looked at once more a second later; suspect members stay claimed, since the publisher decides about
+    /// those.
     pub fn abandon(&mut self, now: Monotonic) {
+        let edits = self.journal.iter().filter(|undo| undo.heard);
+        let known = edits.filter_map(|undo| undo.before.as_ref().map(Item::key));
+        let heard: HashSet<Key> = known.filter(|key| self.find(key).is_some()).collect();
         self.rollback(Savepoint(0));
         self.signed.clear();
         self.settle_timers(Some(now));
+        for key in heard {
+            if let Some(index) = self.find(&key) {
+                self.renew(index, now, None);
+            }
+        }
     }
 
     /// Items with edits have no timer while the transaction lasts, if theirs fires; at its end they get one.

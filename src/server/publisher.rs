@@ -236,6 +236,9 @@ impl Publisher {
             return;
         }
         let execution = self.execute(request, now);
+        if let Ok(Execution::Apply(outcome)) = &execution {
+            self.hear(outcome, now);
+        }
         match execution {
             Ok(Execution::Apply(outcome)) if self.only_renews(&outcome) => {
                 self.renew(&outcome, request.stamp, now);
@@ -330,6 +333,18 @@ impl Publisher {
     fn renew(&mut self, outcome: &Outcome, stamp: Option<Stamp>, now: Now) {
         for &index in &outcome.renewals {
             self.table.renew(index, now.mono, stamp);
+        }
+    }
+
+    /// Whoever sends an update is alive, whatever becomes of what it says: the leases run anew of what is there and it
+    /// would change. What an edit under way concerns gets its lease at the end of that.
+    fn hear(&mut self, outcome: &Outcome, now: Now) {
+        for put in outcome.puts.iter().filter(|put| put.heard) {
+            if let Some(index) = self.table.find(&put.item.key())
+                && !self.table.edited().contains(&index)
+            {
+                self.table.renew(index, now.mono, None);
+            }
         }
     }
 

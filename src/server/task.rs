@@ -65,6 +65,10 @@ pub struct Changing {
 /// How long to wait before the fate of a write is asked for again: the next one must not build on a guess.
 const SETTLING_PAUSE: Duration = Duration::from_secs(1);
 
+/// How soon it is noted that somebody has renewed for the first time in this run: soon enough for a process that is killed
+/// ten times a second. Each member is noted once a run, so that this ends by itself.
+const NOTE_SOON: Duration = Duration::from_millis(20);
+
 /// A write that settles to what really happened.
 type Write = Pending<Appended>;
 type Checkpoint = Pending<(Vec<(Key, Stamp)>, Result<(), String>)>;
@@ -105,6 +109,7 @@ impl Task {
             begun: false,
             checkpoint: None,
             next_checkpoint: Instant::now() + self.checkpoint_interval,
+            pause: NOTE_SOON,
             stopping: false,
         };
         loop {
@@ -165,7 +170,13 @@ impl Task {
                 }
             }
             Event::Change(next) => jobs.change = Some(next),
-            Event::Request(Some(first)) => self.take(first, &mut inputs.queue),
+            Event::Request(Some(first)) => {
+                self.take(first, &mut inputs.queue);
+                // A crash loop must not lose who has renewed.
+                if self.publisher.table().awaits_checkpoint() {
+                    jobs.next_checkpoint = jobs.next_checkpoint.min(Instant::now() + jobs.pause);
+                }
+            }
             Event::Request(None) => jobs.stopping = true,
             Event::Checkpoint => {
                 jobs.next_checkpoint = Instant::now() + self.checkpoint_interval;
@@ -173,7 +184,10 @@ impl Task {
                     jobs.beginning = Some(self.begin_run());
                 }
                 if jobs.checkpoint.is_none() {
+                    let start = Instant::now();
                     jobs.checkpoint = self.checkpoint();
+                    // Looking for who has renewed takes a twentieth of the time at most.
+                    jobs.pause = NOTE_SOON.max(20 * start.elapsed());
                 }
             }
             Event::Wake => {}
@@ -348,6 +362,8 @@ struct Jobs {
     begun: bool,
     checkpoint: Option<Checkpoint>,
     next_checkpoint: Instant,
+    /// How soon after a request who has renewed is noted, while somebody has not in this run.
+    pause: Duration,
     stopping: bool,
 }
 

@@ -194,6 +194,13 @@ impl Model {
         }
     }
 
+    /// A suspect member was heard of.
+    fn set_state_up(&mut self, number: usize) {
+        if self.is_suspect(number) {
+            self.set_state(number, State::Up);
+        }
+    }
+
     fn accept(&mut self, now: u64) {
         self.touched.clear();
         for number in std::mem::take(&mut self.edited) {
@@ -438,16 +445,27 @@ impl Run {
 
     fn abandon(&mut self) {
         self.table.abandon(self.mono());
-        self.model.edited.clear();
+        let edited = std::mem::take(&mut self.model.edited);
+        let heard: BTreeSet<usize> =
+            edited.into_iter().filter(|number| self.model.items.contains_key(number)).collect();
         let touched = std::mem::take(&mut self.model.touched);
         self.model.items = self.model.accepted.clone();
         self.model.fresh.clear();
         self.model.mark = None;
         self.savepoint = None;
-        for number in touched.into_iter().filter(|number| self.model.accepted.contains_key(number)) {
+        for number in touched {
+            if !self.model.accepted.contains_key(&number) {
+                continue;
+            }
+            if heard.contains(&number) {
+                self.model.set_state_up(number);
+            }
             let suspect = self.model.is_suspect(number);
             let cell = self.model.cells.get_mut(&number).unwrap();
             cell.claimed = suspect;
+            if heard.contains(&number) {
+                cell.deadline = cell.deadline.max(self.now + u64::from(cell.lease) * 1000);
+            }
             if cell.deadline + if suspect { self.grace } else { 0 } <= self.now {
                 self.retry.insert(number, self.now + RETRY);
             }
@@ -586,12 +604,37 @@ fn a_change_that_the_store_refused_does_not_put_off_expiry() {
 }
 
 #[test]
+fn whoever_was_heard_of_in_a_refused_change_lives_on() {
+    let mut table = Table::new(Duration::from_secs(10));
+    let index = table.put(member("i-1", 5), None).unwrap();
+    let other = table.put(member("i-2", 5), None).unwrap();
+    table.accept(at(0));
+    assert_eq!(table.lapsed(Monotonic(5_000)), []);
+    // Changed, and deleted and added again.
+    table.put(member("i-1", 6), stamp(200)).unwrap();
+    table.remove(other, None);
+    table.put(member("i-2", 7), None).unwrap();
+    let new = table.put(member("i-3", 5), None).unwrap();
+    table.abandon(Monotonic(6_000));
+    assert!(table.item(new).is_none());
+    for index in [index, other] {
+        assert!(matches!(table.item(index), Some(Item::Member(member)) if member.state == State::Up));
+        assert_eq!((table.reading(index).deadline, table.reading(index).lease), (Monotonic(11_000), Lease(5)));
+    }
+    // What was signed was not accepted, and may come again.
+    assert_eq!(table.stamp(&member("i-1", 5).key(), Wall(0)), Stamp::default());
+    assert_eq!(table.lapsed(Monotonic(20_950)), []);
+    assert_eq!(table.lapsed(Monotonic(21_000)).len(), 2);
+}
+
+#[test]
 fn a_suspect_member_stays_the_publishers_after_a_refused_change() {
     let mut table = Table::new(Duration::from_secs(10));
     let index = table.put(member("i-1", 5), None).unwrap();
     table.accept(at(0));
     assert_eq!(table.lapsed(Monotonic(5_000)), []);
-    table.put(member("i-1", 6), None).unwrap();
+    // Nobody was heard of by it.
+    table.amend(member("i-1", 6)).unwrap();
     table.abandon(Monotonic(6_000));
     assert!(matches!(table.item(index), Some(Item::Member(member)) if member.state == State::Suspect));
     let generation = table.reading(index).generation();

@@ -55,6 +55,7 @@ struct Packet {
     intent: Intent,
     octets: Vec<u8>,
     port: u16,
+    signed: bool,
     delivered: AtomicUsize,
     answered: Notify,
 }
@@ -134,8 +135,15 @@ impl Agent {
             false => update.octets(),
         };
         let port = 1000 + u16::try_from(self.number).unwrap();
-        let packet =
-            Arc::new(Packet { member, intent, octets, port, delivered: AtomicUsize::new(0), answered: Notify::new() });
+        let packet = Arc::new(Packet {
+            member,
+            intent,
+            octets,
+            port,
+            signed: signs,
+            delivered: AtomicUsize::new(0),
+            answered: Notify::new(),
+        });
         for _ in 0..ATTEMPTS {
             for delay in self.network.fates() {
                 let (world, network, packet) = (self.world.clone(), self.network.clone(), packet.clone());
@@ -155,7 +163,8 @@ fn deliver(world: &Arc<World>, network: Network, packet: &Arc<Packet>) {
     if !world.is_running() {
         return;
     }
-    let delivery = Delivery { first: packet.delivered.fetch_add(1, Ordering::Relaxed) == 0, at: world.now() };
+    let first = packet.delivered.fetch_add(1, Ordering::Relaxed) == 0;
+    let delivery = Delivery { first, signed: packet.signed, at: world.now() };
     world.oracle().note_delivery(packet.member, packet.intent);
     let (replying, answered) = (world.clone(), packet.clone());
     let reply = move |octets: Vec<u8>| {

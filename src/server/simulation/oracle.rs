@@ -34,6 +34,8 @@ pub(super) enum Intent {
 pub(super) struct Delivery {
     /// No copy did before, so that this one does what it says.
     pub(super) first: bool,
+    /// A signature may be one that is refused as older, whatever else there is to say.
+    pub(super) signed: bool,
     pub(super) at: u64,
 }
 
@@ -61,6 +63,8 @@ struct Member {
     withdrawing: usize,
     /// The last run in which the store has acknowledged that it renewed.
     recorded: u32,
+    /// When it was last told that it has renewed, in this run.
+    renewed: Option<u64>,
 }
 
 /// The oracle.
@@ -99,6 +103,8 @@ pub(super) struct Oracle {
 const SLOW: u64 = 200;
 /// How long after a refused write lapses are tried again.
 const RETRY: u64 = 2_000;
+/// How soon it is noted who has renewed.
+const NOTED: u64 = 100;
 /// Between two looks of the server at its clock, and for cutting to whole milliseconds.
 const SLACK: u64 = 10;
 
@@ -138,6 +144,7 @@ impl Oracle {
             registering: 0,
             withdrawing: 0,
             recorded: 0,
+            renewed: None,
         });
         Number(self.members.len() - 1)
     }
@@ -174,9 +181,11 @@ impl Oracle {
 
     /// A reply to an update.
     pub(super) fn note_reply(&mut self, number: Number, intent: Intent, delivery: Delivery, octets: &[u8], now: u64) {
-        let Delivery { first, at } = delivery;
+        let Delivery { first, signed, at } = delivery;
         self.trace.update(octets);
         let done = octets[3] & 0xf == 0;
+        let refused = octets[3] & 0xf == 2 && !signed;
+        let lived = self.members[number.0].lower.is_some_and(|lower| self.earliest(lower) > now);
         self.acknowledged += usize::from(done);
         let member = &mut self.members[number.0];
         if let Intent::Register(_) = intent {
@@ -184,6 +193,9 @@ impl Oracle {
         }
         match intent {
             Intent::Register(lease) if done => {
+                if first {
+                    member.renewed = Some(now);
+                }
                 let end = End { heard: now, lease, at: now + lease };
                 member.upper.push(end);
                 if first && member.withdrawing == 0 {
@@ -191,7 +203,20 @@ impl Oracle {
                 }
             }
             // Whoever was heard of is alive, also if what else the message says could not be kept.
-            Intent::Register(lease) => member.upper.push(End { heard: at, lease, at: at + lease }),
+            Intent::Register(lease) => {
+                let end = End { heard: at, lease, at: at + lease };
+                member.upper.push(end);
+                // Either when it came, or when it was refused.
+                member.upper.push(End { heard: now, lease, at: now + lease });
+                if first
+                    && refused
+                    && member.withdrawing == 0
+                    && lived
+                    && member.lower.is_some_and(|lower| lower.at < end.at)
+                {
+                    member.lower = Some(end);
+                }
+            }
             Intent::Withdraw => {
                 member.withdrawing = member.withdrawing.saturating_sub(1);
                 if done && first {
@@ -210,7 +235,7 @@ impl Oracle {
         if from < self.refused + RETRY {
             self.refused = to;
         }
-        self.slow = to;
+        self.slow = self.slow.max(to);
         self.stalls.push((from, to));
     }
 
@@ -238,6 +263,11 @@ impl Oracle {
 
     // ---- the store and the process ------------------------------------------------------------------------------
 
+    /// Whatever comes to the store waits until then.
+    pub(super) fn note_slow(&mut self, until: u64) {
+        self.slow = self.slow.max(until);
+    }
+
     pub(super) fn note_write(&mut self, now: u64) {
         self.writing.get_or_insert(now);
     }
@@ -245,7 +275,7 @@ impl Oracle {
     pub(super) fn note_written(&mut self, entry: &Entry, outcome: &Appended, now: u64) {
         let appends = matches!(entry, Entry::Append(_));
         if appends && self.writing.take().is_some_and(|since| now > since) {
-            self.slow = now;
+            self.slow = self.slow.max(now);
         }
         match (entry, outcome) {
             (Entry::Append(write), Appended::Committed) => self.note_append(write, now),
@@ -308,6 +338,14 @@ impl Oracle {
     }
 
     pub(super) fn note_crash(&mut self, now: u64) {
+        // What was told a while ago, with a store that worked ever since, is noted.
+        let troubled = self.failing || self.writing.is_some() || self.unsettled.is_some();
+        for member in &mut self.members {
+            let noted = |at: u64| at + NOTED < now && self.slow < at && self.refused < at;
+            if member.renewed.take().is_some_and(noted) && !troubled {
+                member.recorded = member.recorded.max(self.run);
+            }
+        }
         self.crashed = now;
         self.writing = None;
         self.unsettled = None;

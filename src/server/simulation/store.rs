@@ -63,6 +63,9 @@ impl SimulatedStore {
         let (file, disk, clock, oracle) = (file.clone(), disk.clone(), clock.clone(), oracle.clone());
         let (crashed, latency) = (crashed.clone(), faults.latency.clone());
         let takes = latency.lock().unwrap().next.pop().unwrap_or(0);
+        if takes > 0 {
+            oracle.lock().unwrap().note_slow(clock.mono() + takes);
+        }
         if let Entry::Append(_) = entry {
             oracle.lock().unwrap().note_write(clock.mono());
         }

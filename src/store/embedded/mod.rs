@@ -14,13 +14,13 @@ mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
-use crate::base::limits::STORE_BATCH;
+use crate::base::limits::{STORE_BATCH, STORE_QUEUE};
 use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Key, Stamp};
 use crate::zone::Commit;
@@ -35,7 +35,7 @@ const FILE: &str = "livezone.redb";
 /// The embedded store.
 #[derive(Debug)]
 pub struct Embedded {
-    jobs: Option<SyncSender<Job>>,
+    jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
 }
 
@@ -52,29 +52,29 @@ impl Embedded {
         std::fs::create_dir_all(folder).map_err(|error| file::io_error(folder, &error))?;
         let path: PathBuf = folder.join(FILE);
         let file = StoreFile::open(Box::new(path))?;
-        let (jobs, waiting) = sync_channel(STORE_BATCH);
+        let (jobs, waiting) = mpsc::channel(STORE_QUEUE);
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || run(file, &waiting))
+            .spawn(move || run(file, waiting))
             .map_err(|error| file::io_error(folder, &error))?;
         Ok(Embedded { jobs: Some(jobs), writer: Some(writer) })
     }
 
-    fn submit<T: Send + 'static>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, closed: T) -> Pending<T> {
+    fn submit<T: Send + 'static>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, closed: T, full: T) -> Pending<T> {
         let (reply, answer) = oneshot::channel();
-        // Publishers wait for one write each, so the channel has room for as many zones; beyond that, this blocks briefly.
-        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job(reply)).is_ok());
-        Box::pin(async move {
-            if !sent {
-                return closed;
-            }
-            answer.await.unwrap_or(closed)
-        })
+        // Never waits: whoever submits also serves others.
+        let sent = self.jobs.as_ref().is_some_and(|jobs| jobs.try_send(job(reply)).is_ok());
+        Box::pin(async move { if sent { answer.await.unwrap_or(closed) } else { full } })
     }
 
     fn note(&self, entry: Entry) -> Pending<Result<(), String>> {
-        let written = self.submit(|reply| Job::Write(entry, reply), Appended::Unknown(CLOSED.to_owned()));
+        let written = self.write(entry);
         Box::pin(async { file::noted(written.await) })
+    }
+
+    fn write(&self, entry: Entry) -> Pending<Appended> {
+        let (closed, full) = (Appended::Unknown(CLOSED.to_owned()), Appended::Unavailable(BUSY.to_owned()));
+        self.submit(|reply| Job::Write(entry, reply), closed, full)
     }
 }
 
@@ -89,24 +89,25 @@ impl Drop for Embedded {
 }
 
 const CLOSED: &str = "the store is closed";
+const BUSY: &str = "too many writes wait for the store";
 
 impl Store for Embedded {
     fn start(&self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError> {
         let (reply, answer) = sync_channel(1);
         let closed = || StoreError::Io { path: FILE.to_owned(), cause: CLOSED.to_owned() };
+        let busy = || StoreError::Io { path: FILE.to_owned(), cause: BUSY.to_owned() };
         let jobs = self.jobs.as_ref().ok_or_else(closed)?;
-        jobs.send(Job::Start(zone.clone(), now, reply)).map_err(|_| closed())?;
+        jobs.try_send(Job::Start(zone.clone(), now, reply)).map_err(|_| busy())?;
         answer.recv().map_err(|_| closed())?
     }
 
     fn append(&self, write: Write) -> Pending<Appended> {
-        let entry = Entry::Append(Box::new(write));
-        self.submit(|reply| Job::Write(entry, reply), Appended::Unknown(CLOSED.to_owned()))
+        self.write(Entry::Append(Box::new(write)))
     }
 
     fn epoch(&self, zone: &Name) -> Pending<Result<Option<Epoch>, String>> {
         let zone = zone.clone();
-        self.submit(|reply| Job::Epoch(zone, reply), Err(CLOSED.to_owned()))
+        self.submit(|reply| Job::Epoch(zone, reply), Err(CLOSED.to_owned()), Err(BUSY.to_owned()))
     }
 
     fn begin(&self, zone: &Name, now: Wall) -> Pending<Result<(), String>> {
@@ -119,13 +120,13 @@ impl Store for Embedded {
 
     fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>> {
         let zone = zone.clone();
-        self.submit(|reply| Job::Commits(zone, reply), Err(CLOSED.to_owned()))
+        self.submit(|reply| Job::Commits(zone, reply), Err(CLOSED.to_owned()), Err(BUSY.to_owned()))
     }
 }
 
 /// The writer thread.
-fn run(mut file: StoreFile, waiting: &Receiver<Job>) {
-    while let Ok(first) = waiting.recv() {
+fn run(mut file: StoreFile, mut waiting: mpsc::Receiver<Job>) {
+    while let Some(first) = waiting.blocking_recv() {
         let mut jobs = vec![first];
         while jobs.len() < STORE_BATCH {
             match waiting.try_recv() {
