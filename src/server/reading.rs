@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use crate::base::{Name, RecordType};
 use crate::config::{self, Config, Position, Problem, Problems};
 use crate::membership::Quotas;
+use crate::zone::cut::Cut;
 use crate::zone::file::{self, LocatedNode};
 use crate::zone::{Layout, Settings, StaticNode};
 
@@ -216,16 +217,15 @@ fn check_services(settings: &Settings, nodes: &[LocatedNode], problems: &mut Vec
             }
         }
         for name in own.iter().chain([&layout.host]) {
-            let above = std::iter::successors(Some(name.clone()), Name::parent).take_while(|name| name != origin);
-            for above in above {
-                let cuts = |rtype| rtype == RecordType::NS || (rtype == RecordType::DNAME && above != *name);
-                if let Some(located) = find(nodes, &above).filter(|node| has(node, cuts)) {
-                    let message = format!(
-                        "{above} is delegated or redirected, so {name} of the service {service} would never be \
-                         answered: remove the record, or the service"
-                    );
-                    problems.push(located_problem(located, message));
-                }
+            let holds = |at: &Name, wanted| find(nodes, at).is_some_and(|node| has(node, |rtype| rtype == wanted));
+            if let Some(cut) = Cut::above(name, origin, holds) {
+                let (above, verb) = (&cut.name, cut.verb());
+                let message = format!(
+                    "{above} is {verb}, so {name} of the service {service} would never be answered: remove the {} \
+                     record, or the service",
+                    cut.rtype
+                );
+                problems.extend(find(nodes, above).map(|located| located_problem(located, message)));
             }
         }
         if let Some(located) = layout.address_set.as_ref().and_then(|set| find(nodes, set)) {

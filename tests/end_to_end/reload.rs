@@ -156,6 +156,26 @@ fn a_static_record_at_a_members_own_name_is_refused_with_its_line() {
 }
 
 #[test]
+fn a_static_delegation_or_dname_above_members_is_refused_with_its_line_by_a_reload_and_by_a_start() {
+    let mut server = TestServer::start();
+    let client = server.client();
+    let service = "_x._tcp.east.svc.example.test.";
+    client.update(&Update::member(service, "i-1", "192.0.2.1").lease(3600));
+    let serial = client.serial();
+    for (cut, word) in [("east IN NS ns1\n", "delegated"), ("east IN DNAME west\n", "redirected")] {
+        std::fs::write(statics(&server), format!("{STATICS}{cut}")).unwrap();
+        reload(&server);
+        let said = format!("east.svc.example.test. is {word} by this ");
+        assert!(server.count_logged("svc.example.test.zone:4:") > 0 && server.count_logged(&said) > 0, "{word}");
+        assert_eq!((client.serial(), client.targets(service).len()), (serial, 1));
+    }
+    server.kill_9();
+    let output = livezone().args(["serve", "--config"]).arg(server.folder().join("livezone.toml")).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("svc.example.test.zone:4:") && said.contains("is redirected by this DNAME record"), "{said}");
+}
+
+#[test]
 fn keys_and_access_are_those_of_the_files() {
     let server = TestServer::with(&Setup {
         keys: vec![("old", "hmac-sha256")],

@@ -11,6 +11,7 @@ use super::Refusal;
 use super::bounds::{self, check_addresses};
 use super::draft::member_item;
 use super::execute::{Execution, Executor, Outcome, Put};
+use super::hidden;
 use super::request::granted;
 
 impl Executor<'_> {
@@ -36,6 +37,7 @@ impl Executor<'_> {
         let execution = self.check_replay(outcome);
         // What was accepted before has the same outcome, whatever the limits are by now.
         if let Execution::Apply(outcome) = &execution {
+            hidden::check(&self.scene, outcome)?;
             bounds::check(&self.scene, outcome)?;
         }
         Ok(execution)

@@ -20,6 +20,7 @@ use crate::zone::{Change, PublishedMember, Rrset, Zone};
 use super::*;
 
 mod bounds;
+mod hidden;
 
 const LOOPBACK: &str = "127.0.0.1:5000";
 

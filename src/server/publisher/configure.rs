@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use crate::base::{Monotonic, Name, Now};
 use crate::membership::MemberId;
+use crate::zone::cut::{Cut, can_hide};
 use crate::zone::{Cause, CausedChange, Change, Layout, Overfull, Settings, StaticNode};
 
 use super::{Policy, Publisher};
@@ -44,6 +45,19 @@ pub enum Clash {
         /// The member.
         id: MemberId,
     },
+    /// Static records that would keep queries from what registered members have below.
+    #[error(
+        "{} is {} by this {} record, so {name} of {service}, which has registered members, would never be answered: remove \
+         the record, or deregister the members first", .cut.name, .cut.verb(), .cut.rtype
+    )]
+    Hidden {
+        /// The records.
+        cut: Cut,
+        /// A name that they hide.
+        name: Name,
+        /// The members' service.
+        service: Name,
+    },
     /// Records that would join those of registered members, more than fit an answer.
     #[error("with what is registered, {0}")]
     Room(Overfull),
@@ -53,7 +67,7 @@ impl Clash {
     /// Where.
     pub fn name(&self) -> &Name {
         match self {
-            Clash::Name { name, .. } => name,
+            Clash::Name { name, .. } | Clash::Hidden { cut: Cut { name, .. }, .. } => name,
             Clash::Room(overfull) => overfull.name(),
         }
     }
@@ -116,7 +130,7 @@ impl Publisher {
         self.configured.take()
     }
 
-    /// A member whose own names hold one of these static records, under these settings.
+    /// A member whose own names hold one of these static records, or are hidden by one, under these settings.
     pub fn find_clash(&self, settings: &Settings, statics: &[StaticNode]) -> Option<Clash> {
         let contents = self.zone.contents();
         let mut hosts: HashMap<Name, Vec<&Name>> = HashMap::new();
@@ -125,13 +139,32 @@ impl Publisher {
                 hosts.entry(layout.host).or_default().push(service);
             }
         }
-        statics.iter().find_map(|StaticNode { name, .. }| {
+        let at_name = statics.iter().find_map(|StaticNode { name, .. }| {
             let parent = name.parent()?;
             let id = MemberId::from_label(name.first_label()).ok()?;
             let mut services: Vec<&Name> = hosts.get(&parent).cloned().unwrap_or_default();
             services.extend(contents.knows_service(&parent).then_some(&parent));
             let service = services.into_iter().find(|service| contents.member(service, &id).is_some())?;
             Some(Clash::Name { name: name.clone(), service: service.clone(), id: id.clone() })
+        });
+        at_name.or_else(|| self.find_hidden(settings, statics))
+    }
+
+    /// A service with members whose names would lie below a delegation or a DNAME.
+    fn find_hidden(&self, settings: &Settings, statics: &[StaticNode]) -> Option<Clash> {
+        let cuts_off = |node: &StaticNode| node.rrsets.iter().any(|rrset| can_hide(rrset.rtype));
+        let cuts: HashMap<&Name, &StaticNode> =
+            statics.iter().filter(|node| cuts_off(node)).map(|node| (&node.name, node)).collect();
+        let has = |name: &Name, rtype| {
+            cuts.get(name).is_some_and(|node| node.rrsets.iter().any(|rrset| rrset.rtype == rtype))
+        };
+        let populated = self.zone.contents().services().filter(|(.., empty_since)| empty_since.is_none());
+        populated.map(|(service, ..)| service).find_map(|service| {
+            let host = Layout::of(service, settings).map(|layout| layout.host);
+            host.iter().chain([service]).find_map(|name| {
+                let cut = Cut::above(name, &settings.origin, has)?;
+                Some(Clash::Hidden { cut, name: name.clone(), service: service.clone() })
+            })
         })
     }
 
