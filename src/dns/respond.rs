@@ -128,6 +128,8 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
         edns.nsid.clone_from(&context.identity.nsid);
     }
     if keep_alive(context, &envelope, &mut reply).is_err() {
+        let text = "the keepalive option of a query holds no data (RFC 7828 §3.2.1): send it empty";
+        reply.explain(ExtendedError::new(ExtendedError::INVALID_DATA, text));
         reply.refuse(Rcode::FORMERR, question, context.now, out);
         return Verdict::Reply;
     }
