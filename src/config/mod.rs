@@ -6,7 +6,8 @@
 //! starts from the folder of its zone file.
 //!
 //! Errors: reading goes on after a problem, and [`Problems`] holds all of them with file, line and column. Syntax comes
-//! first: a file that is no TOML is not looked at further, nor are the values of one where some have a wrong type.
+//! first: a file that is no TOML is not looked at further, nor are the values of one where some have a wrong type. A zone
+//! file with problems still says where its static records are, as a [`FaultyZone`], so that theirs are found with its own.
 //! Documented keys of features that this version does not have are accepted, with a warning where they ask for
 //! something. Warnings are texts with file and line, for whoever starts the server to show.
 //!
@@ -168,6 +169,17 @@ pub struct ZoneFile {
     pub origin: Option<Name>,
     /// The zone, if nothing is wrong with its file.
     pub zone: Option<Zone>,
+    /// What is legible of it, if something is.
+    pub faulty: Option<FaultyZone>,
+}
+
+/// What is legible of a zone file with problems: good for finding more of them, and never to be loaded.
+#[derive(Clone, Debug)]
+pub struct FaultyZone {
+    /// The zone, with stand-ins for what is wrong in it.
+    pub zone: Zone,
+    /// Whether its `soa.primary` is what the file says, and no stand-in.
+    pub has_primary: bool,
 }
 
 /// All of the configuration as it stands in its files, each judged for itself.
@@ -268,14 +280,31 @@ fn read_config(path: Option<&Path>) -> (Option<(Config, KeyNames)>, Vec<Problem>
 
 /// The zone, and the problems; without a zone there is at least one.
 fn read_zone(path: &Path, knows_key: &dyn Fn(&Name) -> bool) -> (Option<Zone>, Vec<Problem>) {
+    let (legible, problems) = read_legible_zone(path, knows_key);
+    (legible.map(|legible| legible.zone).filter(|_| problems.is_empty()), problems)
+}
+
+/// What is legible of a zone, and the problems; it is faulty if there are some.
+fn read_legible_zone(path: &Path, knows_key: &dyn Fn(&Name) -> bool) -> (Option<FaultyZone>, Vec<Problem>) {
     let text = match read::read_text(path) {
         Ok(text) => text,
         Err(problem) => return (None, vec![problem]),
     };
     let mut findings = Findings::new(path, text);
-    let zone = read::parse(&mut findings).and_then(|written| zone::check(&mut findings, &written, knows_key));
+    let Some((written, whole)) = read::parse_form(&mut findings) else { return (None, findings.finish().0) };
+    let zone = if whole {
+        zone::check(&mut findings, &written, knows_key)
+    } else {
+        // What is said of values beside those of a wrong type may come from these.
+        zone::check(&mut Findings::new(path, findings.text().to_owned()), &written, knows_key)
+    };
     let (problems, warnings) = findings.finish();
-    (zone.map(|zone| Zone { warnings, ..zone }), problems)
+    let legible = zone.map(|zone| FaultyZone {
+        // The stand-in is the origin.
+        has_primary: whole && (problems.is_empty() || zone.settings.primary != zone.settings.origin),
+        zone: Zone { warnings, ..zone },
+    });
+    (legible, problems)
 }
 
 fn read_zones(dir: &Path, knows_key: &dyn Fn(&Name) -> bool) -> (Vec<Zone>, Vec<Problem>) {
@@ -294,15 +323,21 @@ fn read_zone_files(dir: &Path, knows_key: &dyn Fn(&Name) -> bool) -> Result<(Vec
     let mut files: Vec<ZoneFile> = Vec::new();
     let mut problems = Vec::new();
     for path in paths {
-        let (zone, mut found) = read_zone(&path, knows_key);
-        let origin = zone.as_ref().map(|zone| zone.settings.origin.clone());
+        let (legible, mut found) = read_legible_zone(&path, knows_key);
+        let origin = legible.as_ref().map(|legible| legible.zone.settings.origin.clone());
         let twin = files.iter_mut().find(|file| origin.is_some() && file.origin == origin);
-        if let (Some(twin), Some(zone)) = (twin, &zone) {
+        if let (Some(twin), Some(FaultyZone { zone, .. })) = (twin, &legible) {
             let message = format!("{} is the zone of {} already: keep one", zone.settings.origin, twin.path.display());
             found.push(Problem { file: path.clone(), position: Some(zone.at), message });
-            twin.zone = None; // which of the two is meant is not for us to guess
+            // Which of the two is meant is not for us to guess.
+            let twin_zone = twin.zone.take().map(|zone| FaultyZone { zone, has_primary: true });
+            twin.faulty = twin_zone.or(twin.faulty.take());
         }
-        files.push(ZoneFile { path, origin, zone: zone.filter(|_| found.is_empty()) });
+        let (zone, faulty) = match legible {
+            Some(legible) if found.is_empty() => (Some(legible.zone), None),
+            faulty => (None, faulty),
+        };
+        files.push(ZoneFile { path, origin, zone, faulty });
         problems.extend(found);
     }
     Ok((files, problems))

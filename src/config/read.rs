@@ -38,6 +38,11 @@ pub(super) fn read_text(path: &Path) -> Result<String, Problem> {
 /// Reads a document. `None` when its form is so wrong that its values can't be judged; unknown keys alone don't hinder
 /// that. What is wrong stands in the findings.
 pub(super) fn parse<T: DeserializeOwned>(findings: &mut Findings) -> Option<T> {
+    parse_form(findings).and_then(|(written, whole)| whole.then_some(written))
+}
+
+/// The same, also without the values that have a wrong type; and whether there are none such.
+pub(super) fn parse_form<T: DeserializeOwned>(findings: &mut Findings) -> Option<(T, bool)> {
     let text = findings.text().to_owned();
     let (mut document, errors) = DeTable::parse_recoverable(&text);
     if !errors.is_empty() {
@@ -49,7 +54,7 @@ pub(super) fn parse<T: DeserializeOwned>(findings: &mut Findings) -> Option<T> {
     let mut wrong_values = false;
     for _ in 0..FORM_PROBLEMS {
         let error = match T::deserialize(toml::Deserializer::from(document.clone())) {
-            Ok(written) => return (!wrong_values).then_some(written),
+            Ok(written) => return Some((written, !wrong_values)),
             Err(error) => error,
         };
         let span = error.span().unwrap_or(0..0);

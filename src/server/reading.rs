@@ -1,7 +1,8 @@
 //! Everything that the files say, zones and their static records included: what a start, a reload and `livezone check`
 //! begin with.
 //!
-//! Each zone file is judged for itself, together with its static file: what is wrong with one says nothing of another.
+//! Each zone file is judged for itself, together with its static file, which is read also where the zone file has
+//! mistakes: what is wrong with one says nothing of another.
 //! Problems are collected and never end the reading, so that one run shows all of them.
 
 use std::cell::RefCell;
@@ -85,9 +86,18 @@ pub fn read(path: Option<&Path>, running: Option<&Config>) -> Reading {
     let zones = zones.map(|zones| {
         let judge = |file: config::ZoneFile| {
             files.push(file.path.clone());
+            if let Some(config::FaultyZone { zone, has_primary }) = &file.faulty {
+                // Not to be loaded; what else is wrong shows in the same run.
+                let (statics, read) = read_statics(zone, *has_primary);
+                files.extend(read);
+                match statics {
+                    Ok((_, found)) => warnings.extend(zone.warnings.iter().cloned().chain(found)),
+                    Err(found) => problems.extend(found),
+                }
+            }
             let ready = file.zone.and_then(|zone| {
                 warnings.extend(zone.warnings.iter().cloned());
-                let (statics, read) = read_statics(&zone);
+                let (statics, read) = read_statics(&zone, true);
                 files.extend(read);
                 match statics {
                     Ok((statics, found)) => {
@@ -131,8 +141,8 @@ pub fn no_zone(dir: &Path) -> Problem {
 /// The static records of a zone, or the problems with them; and the files that were looked at.
 type Statics = (Result<(Vec<LocatedNode>, Vec<String>), Vec<Problem>>, Vec<PathBuf>);
 
-/// Reads the static records of a zone, and holds them and its settings against each other.
-fn read_statics(zone: &config::Zone) -> Statics {
+/// Reads the static records of a zone, and holds them and its settings against each other, as far as these are known.
+fn read_statics(zone: &config::Zone, has_primary: bool) -> Statics {
     let settings = &zone.settings;
     let files = RefCell::new(Vec::new());
     let nodes = match &zone.static_file {
@@ -153,7 +163,7 @@ fn read_statics(zone: &config::Zone) -> Statics {
         }
     };
     let judged = nodes.and_then(|nodes| {
-        let mut problems = check_apex(zone, &nodes);
+        let mut problems = if has_primary { check_apex(zone, &nodes) } else { Vec::new() };
         let mut warnings = Vec::new();
         check_services(settings, &nodes, &mut problems, &mut warnings);
         if problems.is_empty() { Ok((nodes, warnings)) } else { Err(problems) }
@@ -243,7 +253,7 @@ fn check_services(settings: &Settings, nodes: &[LocatedNode], problems: &mut Vec
 
 /// Adds the static records to a zone that was read by itself, and the default quotas.
 pub fn read_zone(zone: config::Zone) -> Result<Ready, Problems> {
-    match read_statics(&zone).0 {
+    match read_statics(&zone, true).0 {
         Ok((statics, _)) => Ok(Ready { zone, statics, quotas: Quotas::default() }),
         Err(problems) => Err(Problems::new(problems).expect("a zone that is not read leaves a problem")),
     }

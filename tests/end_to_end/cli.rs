@@ -289,3 +289,34 @@ fn a_reader_that_went_away_does_not_stop_the_server() {
     wait_until(PATIENCE, "two members", || (dig(address, &[MEMCACHED, "SRV"]).answers.len() >= 2).then_some(()));
     drop(running);
 }
+
+#[test]
+fn check_prints_the_mistakes_of_a_zone_file_and_of_its_master_file_in_one_run() {
+    let folder = TempDir::new().unwrap();
+    let zones = folder.path().join("zones");
+    std::fs::create_dir(&zones).unwrap();
+    std::fs::write(folder.path().join("livezone.toml"), "").unwrap();
+    std::fs::write(zones.join("a.zone"), "@ IN NS ns1\nns1 IN A 127.0.0.1\nwww IN A 300.0.0.1\n").unwrap();
+    std::fs::write(zones.join("b.zone"), "east IN NS ns.example.\nb IN AAAA ::1\n").unwrap();
+    let check = |settings: &str, wanted: &[&str]| {
+        std::fs::write(zones.join("a.toml"), format!("origin = \"a.test.\"\n{settings}")).unwrap();
+        let output = run(folder.path(), &["check", "--config", "livezone.toml"]);
+        let said = errors(&output) + &String::from_utf8_lossy(&output.stdout);
+        assert_eq!(output.status.code(), Some(1), "{said}");
+        for place in wanted {
+            let times = wanted.iter().filter(|other| *other == place).count();
+            assert_eq!(said.matches(place).count(), times, "{place} in {said}");
+        }
+        let places = said.matches("a.toml:").count() + said.matches(".zone:").count();
+        assert_eq!(places, wanted.len(), "{said}");
+    };
+    // A value that makes no sense, an unknown key, a value of another type.
+    let file = "static = \"a.zone\"\n";
+    check(&format!("ttl = \"0s\"\n{file}"), &["zones/a.toml:2:7: ", "zones/a.zone:3:10: "]);
+    check(&format!("tll = \"5s\"\n{file}"), &["zones/a.toml:2:1: ", "zones/a.zone:3:10: "]);
+    check(&format!("ttl = 5\n{file}"), &["zones/a.toml:2:7: ", "zones/a.zone:3:10: "]);
+    check(&format!("{file}[soa]\nprimary = \"a..b\"\n"), &["zones/a.toml:4:11: ", "zones/a.zone:3:10: "]);
+    // What the two say together, of the service and of its host name; nothing is made up of a name server that is illegible.
+    let together = "static = \"b.zone\"\n[[service]]\nname = \"_x._tcp.east\"\n[soa]\nprimary = \"a..b\"\n";
+    check(together, &["zones/a.toml:6:11: ", "zones/b.zone:1:9: ", "zones/b.zone:1:9: "]);
+}
