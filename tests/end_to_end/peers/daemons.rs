@@ -1,4 +1,5 @@
-//! The other servers, each as plain as it gets: no rate limits, no extras, small answers.
+//! The other servers, each as plain as it gets: no rate limits, no extras; BIND and Knot send additional addresses, NSD
+//! few. BIND also transfers the zone as it loaded it, which is what replies are held against.
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -39,8 +40,8 @@ fn start_bind(folder: &Path, address: SocketAddr) -> Other {
     let conf = format!(
         "options {{ directory \"{place}\"; listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; recursion no;\n\
          pid-file none; lock-file none; session-keyfile \"session.key\"; dnssec-validation no; empty-zones-enable no;\n\
-         allow-query {{ any; }}; allow-transfer {{ none; }}; zero-no-soa-ttl no; minimal-responses yes; minimal-any yes; max-udp-size 1232;\n\
-         edns-udp-size 1232; server-id \"peer\"; version \"peer\"; check-names primary ignore; tcp-clients 1000; }};\n\
+         allow-query {{ any; }}; allow-transfer {{ 127.0.0.1; }}; zero-no-soa-ttl no; minimal-responses no-auth; minimal-any yes; max-udp-size 1232;\n\
+         edns-udp-size 1232; server-id \"peer\"; hostname \"peer\"; version \"peer\"; check-names primary ignore; tcp-clients 1000; }};\n\
          controls {{ }};\nzone \"svc.example.test\" {{ type primary; file \"zone.txt\"; }};\n"
     );
     std::fs::write(folder.join("named.conf"), conf).unwrap();

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::support::ZONE;
 use crate::support::message::*;
 
 /// One question, as it is sent.
@@ -27,6 +28,22 @@ impl Question {
             (false, None) => 512,
             (false, Some((size, _))) => usize::from(size.clamp(512, 1232)),
         }
+    }
+
+    pub(super) fn is_in_zone(&self) -> bool {
+        let name = self.name.to_lowercase();
+        name == ZONE || name.ends_with(&format!(".{ZONE}"))
+    }
+
+    /// Whether it asks for what the server says of itself (RFC 4892), and is told.
+    pub(super) fn is_identity(&self) -> bool {
+        self.class == 3
+            && matches!(self.qtype, TXT | ANY)
+            && matches!(self.name.to_lowercase().as_str(), "id.server." | "hostname.bind." | "version.bind.")
+    }
+
+    pub(super) fn dnssec_ok(&self) -> bool {
+        self.edns.is_some() && self.packet[self.end + 7] & 0x80 != 0
     }
 }
 
@@ -124,9 +141,13 @@ impl Questions {
     }
 
     pub(super) fn next(&mut self) -> Question {
-        let name = self.name();
-        let qtype = self.pick(&TYPES);
-        let class = if self.one_in(30) { self.pick(&[3u16, 4, 254, 255, 0, 77]) } else { IN };
+        let mut name = self.name();
+        let mut qtype = self.pick(&TYPES);
+        let mut class = if self.one_in(30) { self.pick(&[3u16, 4, 254, 255, 0, 77]) } else { IN };
+        if self.one_in(200) {
+            self.pick(&["version.bind.", "id.server.", "hostname.bind."]).clone_into(&mut name);
+            (qtype, class) = (self.pick(&[TXT, TXT, ANY, A]), 3);
+        }
         let opcode = if self.one_in(200) { self.pick(&[1u8, 2, 3, 7, 15]) } else { 0 };
         // RD, CD, AD, Z, TC, AA; RA.
         let mut flags = 0;
