@@ -109,7 +109,7 @@
 //!
 //! **The restart rule** ([`store::start`]). While the process was down nobody could renew, so a start gives a fresh
 //! lease; but only to those who renewed since the start before, or a crash loop would keep the dead. Who renewed is
-//! noted outside of commits, at most every third of the shortest lease; a start is, once messages can come in.
+//! noted outside of commits, within some 20 ms of the first renewal in a run; a start is, once messages can come in.
 //!
 //! **Bounds.** Queues, batches, caches and messages have a named limit with its reason ([`base::limits`], or beside the
 //! code that checks it) and a defined behaviour there: refuse, hold back, or drop. What is refused, dropped or forgotten

@@ -222,7 +222,7 @@ mod tests {
         assert_eq!(driven.run(LEASE), Some(LEASE));
         // The store refuses; then nothing runs.
         driven.table.remove(driven.member, None);
-        driven.table.abandon(Monotonic(driven.now));
+        driven.table.abandon(Monotonic(driven.now), Monotonic(driven.now));
         driven.run(100);
         driven.stall(30_000);
         assert_eq!(driven.run(1_000), Some(LEASE + 30_150));

@@ -414,19 +414,19 @@ impl Table {
     }
 
     /// Ends the transaction: everything is as it was, but for one thing. Who was heard of by an edit is alive, though what
-    /// it said could not be kept, so that its lease runs anew. Items that [`Table::lapsed`] had claimed are counted in
+    /// it said could not be kept, so that its lease runs anew from `heard`, when the transaction was closed. Items that [`Table::lapsed`] had claimed are counted in
     /// place again and looked at once more a second later; suspect members stay claimed, since the publisher decides about
     /// those.
-    pub fn abandon(&mut self, now: Monotonic) {
+    pub fn abandon(&mut self, now: Monotonic, heard: Monotonic) {
         let edits = self.journal.iter().filter(|undo| undo.heard);
         let known = edits.filter_map(|undo| undo.before.as_ref().map(Item::key));
-        let heard: HashSet<Key> = known.filter(|key| self.find(key).is_some()).collect();
+        let living: HashSet<Key> = known.filter(|key| self.find(key).is_some()).collect();
         self.rollback(Savepoint(0));
         self.signed.clear();
         self.settle_timers(Some(now));
-        for key in heard {
+        for key in living {
             if let Some(index) = self.find(&key) {
-                self.renew(index, now, None);
+                self.renew(index, heard, None);
             }
         }
     }

@@ -103,6 +103,8 @@ struct InFlight {
     swept: Vec<Key>,
     /// When the store was given it.
     since: Monotonic,
+    /// Who of those that it concerns was heard of since, and when last.
+    heard: HashMap<Key, Monotonic>,
     /// Nobody waits for it any more.
     given_up: bool,
 }
@@ -236,7 +238,9 @@ impl Publisher {
             return;
         }
         let execution = self.execute(request, now);
-        if let Ok(Execution::Apply(outcome)) = &execution {
+        if let Ok(Execution::Apply(outcome)) = &execution
+            && !self.only_renews(outcome)
+        {
             self.hear(outcome, now);
         }
         match execution {
@@ -337,13 +341,15 @@ impl Publisher {
     }
 
     /// Whoever sends an update is alive, whatever becomes of what it says: the leases run anew of what is there and it
-    /// would change. What an edit under way concerns gets its lease at the end of that.
+    /// would change or renew. What the write under way concerns gets its lease at the end of that.
     fn hear(&mut self, outcome: &Outcome, now: Now) {
-        for put in outcome.puts.iter().filter(|put| put.heard) {
-            if let Some(index) = self.table.find(&put.item.key())
-                && !self.table.edited().contains(&index)
-            {
+        let put = outcome.puts.iter().filter(|put| put.heard).filter_map(|put| self.table.find(&put.item.key()));
+        let places: Vec<_> = put.chain(outcome.renewals.iter().copied()).collect();
+        for index in places {
+            if !self.table.edited().contains(&index) {
                 self.table.renew(index, now.mono, None);
+            } else if let (Some(in_flight), Some(item)) = (&mut self.in_flight, self.table.item(index)) {
+                in_flight.heard.insert(item.key(), now.mono);
             }
         }
     }
@@ -538,7 +544,16 @@ impl Publisher {
             statics: batch.statics,
         };
         let Batch { replies, joined, lapsed, .. } = batch;
-        self.in_flight = Some(InFlight { staged, replies, joined, lapsed, swept, since: now.mono, given_up: false });
+        self.in_flight = Some(InFlight {
+            staged,
+            replies,
+            joined,
+            lapsed,
+            swept,
+            since: now.mono,
+            heard: HashMap::new(),
+            given_up: false,
+        });
         self.configuration_sealed(true);
         Some(write)
     }
@@ -569,7 +584,12 @@ impl Publisher {
                 published.zip(commit).map(|(published, commit)| Advance { published, commit })
             }
             Appended::Conflict(_) | Appended::Unavailable(_) | Appended::Unknown(_) => {
-                self.table.abandon(now.mono);
+                self.table.abandon(now.mono, in_flight.since);
+                for (key, at) in in_flight.heard {
+                    if let Some(index) = self.table.find(&key) {
+                        self.table.renew(index, at, None);
+                    }
+                }
                 self.table.restore_swept(in_flight.swept);
                 self.zone.revert(in_flight.staged);
                 let verdict = not_ready("the store can't be written; retry later");

@@ -252,8 +252,8 @@ fn a_crash_loop_keeps_the_living_and_not_the_dead() {
         let serial = server.client().serial();
         server.client().update(&living);
         assert_eq!(server.client().serial().wrapping_sub(serial) & !1, 0, "a renewal publishes nothing");
-        // Crashes come slower than the checkpoints of renewals: a third of the shortest lease, here of a second.
-        let until = Instant::now() + Duration::from_millis(900);
+        // Far more often than leases are renewed, and than a third of the shortest lease.
+        let until = Instant::now() + Duration::from_millis(100);
         let mut there = server.client().targets(MEMCACHED);
         while Instant::now() < until && there.contains(&host_of(MEMCACHED, "dead")) {
             std::thread::sleep(Duration::from_millis(20));
@@ -268,7 +268,7 @@ fn a_crash_loop_keeps_the_living_and_not_the_dead() {
         crashes += 1;
     };
     assert!(gone >= first_start + lease, "the first restart gives a fresh lease");
-    assert!(crashes >= 2, "a loop of {crashes} crashes shows nothing");
+    assert!(crashes >= 10, "a loop of {crashes} crashes shows nothing");
     println!(
         "measured: the dead left {} ms after the first restart's lease of {LEASE} s, through {crashes} crashes",
         gone.saturating_duration_since(first_ready + lease).as_millis()

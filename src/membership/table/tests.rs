@@ -444,7 +444,7 @@ impl Run {
     }
 
     fn abandon(&mut self) {
-        self.table.abandon(self.mono());
+        self.table.abandon(self.mono(), self.mono());
         let edited = std::mem::take(&mut self.model.edited);
         let heard: BTreeSet<usize> =
             edited.into_iter().filter(|number| self.model.items.contains_key(number)).collect();
@@ -598,7 +598,7 @@ fn a_change_that_the_store_refused_does_not_put_off_expiry() {
     let (mut table, index) = table_with_member(5);
     table.put(item(0, 1, 5), None).unwrap();
     table.remove(index, None);
-    table.abandon(Monotonic(4_900));
+    table.abandon(Monotonic(4_900), Monotonic(4_900));
     assert_eq!(table.next_wake(), Some(Monotonic(5_000)));
     assert_eq!(table.lapsed(Monotonic(5_000)), [index]);
 }
@@ -615,7 +615,7 @@ fn whoever_was_heard_of_in_a_refused_change_lives_on() {
     table.remove(other, None);
     table.put(member("i-2", 7), None).unwrap();
     let new = table.put(member("i-3", 5), None).unwrap();
-    table.abandon(Monotonic(6_000));
+    table.abandon(Monotonic(6_000), Monotonic(6_000));
     assert!(table.item(new).is_none());
     for index in [index, other] {
         assert!(matches!(table.item(index), Some(Item::Member(member)) if member.state == State::Up));
@@ -635,7 +635,7 @@ fn a_suspect_member_stays_the_publishers_after_a_refused_change() {
     assert_eq!(table.lapsed(Monotonic(5_000)), []);
     // Nobody was heard of by it.
     table.amend(member("i-1", 6)).unwrap();
-    table.abandon(Monotonic(6_000));
+    table.abandon(Monotonic(6_000), Monotonic(6_000));
     assert!(matches!(table.item(index), Some(Item::Member(member)) if member.state == State::Suspect));
     let generation = table.reading(index).generation();
     assert_eq!(table.cells().beat(CellId(index.0), generation, Monotonic(6_000), None), Beat::HandOn);
@@ -648,7 +648,7 @@ fn a_signature_counts_within_the_transaction_that_brought_it() {
     let key = member("i-1", 5).key();
     table.put(member("i-1", 6), stamp(200)).unwrap();
     assert_eq!(table.stamp(&key, Wall(0)).freshness(stamp(150)), crate::membership::Freshness::Older);
-    table.abandon(Monotonic(1_000));
+    table.abandon(Monotonic(1_000), Monotonic(1_000));
     assert_eq!(table.stamp(&key, Wall(0)), stamp(100).unwrap());
     table.remove(index, stamp(300));
     assert_eq!(table.stamp(&key, Wall(0)).freshness(stamp(250)), crate::membership::Freshness::Older);
@@ -746,7 +746,7 @@ fn equal_owners_share_their_octets_and_who_holds_nothing_is_forgotten() {
     assert_eq!(table.holding(&owner).map(Holding::leases), Some(1));
     table.remove(table.find(&member("a", 5).key()).unwrap(), None);
     assert_eq!((table.holding(&owner), table.len()), (None, 0));
-    table.abandon(Monotonic(1));
+    table.abandon(Monotonic(1), Monotonic(1));
     assert_eq!(table.holding(&owner).map(Holding::leases), Some(2));
 }
 
