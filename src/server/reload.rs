@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::pki_types::CertificateDer;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{sleep, timeout_at};
 
@@ -81,6 +82,11 @@ pub fn plan(running: &[&Ready], zones: Vec<Judged>) -> Vec<Step> {
         }
     }
     steps
+}
+
+/// The certificate chain for DNS over TLS.
+fn certificate(config: &Config) -> Option<&[CertificateDer<'static>]> {
+    config.tls.as_ref().map(|tls| tls.certified.cert.as_slice())
 }
 
 /// The task that reloads. It owns the zones.
@@ -241,6 +247,8 @@ impl Reloader {
                 "dns.tls-listen",
                 config.tls.as_ref().map(|tls| &tls.listen) != started.tls.as_ref().map(|tls| &tls.listen),
             ),
+            // The key is that of the certificate.
+            ("tls.certificate", certificate(&config).is_some() && certificate(&config) != certificate(started)),
         ] {
             if differs {
                 waiting.push(format!("`{key}` has changed and takes effect when the server is restarted"));

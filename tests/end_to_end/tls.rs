@@ -342,6 +342,16 @@ fn path() -> String {
 }
 
 #[test]
+fn a_changed_certificate_takes_a_restart_and_a_reload_says_so() {
+    let secured = Secured::start(Setup::default());
+    make_certificate(secured.folder.path(), "server");
+    let pid = secured.server.pid().to_string();
+    assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
+    let told = || (secured.server.count_logged("`tls.certificate` has changed") == 1).then_some(());
+    wait_until(PATIENCE, "a warning", told);
+}
+
+#[test]
 fn what_is_wrong_with_certificate_or_key_is_said_with_its_place() {
     let folder = TempDir::with_prefix("livezone-tls-").unwrap();
     for name in ["a", "b"] {
