@@ -16,9 +16,9 @@ use tokio::time::timeout;
 use crate::base::Name;
 use crate::config::{self, Config};
 use crate::dns::tsig::Keys;
-use crate::server::{Options, Server, reading};
+use crate::server::{Options, reading};
 
-use super::serve::{Error, LogArgs, Received, Signals, is_terminal, print};
+use super::serve::{Error, LogArgs, Received, Signals, THREAD_PATIENCE, is_terminal, print, start};
 use super::{logging, show};
 
 /// Show the server at work, with simulated members
@@ -57,9 +57,10 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let _ = print(&show::commit(commit));
     };
     let options = Options { config, zones, source: None, epoch: None, on_commit: Some(Arc::new(on_commit)) };
-    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(async {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let server = Server::start(options).await?;
+        let Some(server) = start(options, &mut signals).await? else { return Ok(()) };
         print(&show::started(&server))?;
         let address = server.addresses()[0];
         if !is_terminal() {
@@ -73,7 +74,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
         }
         server.stop().await;
         Ok(())
-    })
+    });
+    runtime.shutdown_timeout(THREAD_PATIENCE);
+    result
 }
 
 /// A simulated member: it comes after a while, renews its lease for some time, falls silent, and returns.

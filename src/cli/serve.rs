@@ -27,8 +27,8 @@ pub struct Args {
     /// Listen here instead of where the configuration says; may be repeated
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
-    /// The first epoch of zones that the store doesn't know, instead of the Unix time or what comes after the serials
-    /// that their secondaries and name servers have, which are not asked then
+    /// The first epoch of zones that the store doesn't know at this start, instead of the Unix time or what comes after
+    /// the serials that their secondaries and name servers have, which are not asked then
     #[arg(long, value_name = "N")]
     pub epoch: Option<u64>,
     /// What to log, and how
@@ -79,7 +79,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let server = Server::start(options).await?;
+        let Some(server) = start(options, &mut signals).await? else { return Ok(()) };
         print(&show::started(&server))?;
         let name = loop {
             match signals.next().await {
@@ -91,13 +91,34 @@ pub fn run(args: &Args) -> Result<(), Error> {
         server.stop().await;
         Ok(())
     });
-    // A name that the system still looks up keeps a thread, which can't be told to stop.
-    runtime.shutdown_timeout(LOOK_UP_PATIENCE);
+    // A name that the system still looks up keeps a thread, which can't be told to stop; so does a disk that hangs.
+    runtime.shutdown_timeout(THREAD_PATIENCE);
     result
 }
 
+/// Starts the server; none if a signal ends the process before. What is left of the start then goes with the runtime: a
+/// task of its own, since the store waits for its thread when it is dropped.
+pub(super) async fn start(options: Options, signals: &mut Signals) -> Result<Option<Server>, Error> {
+    let mut starting = tokio::spawn(Server::start(options));
+    loop {
+        tokio::select! {
+            started = &mut starting => {
+                return Ok(Some(started.map_err(std::io::Error::other)??));
+            }
+            received = signals.next() => match received {
+                Received::End(name) => {
+                    tracing::info!(signal = name, "stopping before the start was complete");
+                    return Ok(None);
+                }
+                // What it asks for is not there yet; the files are looked at again once it is.
+                Received::Reload => {}
+            },
+        }
+    }
+}
+
 /// How long the end waits for threads that the system keeps: everything else has ended before.
-const LOOK_UP_PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const THREAD_PATIENCE: Duration = Duration::from_secs(1);
 
 /// The signals that the process heeds.
 pub(super) struct Signals {

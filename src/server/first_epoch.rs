@@ -10,7 +10,7 @@
 //! itself: nothing answers while it starts.
 //!
 //! **When.** All zones of a start, or of a reload, together, before any of them is brought into force. Nobody is asked for
-//! a zone that the store knows, nor where the first epoch is given (`--epoch`).
+//! a zone that the store knows, nor at a start that is given the first epoch (`--epoch`).
 //!
 //! Bounds: [`PATIENCE`] for all of it, less when everybody has answered or can't be reached; who has not answered by then
 //! is left out, with a warning if it is listed. [`NAME_SERVERS`], [`ADDRESSES`] and [`UNDER_WAY`].
@@ -45,10 +45,10 @@ const UNDER_WAY: usize = 256;
 /// Where name servers listen.
 const PORT: u16 = 53;
 
-/// The first epochs of zones, in their order. `None` where the store knows the zone.
-pub(super) async fn choose(fleet: &Fleet, zones: &[Ready]) -> Vec<Option<Epoch>> {
-    let mut epochs = vec![fleet.epoch; zones.len()];
-    if fleet.epoch.is_some() {
+/// The first epochs of zones, in their order: the given one, if any. `None` where the store knows the zone.
+pub(super) async fn choose(fleet: &Fleet, zones: &[Ready], given: Option<Epoch>) -> Vec<Option<Epoch>> {
+    let mut epochs = vec![given; zones.len()];
+    if given.is_some() {
         return epochs;
     }
     let mut numbers = Vec::new();

@@ -49,8 +49,6 @@ pub(super) struct Fleet {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) counters: Arc<Counters>,
     pub(super) on_commit: Option<OnCommit>,
-    /// The first epoch of zones that the store doesn't know, if it is given.
-    pub(super) epoch: Option<Epoch>,
     /// Where the server listens.
     pub(super) listening: Vec<SocketAddr>,
     /// Whether messages can come in.
@@ -159,6 +157,9 @@ impl Fleet {
         }
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;
 
 #[cfg(test)]
 impl Fleet {

@@ -173,7 +173,7 @@ impl Reloader {
                 Step::Add(ready) => adding.push(ready),
             }
         }
-        let first = first_epoch::choose(&self.fleet, &adding).await;
+        let first = first_epoch::choose(&self.fleet, &adding, None).await;
         for (ready, first) in adding.into_iter().zip(first) {
             let (file, position) = (ready.zone.source.clone(), Some(ready.zone.at));
             match self.fleet.add(ready, first).await {

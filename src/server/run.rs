@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinHandle, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::base::{Epoch, Name};
 use crate::config::{self, Config, Problem};
@@ -23,7 +25,7 @@ use super::fleet::Fleet;
 use super::front::{Front, RateLimit};
 use super::reading::Ready;
 use super::reload::{Reloader, Source};
-use super::task::OnCommit;
+use super::task::{FIRST_COMMIT_PATIENCE, OnCommit};
 
 /// What a server is started with.
 pub struct Options {
@@ -33,7 +35,7 @@ pub struct Options {
     pub zones: Vec<Ready>,
     /// Where all of that was read from, if it is to be followed from then on.
     pub source: Option<Source>,
-    /// The first epoch of zones that the store doesn't know; else the Unix time, or one after what others have.
+    /// The first epoch of these zones, where the store doesn't know them; else the Unix time, or one after what others have.
     pub epoch: Option<Epoch>,
     /// Told of each commit.
     pub on_commit: Option<OnCommit>,
@@ -54,7 +56,7 @@ pub enum StartError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The first commit of a zone.
-    #[error("zone {zone}: the store refused its first commit: {cause}")]
+    #[error("zone {zone}: the store has not taken its first commit: {cause}")]
     FirstCommit {
         /// The zone.
         zone: Name,
@@ -97,7 +99,27 @@ impl Server {
         let listeners = config.dns.listen.iter().map(|&address| Listeners::bind(address, threads(&config)));
         let listeners: Vec<Listeners> = listeners.collect::<Result<_, _>>()?;
         let tls = config.tls.as_ref().map(bind_tls).transpose()?;
-        let store: Arc<dyn Store> = Arc::new(Embedded::open(&config.data_dir)?);
+        let store = open(&config.data_dir).await?;
+        let started =
+            Server::bring_up(Options { config, zones, source, epoch, on_commit }, clock, listeners, tls, &store);
+        match started.await {
+            Ok(server) => Ok(server),
+            Err(error) => {
+                close(store, Instant::now() + CLOSING_PATIENCE).await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The rest of a start, once its addresses and its store are there.
+    async fn bring_up(
+        options: Options,
+        clock: Arc<dyn Clock>,
+        listeners: Vec<Listeners>,
+        tls: Option<Vec<(SocketAddr, tokio::net::TcpListener)>>,
+        store: &Arc<dyn Store>,
+    ) -> Result<Server, StartError> {
+        let Options { config, zones, source, epoch, on_commit } = options;
         let (stop, stopped) = watch::channel(false);
         let counters: Arc<Counters> = Arc::default();
         let (open, _) = watch::channel(false);
@@ -107,12 +129,11 @@ impl Server {
             clock: clock.clone(),
             counters: counters.clone(),
             on_commit,
-            epoch,
             listening: addresses.clone(),
             open,
             running: BTreeMap::new(),
         };
-        let first = first_epoch::choose(&fleet, &zones).await;
+        let first = first_epoch::choose(&fleet, &zones, epoch).await;
         for (ready, first) in zones.into_iter().zip(first) {
             fleet.add(ready, first).await?;
         }
@@ -149,7 +170,7 @@ impl Server {
         let (reloads, requests) = mpsc::channel(1);
         let reloader = Reloader::new(fleet, front.clone(), config, source);
         let reloader = tokio::spawn(reloader.run(requests, stopped));
-        Ok(Server { addresses, tls_addresses, front, stop, udp, transports, reloads, reloader, store })
+        Ok(Server { addresses, tls_addresses, front, stop, udp, transports, reloads, reloader, store: store.clone() })
     }
 
     /// Where it listens.
@@ -186,7 +207,7 @@ impl Server {
         }
         let _ = self.stop.send(true);
         let transports = async { while self.transports.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(PATIENCE, transports).await;
+        let _ = timeout(PATIENCE, transports).await;
         self.transports.shutdown().await;
         match self.reloader.await {
             Ok(fleet) => fleet.stop().await,
@@ -199,6 +220,33 @@ impl Server {
     }
 }
 
+/// Opens the store. That may take its time, after a crash of a large one, so it is only said that it does.
+async fn open(folder: &Path) -> Result<Arc<dyn Store>, StartError> {
+    let path = folder.to_owned();
+    let mut opening = tokio::task::spawn_blocking(move || Embedded::open(&path));
+    let opened = match timeout(FIRST_COMMIT_PATIENCE, &mut opening).await {
+        Ok(opened) => opened,
+        Err(_) => {
+            let folder = folder.display();
+            tracing::warn!(%folder, "the store is still being opened: it is long, or its disk does not answer");
+            opening.await
+        }
+    };
+    let failed = |error: JoinError| StoreError::Io { path: folder.display().to_string(), cause: error.to_string() };
+    Ok(Arc::new(opened.map_err(failed)??))
+}
+
+/// Closes the store, which waits for the writes that it was handed, up to the deadline.
+async fn close(store: Arc<dyn Store>, deadline: Instant) {
+    // The last handle waits for its thread.
+    let closing = tokio::task::spawn_blocking(move || drop(store));
+    if timeout_at(deadline, closing).await.is_err() {
+        tracing::error!("the store doesn't answer, so it is not closed; what was acknowledged is in it");
+    }
+}
+
+/// How long the store may take to close when a start has failed.
+const CLOSING_PATIENCE: Duration = Duration::from_secs(2);
 /// How long connections may take to end at shutdown.
 const PATIENCE: Duration = Duration::from_secs(2);
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::answer::Answers;
 use crate::base::limits::{BATCH_REQUESTS, SETTLE_LIMIT};
@@ -68,6 +68,10 @@ const SETTLING_PAUSE: Duration = Duration::from_secs(1);
 /// How soon it is noted that somebody has renewed for the first time in this run: soon enough for a process that is killed
 /// ten times a second. Each member is noted once a run, so that this ends by itself.
 const NOTE_SOON: Duration = Duration::from_millis(20);
+/// How long a start, or a reload that adds a zone, waits for the store to carry out a zone's first commit: longer than any
+/// disk that works takes, also a busy one that syncs what others wrote, and short enough that whoever waits at a terminal,
+/// or supervises the process, learns of it.
+pub(super) const FIRST_COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 
 /// A write that settles to what really happened.
 type Write = Pending<Appended>;
@@ -75,7 +79,8 @@ type Checkpoint = Pending<(Vec<(Key, Stamp)>, Result<(), String>)>;
 
 impl Task {
     /// Makes what the store kept visible and brings the configuration into force, so that the zone is served when this
-    /// returns. An error if the store refuses.
+    /// returns. An error if the store refuses, or has not answered for [`FIRST_COMMIT_PATIENCE`]: what it was handed is
+    /// carried out whole or not at all.
     pub async fn begin(&mut self) -> Result<(), String> {
         if !self.publisher.snapshot().is_empty() {
             self.served.answers.store(Some(Arc::new(Answers::build(self.publisher.snapshot()))));
@@ -83,10 +88,13 @@ impl Task {
         let mut now = self.clock.now();
         now.mono = now.mono.after(SETTLE_LIMIT); // the first commit has nothing to wait for
         if let Some(write) = self.publisher.seal(now) {
-            match self.append(write).await {
-                Appended::Committed => self.finish(&Appended::Committed),
-                Appended::Conflict(_) => return Err("the store changed while it was read".to_owned()),
-                Appended::Unavailable(cause) | Appended::Unknown(cause) => return Err(cause),
+            let mut doubt = None;
+            let outcome = timeout(FIRST_COMMIT_PATIENCE, append(&*self.store, write, &mut doubt)).await;
+            match outcome {
+                Ok(Appended::Committed) => self.finish(&Appended::Committed),
+                Ok(Appended::Conflict(_)) => return Err("the store changed while it was read".to_owned()),
+                Ok(Appended::Unavailable(cause) | Appended::Unknown(cause)) => return Err(cause),
+                Err(_) => return Err(silence(doubt)),
             }
         }
         Ok(())
@@ -255,35 +263,9 @@ impl Task {
         }
     }
 
-    /// Hands a write to the store; when its fate is unknown, the store's epoch tells, as soon as it can be read.
     fn append(&self, write: crate::store::Write) -> Write {
         let store = self.store.clone();
-        let zone = write.zone.clone();
-        let epoch = write.commit.as_ref().map(|commit| commit.epoch);
-        Box::pin(async move {
-            // A write without a commit leaves the epoch alone, so writing it once more settles it.
-            let again = epoch.is_none().then(|| write.clone());
-            let mut outcome = store.append(write).await;
-            while let Appended::Unknown(cause) = &outcome {
-                let settled = match &again {
-                    // That the store is away now says nothing of the first time.
-                    Some(write) => match store.append(write.clone()).await {
-                        Appended::Unavailable(_) => outcome.clone(),
-                        settled => settled,
-                    },
-                    None => match store.epoch(&zone).await {
-                        Ok(found) if found == epoch => Appended::Committed,
-                        Ok(_) => Appended::Unavailable(cause.clone()),
-                        Err(_) => outcome.clone(),
-                    },
-                };
-                outcome = settled;
-                if matches!(outcome, Appended::Unknown(_)) {
-                    tokio::time::sleep(SETTLING_PAUSE).await;
-                }
-            }
-            outcome
-        })
+        Box::pin(async move { append(&*store, write, &mut None).await })
     }
 
     /// Makes a commit visible, and only then answers those who wait for it.
@@ -343,6 +325,45 @@ impl Task {
             (renewed, result)
         }))
     }
+}
+
+/// Hands a write to the store; when its fate is unknown, the store's epoch tells, as soon as it can be read. `doubt` has
+/// why it was unknown last.
+async fn append(store: &dyn Store, write: crate::store::Write, doubt: &mut Option<String>) -> Appended {
+    let zone = write.zone.clone();
+    let epoch = write.commit.as_ref().map(|commit| commit.epoch);
+    // A write without a commit leaves the epoch alone, so writing it once more settles it.
+    let again = epoch.is_none().then(|| write.clone());
+    let mut outcome = store.append(write).await;
+    while let Appended::Unknown(cause) = &outcome {
+        *doubt = Some(cause.clone());
+        let settled = match &again {
+            // That the store is away now says nothing of the first time.
+            Some(write) => match store.append(write.clone()).await {
+                Appended::Unavailable(_) => outcome.clone(),
+                settled => settled,
+            },
+            None => match store.epoch(&zone).await {
+                Ok(found) if found == epoch => Appended::Committed,
+                Ok(_) => Appended::Unavailable(cause.clone()),
+                Err(_) => outcome.clone(),
+            },
+        };
+        outcome = settled;
+        if matches!(outcome, Appended::Unknown(_)) {
+            tokio::time::sleep(SETTLING_PAUSE).await;
+        }
+    }
+    outcome
+}
+
+/// What is said of a store that does not answer, or not what became of a write.
+pub(super) fn silence(doubt: Option<String>) -> String {
+    let cause = doubt.map_or_else(String::new, |cause| format!(" ({cause})"));
+    let seconds = FIRST_COMMIT_PATIENCE.as_secs();
+    format!(
+        "no answer for {seconds} s{cause}; see to the disk below data-dir, and start again: the store is left as it is"
+    )
 }
 
 /// What comes in.

@@ -306,6 +306,20 @@ fn a_zone_that_a_reload_adds_starts_beyond_its_secondaries() {
 }
 
 #[test]
+fn a_given_epoch_is_that_of_the_start_alone() {
+    const ADDED: &str = "added.example.test.";
+    let ahead = now().wrapping_add(1000);
+    let other = Answering::start("127.0.0.1:0", move |query, _| vec![answer(query, ahead)]);
+    let server = TestServer::with(&Setup { arguments: vec!["--epoch", "41"], ..Setup::default() });
+    let client = server.client();
+    let listed = format!("[notify]\nsecondaries = [\"{}\"]\n", other.address);
+    let text = format!("origin = \"{ADDED}\"\nstatic = \"svc.example.test.zone\"\n{listed}");
+    std::fs::write(server.folder().join("zones/added.toml"), text).unwrap();
+    wait_until(PATIENCE, "the added zone", || (client.ask(&query(ADDED, SOA)).rcode() == 0).then_some(()));
+    assert_eq!((client.serial(), client.serial_of(ADDED)), (41, ahead.wrapping_add(1)));
+}
+
+#[test]
 fn name_servers_are_asked_like_secondaries() {
     let place = enter("first_epoch::name_servers_are_asked_like_secondaries", &["--net", "--mount"]);
     if place == Place::Ran {

@@ -163,7 +163,6 @@ impl World {
             clock: self.clock.clone(),
             counters: counters.clone(),
             on_commit: Some(Arc::new(on_commit)),
-            epoch: None,
             listening: Vec::new(),
             open,
             running: Default::default(),
