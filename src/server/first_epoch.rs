@@ -51,10 +51,12 @@ pub(super) async fn choose(fleet: &Fleet, zones: &[Ready], given: Option<Epoch>)
     if given.is_some() {
         return epochs;
     }
+    let deadline = Instant::now() + PATIENCE;
     let mut numbers = Vec::new();
     for (number, ready) in zones.iter().enumerate() {
         // A store that can't tell now may have nothing of the zone when it is opened.
-        if !matches!(fleet.store.epoch(ready.origin()).await, Ok(Some(_))) {
+        let known = timeout_at(deadline, fleet.store.epoch(ready.origin())).await;
+        if !matches!(known, Ok(Ok(Some(_)))) {
             numbers.push(number);
         }
     }

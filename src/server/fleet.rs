@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwapOption;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
+use tokio::time::{Instant, timeout_at};
 
 use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Epoch, Name};
@@ -24,23 +25,33 @@ use super::load::{self, OpenError};
 use super::publisher::{Clash, Configuration, Publisher, Submission};
 use super::reading::Ready;
 use super::run::StartError;
-use super::task::{Changing, OnCommit, Task, ZoneChange};
+use super::task::{Changes, Changing, FIRST_COMMIT_PATIENCE, OnCommit, Task, ZoneChange, silence};
 
-/// Changed configurations that wait for a publisher: reloads come one after the other, and a later one has everything.
-const CHANGES: usize = 1;
 /// How long writes under way may take to end when a zone or the server stops.
-const STORE_PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
 /// A zone with its running publisher.
 #[derive(Debug)]
 pub(super) struct Running {
     /// What it runs by.
     pub(super) ready: Ready,
+    /// What it was told to run by, and has not said whether it does.
+    changing: Option<(oneshot::Receiver<Outcome>, Ready)>,
     served: Arc<ServedZone>,
     queue: mpsc::Sender<Submission>,
-    changes: mpsc::Sender<ZoneChange>,
+    changes: Arc<Changes>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+}
+
+/// What became of a changed configuration.
+type Outcome = Result<(), Clash>;
+
+impl Running {
+    /// What it runs by, or was told to.
+    pub(super) fn latest(&self) -> &Ready {
+        self.changing.as_ref().map_or(&self.ready, |(_, ready)| ready)
+    }
 }
 
 /// All running zones.
@@ -55,6 +66,10 @@ pub(super) struct Fleet {
     pub(super) open: watch::Sender<bool>,
     /// By origin, each below the zones that it lies in.
     pub(super) running: BTreeMap<Vec<u8>, Running>,
+    /// Publishers of removed zones that still finish what was under way.
+    pub(super) leaving: BTreeMap<Vec<u8>, JoinHandle<()>>,
+    /// A zone that the store was asked for, without an answer yet: no other is asked for meanwhile.
+    pub(super) opening: Option<JoinHandle<()>>,
 }
 
 /// The place of a zone among the others.
@@ -67,13 +82,22 @@ impl Fleet {
     /// is the epoch that it begins with if the store doesn't know it ([`super::first_epoch`]).
     pub(super) async fn add(&mut self, ready: Ready, first: Option<Epoch>) -> Result<(), StartError> {
         let origin = ready.origin().clone();
+        let deadline = Instant::now() + FIRST_COMMIT_PATIENCE;
+        let unanswered = || StartError::FirstCommit { zone: origin.clone(), cause: silence(None) };
+        // The writes of a zone that was removed, and comes back, are over before it is read.
+        if let Some(leaving) = self.leaving.get_mut(&place(&origin)) {
+            let _ = timeout_at(deadline, leaving).await.map_err(|_| unanswered())?;
+            self.leaving.remove(&place(&origin));
+        }
         let (store, counters, now) = (self.store.clone(), self.counters.clone(), self.clock.now());
-        let opening = tokio::task::spawn_blocking(move || {
+        let (opened, found) = oneshot::channel();
+        self.opening = Some(tokio::task::spawn_blocking(move || {
             let publisher = load::open(&ready, &*store, counters, first, now);
-            (ready, publisher)
-        });
+            drop(opened.send((ready, publisher)));
+        }));
+        let found = timeout_at(deadline, found).await.map_err(|_| unanswered())?;
         let (ready, publisher) =
-            opening.await.map_err(|cause| StartError::FirstCommit { zone: origin, cause: cause.to_string() })?;
+            found.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause: cause.to_string() })?;
         let publisher = publisher.map_err(|error| match error {
             OpenError::Store(error) => StartError::Store(error),
             OpenError::Clash(problem) => StartError::Clash(problem),
@@ -102,30 +126,81 @@ impl Fleet {
         };
         task.begin().await.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause })?;
         let (queue, requests) = mpsc::channel(PUBLISHER_QUEUE);
-        let (changes, changed) = mpsc::channel(CHANGES);
+        let changes: Arc<Changes> = Arc::default();
         let (stop, stopped) = watch::channel(false);
-        let task = tokio::spawn(task.run(requests, changed, stopped));
-        self.running.insert(place(&origin), Running { ready, served, queue, changes, stop, task });
+        let task = tokio::spawn(task.run(requests, changes.clone(), stopped));
+        self.running.insert(place(&origin), Running { ready, changing: None, served, queue, changes, stop, task });
         Ok(())
     }
 
-    /// Hands a running zone its changed configuration. What comes back tells when it is in force.
-    pub(super) async fn change(&self, ready: &Ready) -> oneshot::Receiver<Result<(), Clash>> {
+    /// Whether the store still owes the answer that a zone was given up for.
+    pub(super) fn is_silent(&self) -> bool {
+        self.opening.as_ref().is_some_and(|opening| !opening.is_finished())
+    }
+
+    /// Hands a running zone its changed configuration, in the place of one that still waits. [`Fleet::settle`] tells when it
+    /// is in force.
+    pub(super) fn change(&mut self, ready: Ready) {
         let (done, outcome) = oneshot::channel();
         let zone = &ready.zone;
         let change = ZoneChange {
             configuration: Configuration {
                 settings: Arc::new(zone.settings.clone()),
                 statics: ready.nodes(),
-                policy: load::policy(ready),
+                policy: load::policy(&ready),
             },
             changing: Changing { query: zone.query.clone(), checkpoint_interval: zone.leases.min.duration() / 3, done },
         };
-        if let Some(running) = self.running.get(&place(ready.origin())) {
-            // A task that ended drops `done` with it, which tells enough.
-            let _ = running.changes.send(change).await;
+        if let Some(running) = self.running.get_mut(&place(ready.origin())) {
+            // For a task that ended, `done` is dropped, which tells enough.
+            if !running.task.is_finished() {
+                running.changes.put(change);
+            }
+            running.changing = Some((outcome, ready));
         }
-        outcome
+    }
+
+    /// Waits, up to the deadline, for changed configurations to be in force: until then a zone counts as running by what it
+    /// ran by before, and so it does if its publisher can't take the change. Returns how many came into force; cut off, it
+    /// has lost nothing.
+    pub(super) async fn settle(&mut self, deadline: Instant, mut refused: impl FnMut(&Ready, &Clash)) -> usize {
+        let mut changed = 0;
+        for running in self.running.values_mut() {
+            let Some((outcome, _)) = &mut running.changing else { continue };
+            let Ok(outcome) = timeout_at(deadline, outcome).await else { continue };
+            let Some((_, ready)) = running.changing.take() else { continue };
+            match outcome {
+                Ok(Ok(())) => {
+                    running.ready = ready;
+                    changed += 1;
+                }
+                Ok(Err(clash)) => refused(&ready, &clash),
+                Err(_) => tracing::error!(zone = %ready.origin(), "its publisher has ended; restart the server"),
+            }
+        }
+        changed
+    }
+
+    /// The zones whose changed configuration is not in force yet.
+    pub(super) fn waiting(&self) -> impl Iterator<Item = &Name> {
+        self.running.values().filter(|running| running.changing.is_some()).map(|running| running.ready.origin())
+    }
+
+    /// Takes a zone out of what is routed.
+    pub(super) fn detach(&mut self, origin: &Name) -> Option<Running> {
+        self.running.remove(&place(origin))
+    }
+
+    /// Has the publisher of a zone that is not routed any more end, once it has finished what is under way.
+    pub(super) fn end(&mut self, running: Running) {
+        self.leaving.retain(|_, leaving| !leaving.is_finished());
+        let zone = running.ready.origin().clone();
+        let place = place(&zone);
+        let leaving = tokio::spawn(async move {
+            stop(running, Instant::now() + STORE_PATIENCE).await;
+            tracing::info!(%zone, "zone removed; the store keeps its members");
+        });
+        self.leaving.insert(place, leaving);
     }
 
     /// What messages meet from now on.
@@ -149,17 +224,22 @@ impl Fleet {
         self.open.send_replace(true);
     }
 
-    /// Ends all publishers, after they have finished what is under way.
-    pub(super) async fn stop(self) {
-        let all = self.running.into_values().map(|running| tokio::spawn(stop(running)));
+    /// Ends all publishers, after they have finished what is under way, or at the deadline.
+    pub(super) async fn stop(self, deadline: Instant) {
+        let all = self.running.into_values().map(|running| tokio::spawn(stop(running, deadline)));
         for stopping in all.collect::<Vec<_>>() {
             let _ = stopping.await;
+        }
+        for leaving in self.leaving.into_values() {
+            if timeout_at(deadline, leaving).await.is_err() {
+                tracing::error!("a removed zone is not finished: the store doesn't answer");
+            }
         }
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+mod tests;
 
 #[cfg(test)]
 impl Fleet {
@@ -174,11 +254,11 @@ impl Fleet {
 
 /// Ends a publisher that is not routed any more: what waits in its queue is carried out and answered. What the store
 /// keeps of the zone stays.
-pub(super) async fn stop(running: Running) {
+async fn stop(running: Running, deadline: Instant) {
     let Running { served, stop, mut task, .. } = running;
     let zone = &served.origin;
     let _ = stop.send(true);
-    match tokio::time::timeout(STORE_PATIENCE, &mut task).await {
+    match timeout_at(deadline, &mut task).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%zone, %error, "a publisher ended badly"),
         Err(_) => {

@@ -16,14 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::pki_types::CertificateDer;
-use tokio::sync::{mpsc, oneshot, watch};
-use tokio::time::{sleep, timeout_at};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
 
 use crate::base::Name;
 use crate::config::{Config, Problem};
 
 use super::first_epoch;
-use super::fleet::{self, Fleet, place};
+use super::fleet::{Fleet, Running};
 use super::front::Front;
 use super::publisher::Clash;
 use super::reading::{self, Judged, Reading, Ready};
@@ -31,7 +31,7 @@ use crate::config::watch::Watch;
 
 /// How long a reload waits for changed zones to come into force before it goes on; the zones try on by themselves.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long until a reload is tried again whose new zone the store refused.
+/// How long until a reload is tried again whose new zone the store refused, or whose changed zone waits for the store.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// Where a server's configuration comes from.
@@ -99,7 +99,7 @@ pub(super) struct Reloader {
     watch: Watch,
     /// Problems and warnings that were logged last time.
     told: HashSet<String>,
-    /// The store refused a new zone.
+    /// The store refused a new zone, or a changed one waits for it.
     retry: bool,
 }
 
@@ -122,7 +122,14 @@ impl Reloader {
                 () = self.watch.changed() => false,
                 () = sleep(RETRY), if self.retry => false,
             };
-            self.reload(asked).await;
+            tokio::select! {
+                biased;
+                _ = stop.changed() => {
+                    tracing::warn!("a reload was under way; it is left, and the next start reads the files");
+                    return self.fleet;
+                }
+                () = self.reload(asked) => {}
+            }
         }
     }
 
@@ -139,6 +146,11 @@ impl Reloader {
         if let Some(config) = config {
             self.take_over(config);
         }
+        // A change that was not taken differs again, and is tried again.
+        let late = self.fleet.settle(Instant::now(), |_, _| {}).await;
+        if late > 0 {
+            tracing::info!(changed = late, "changed configurations that waited for the store are in force");
+        }
         let steps = match zones {
             Some(zones) if zones.is_empty() => {
                 let mut problem = reading::no_zone(&zones_dir.unwrap_or_default());
@@ -147,7 +159,7 @@ impl Reloader {
                 Vec::new()
             }
             Some(zones) => {
-                let running: Vec<&Ready> = self.fleet.running.values().map(|running| &running.ready).collect();
+                let running: Vec<&Ready> = self.fleet.running.values().map(Running::latest).collect();
                 plan(&running, zones)
             }
             None => Vec::new(),
@@ -165,12 +177,22 @@ impl Reloader {
 
     /// Carries a plan out; what can't be is added to the problems. Returns how many zones were added, changed, removed.
     async fn carry_out(&mut self, steps: Vec<Step>, problems: &mut Vec<Problem>) -> [usize; 3] {
-        let (mut changing, mut removed, mut adding, mut added) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let (mut changes, mut removed, mut adding, mut added) = (false, Vec::new(), Vec::new(), 0);
         for step in steps {
             match step {
-                Step::Change(ready) => changing.push((self.fleet.change(&ready).await, ready)),
+                Step::Change(ready) => {
+                    self.fleet.change(ready);
+                    changes = true;
+                }
                 Step::Remove(origin) => removed.push(origin),
                 Step::Add(ready) => adding.push(ready),
+            }
+        }
+        if !adding.is_empty() && self.fleet.is_silent() {
+            self.retry = true;
+            for ready in adding.drain(..) {
+                let message = "the zone can't be added: the store doesn't answer; it will be tried again".to_owned();
+                problems.push(Problem { file: ready.zone.source.clone(), position: Some(ready.zone.at), message });
             }
         }
         let first = first_epoch::choose(&self.fleet, &adding, None).await;
@@ -188,48 +210,22 @@ impl Reloader {
         }
         // New zones at once: their members' leases run.
         self.front.routing.store(Arc::new(self.fleet.routing(&self.config)));
-        let changed = self.settle(changing, problems).await;
-        // Not routed first, then ended: an update still on its way gets its answer from the queue.
-        let removed: Vec<_> =
-            removed.into_iter().filter_map(|origin| self.fleet.running.remove(&place(&origin))).collect();
-        self.front.routing.store(Arc::new(self.fleet.routing(&self.config)));
-        let count = removed.len();
-        for running in removed {
-            let zone = running.ready.origin().clone();
-            fleet::stop(running).await;
-            tracing::info!(%zone, "zone removed; the store keeps its members");
-        }
-        [added, changed, count]
-    }
-
-    /// Waits for changed zones to be in force.
-    async fn settle(
-        &mut self,
-        changing: Vec<(oneshot::Receiver<Result<(), Clash>>, Ready)>,
-        problems: &mut Vec<Problem>,
-    ) -> usize {
-        let deadline = tokio::time::Instant::now() + PATIENCE;
         let mut changed = 0;
-        for (outcome, ready) in changing {
-            let zone = ready.origin().clone();
-            match timeout_at(deadline, outcome).await {
-                Ok(Ok(Err(clash))) => {
-                    problems.push(ready.problem_at(clash.name(), clash.to_string()));
-                    continue;
-                }
-                Ok(Ok(Ok(()))) => {}
-                Ok(Err(_)) => {
-                    tracing::error!(%zone, "its publisher has ended; restart the server");
-                    continue;
-                }
-                Err(_) => tracing::warn!(%zone, "the changed configuration waits for the store"),
-            }
-            changed += 1;
-            if let Some(running) = self.fleet.running.get_mut(&place(&zone)) {
-                running.ready = ready;
+        if changes {
+            let refused =
+                |ready: &Ready, clash: &Clash| problems.push(ready.problem_at(clash.name(), clash.to_string()));
+            changed = self.fleet.settle(Instant::now() + PATIENCE, refused).await;
+            for zone in self.fleet.waiting() {
+                tracing::warn!(%zone, "the changed configuration waits for the store");
             }
         }
-        changed
+        self.retry |= self.fleet.waiting().next().is_some();
+        // Not routed first, then ended: an update still on its way gets its answer from the queue.
+        let leaving: Vec<_> = removed.iter().filter_map(|origin| self.fleet.detach(origin)).collect();
+        self.front.routing.store(Arc::new(self.fleet.routing(&self.config)));
+        let count = leaving.len();
+        leaving.into_iter().for_each(|running| self.fleet.end(running));
+        [added, changed, count]
     }
 
     /// Takes over what `livezone.toml` says, as far as that needs no restart.

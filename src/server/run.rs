@@ -21,7 +21,7 @@ use crate::store::{Embedded, Store, StoreError};
 use super::clock::{Clock, SystemClock};
 use super::counters::{self, Counters};
 use super::first_epoch;
-use super::fleet::Fleet;
+use super::fleet::{Fleet, STORE_PATIENCE};
 use super::front::{Front, RateLimit};
 use super::reading::Ready;
 use super::reload::{Reloader, Source};
@@ -132,6 +132,8 @@ impl Server {
             listening: addresses.clone(),
             open,
             running: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            opening: None,
         };
         let first = first_epoch::choose(&fleet, &zones, epoch).await;
         for (ready, first) in zones.into_iter().zip(first) {
@@ -200,8 +202,10 @@ impl Server {
         let _ = self.reloads.try_send(()); // full: a reload that has not begun yet will do
     }
 
-    /// Stops listening, finishes the registrations under way, and closes the store.
+    /// Stops listening, finishes the registrations under way, and closes the store. What has not ended after
+    /// [`STORE_PATIENCE`] is left, and logged.
     pub async fn stop(mut self) {
+        let deadline = Instant::now() + STORE_PATIENCE;
         for listener in self.udp.drain(..) {
             listener.stop();
         }
@@ -209,14 +213,13 @@ impl Server {
         let transports = async { while self.transports.join_next().await.is_some() {} };
         let _ = timeout(PATIENCE, transports).await;
         self.transports.shutdown().await;
-        match self.reloader.await {
-            Ok(fleet) => fleet.stop().await,
-            Err(error) => tracing::error!(%error, "the reloading task ended badly"),
+        match timeout_at(deadline, self.reloader).await {
+            Ok(Ok(fleet)) => fleet.stop(deadline).await,
+            Ok(Err(error)) => tracing::error!(%error, "the reloading task ended badly"),
+            Err(_) => tracing::error!("a reload doesn't end; updates under way are not acknowledged"),
         }
-        let store = self.store;
         drop(self.front);
-        // The last handle waits for its thread.
-        let _ = tokio::task::spawn_blocking(move || drop(store)).await;
+        close(self.store, deadline).await;
     }
 }
 

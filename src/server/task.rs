@@ -1,10 +1,10 @@
 //! The driver of a publisher: its queue, its timers, its store.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ipnet::IpNet;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::answer::Answers;
@@ -49,6 +49,32 @@ pub struct ZoneChange {
     pub configuration: Configuration,
     /// What the task itself goes by.
     pub changing: Changing,
+}
+
+/// The changed configuration that waits for a publisher: the latest alone, which has everything.
+#[derive(Debug, Default)]
+pub struct Changes {
+    waiting: Mutex<Option<ZoneChange>>,
+    there: Notify,
+}
+
+impl Changes {
+    /// Puts a change in the place of one that still waits.
+    pub fn put(&self, change: ZoneChange) {
+        *self.waiting.lock().expect("no panic holds it") = Some(change);
+        self.there.notify_one();
+    }
+
+    /// Takes the change that waits, or the next one.
+    async fn next(&self) -> ZoneChange {
+        loop {
+            let waiting = self.waiting.lock().expect("no panic holds it").take();
+            match waiting {
+                Some(change) => return change,
+                None => self.there.notified().await,
+            }
+        }
+    }
 }
 
 /// The rest of a changed configuration, which comes into force with the publisher's part.
@@ -101,12 +127,7 @@ impl Task {
     }
 
     /// Runs until `stop` turns, then finishes what is under way.
-    pub async fn run(
-        mut self,
-        queue: mpsc::Receiver<Submission>,
-        changes: mpsc::Receiver<ZoneChange>,
-        stop: watch::Receiver<bool>,
-    ) {
+    pub async fn run(mut self, queue: mpsc::Receiver<Submission>, changes: Arc<Changes>, stop: watch::Receiver<bool>) {
         // The time until then shows as a stall.
         let _ = self.open.wait_for(|open| *open).await;
         let mut inputs = Inputs { queue, changes, stop };
@@ -150,7 +171,7 @@ impl Task {
             result = settled(&mut jobs.write) => Event::Written(result),
             result = settled(&mut jobs.beginning) => Event::Begun(result.is_ok()),
             result = settled(&mut jobs.checkpoint) => Event::Noted(result),
-            Some(next) = changes.recv(), if jobs.change.is_none() && goes_on => Event::Change(next),
+            next = changes.next(), if goes_on => Event::Change(next),
             () = sleep_until(jobs.next_checkpoint), if awaits_checkpoint => Event::Checkpoint,
             first = queue.recv(), if goes_on => Event::Request(first),
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Event::Wake,
@@ -369,7 +390,7 @@ pub(super) fn silence(doubt: Option<String>) -> String {
 /// What comes in.
 struct Inputs {
     queue: mpsc::Receiver<Submission>,
-    changes: mpsc::Receiver<ZoneChange>,
+    changes: Arc<Changes>,
     stop: watch::Receiver<bool>,
 }
 

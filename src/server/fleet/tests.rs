@@ -1,18 +1,27 @@
 //! Zones on a store that does not answer.
 
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::Relaxed;
+
+use arc_swap::ArcSwap;
+
 use crate::base::Wall;
 use crate::config;
 use crate::membership::{Key, Stamp};
 use crate::server::clock::SystemClock;
+use crate::server::front::{Front, RateLimit};
 use crate::server::reading;
+use crate::server::reload::Reloader;
 use crate::store::{Appended, Pending, StoreError, StoredZone, Write};
 use crate::zone::Commit;
 
 use super::*;
 
 /// A store whose disk hangs, or which can't tell what became of a write.
-pub(in crate::server) struct Silent {
-    pub(in crate::server) unknown: bool,
+struct Silent {
+    unknown: bool,
+    /// So many writes are durable before.
+    commits: AtomicUsize,
 }
 
 fn never<T: Send + 'static>() -> Pending<T> {
@@ -29,6 +38,9 @@ impl Store for Silent {
     }
 
     fn append(&self, _: Write) -> Pending<Appended> {
+        if self.commits.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
+            return Box::pin(async { Appended::Committed });
+        }
         if self.unknown { Box::pin(async { Appended::Unknown("sync failed".to_owned()) }) } else { never() }
     }
 
@@ -45,7 +57,7 @@ impl Store for Silent {
     }
 }
 
-pub(in crate::server) fn fleet(store: Arc<dyn Store>) -> Fleet {
+fn fleet(store: Arc<dyn Store>) -> Fleet {
     Fleet {
         store,
         clock: Arc::new(SystemClock::start()),
@@ -54,6 +66,8 @@ pub(in crate::server) fn fleet(store: Arc<dyn Store>) -> Fleet {
         listening: Vec::new(),
         open: watch::channel(true).0,
         running: BTreeMap::new(),
+        leaving: BTreeMap::new(),
+        opening: None,
     }
 }
 
@@ -65,7 +79,7 @@ fn write_zone(folder: &std::path::Path, origin: &str, more: &str) {
 }
 
 /// A zone whose file has more text.
-pub(in crate::server) fn ready(origin: &str, more: &str) -> Ready {
+fn ready(origin: &str, more: &str) -> Ready {
     let folder = tempfile::tempdir().unwrap();
     write_zone(folder.path(), origin, more);
     let file = folder.path().join("z.toml");
@@ -76,11 +90,76 @@ pub(in crate::server) fn ready(origin: &str, more: &str) -> Ready {
 #[tokio::test(start_paused = true)]
 async fn a_first_commit_that_the_store_does_not_answer_is_an_error_after_a_while() {
     for (unknown, says) in [(false, "no answer for 10 s;"), (true, "no answer for 10 s (sync failed);")] {
-        let mut fleet = fleet(Arc::new(Silent { unknown }));
-        let start = tokio::time::Instant::now();
+        let mut fleet = fleet(Arc::new(Silent { unknown, commits: 0.into() }));
+        let start = Instant::now();
         let error = fleet.add(ready("z.", ""), None).await.unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
         assert_eq!(start.elapsed().as_secs(), 10);
         assert!(fleet.running.is_empty());
     }
+}
+
+/// A fleet with one zone whose first commit is durable, and whose store hangs from then on.
+async fn hanging() -> Fleet {
+    let mut fleet = fleet(Arc::new(Silent { unknown: false, commits: 1.into() }));
+    fleet.add(ready("z.", ""), None).await.unwrap();
+    fleet
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_configuration_takes_the_place_of_one_that_waits_and_counts_once_it_is_in_force() {
+    let mut fleet = hanging().await;
+    for ttl in 1..=5 {
+        fleet.change(ready("z.", &format!("ttl = \"{ttl}s\"\n")));
+        let changed = fleet.settle(Instant::now() + STORE_PATIENCE, |_, _| {}).await;
+        assert_eq!((changed, fleet.waiting().count()), (0, 1));
+        let running = &fleet.running[&place(&"z.".parse().unwrap())];
+        let ttl_of = |ready: &Ready| ready.zone.settings.clone();
+        assert_eq!(ttl_of(&running.ready), ttl_of(&ready("z.", "")));
+        assert_eq!(ttl_of(running.latest()), ttl_of(&ready("z.", &format!("ttl = \"{ttl}s\"\n"))));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn zones_end_within_thirty_seconds_on_a_store_that_hangs() {
+    let mut fleet = hanging().await;
+    let origin = "z.".parse().unwrap();
+    fleet.change(ready("z.", "ttl = \"2s\"\n"));
+    fleet.settle(Instant::now(), |_, _| {}).await;
+    tokio::task::yield_now().await;
+    let start = Instant::now();
+    let running = fleet.detach(&origin).unwrap();
+    fleet.end(running);
+    assert_eq!(start.elapsed().as_secs(), 0, "a reload does not wait for it");
+    let error = fleet.add(ready("z.", ""), None).await.unwrap_err().to_string();
+    assert!(error.contains("no answer for 10 s"), "not before its last write has ended: {error}");
+    fleet.stop(start + STORE_PATIENCE).await;
+    assert!(start.elapsed() <= STORE_PATIENCE + Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reload_that_hangs_is_left_when_the_server_stops() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("livezone.toml");
+    std::fs::write(&path, "").unwrap();
+    std::fs::create_dir(folder.path().join("zones")).unwrap();
+    write_zone(&folder.path().join("zones"), "z.", "");
+    let (config, _, source) = reading::read(Some(&path), None).whole(Some(&path)).unwrap();
+    let fleet = fleet(Arc::new(Silent { unknown: false, commits: 0.into() }));
+    let front = Arc::new(Front {
+        routing: ArcSwap::from_pointee(fleet.routing(&config)),
+        tcp_idle: Duration::from_secs(10),
+        clock: fleet.clock.clone(),
+        rate: std::sync::Mutex::new(RateLimit::new(100)),
+        counters: Arc::default(),
+    });
+    let (stop, stopped) = watch::channel(false);
+    let (reloads, requests) = mpsc::channel(1);
+    let reloader = tokio::spawn(Reloader::new(fleet, front, config, Some(source)).run(requests, stopped));
+    reloads.send(()).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let start = Instant::now();
+    stop.send(true).unwrap();
+    reloader.await.unwrap().stop(start + STORE_PATIENCE).await;
+    assert!(start.elapsed() < Duration::from_secs(1));
 }

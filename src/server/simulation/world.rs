@@ -166,6 +166,8 @@ impl World {
             listening: Vec::new(),
             open,
             running: Default::default(),
+            leaving: Default::default(),
+            opening: None,
         };
         fleet.run(self.ready.clone(), publisher).await.map_err(|error| error.to_string())?;
         let front = Front {
@@ -205,7 +207,7 @@ impl World {
         let process = self.process().take();
         if let Some(Process { fleet, front, .. }) = process {
             drop(front);
-            fleet.stop().await;
+            fleet.stop(Instant::now() + crate::server::fleet::STORE_PATIENCE).await;
         }
         self.disk.kill();
         let now = self.now();
