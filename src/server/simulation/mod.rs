@@ -177,6 +177,7 @@ impl Chaos {
     /// Lets the leases end, on a machine that works.
     async fn rest(&mut self) {
         self.set_fault(Fault::None);
+        self.world.disk.run_on();
         *self.faults.latency.lock().unwrap() = Default::default();
         let end = self.world.now() + REST;
         while self.world.now() < end && self.world.oracle().violation().is_none() {

@@ -90,6 +90,12 @@ impl FakeDisk {
         self.state().remaining = Some(operations);
     }
 
+    /// Lets the process that uses it go on, unless it was stopped already.
+    pub fn run_on(&self) {
+        let mut state = self.state();
+        state.remaining = state.remaining.filter(|&remaining| remaining == 0);
+    }
+
     /// Whether the process was stopped in the middle of an operation.
     pub fn is_stopped(&self) -> bool {
         self.state().remaining == Some(0)
@@ -164,22 +170,29 @@ fn put(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
 }
 
 impl Medium for FakeDisk {
-    fn open(&self, create: bool) -> Result<Database, DatabaseError> {
+    fn open(&self, _create: bool) -> Result<Database, DatabaseError> {
         let process = {
             let mut state = self.state();
-            if !create {
-                // As with a real file, what the disk could not keep is not read from the cache (`Medium for PathBuf`).
-                let mut visible = state.durable.clone();
-                for change in &state.pending {
-                    change.apply(&mut visible);
-                }
-                state.visible = visible;
+            // As with a real file, what the disk could not keep is not read from the cache (`Medium for PathBuf`).
+            let mut visible = state.durable.clone();
+            for change in &state.pending {
+                change.apply(&mut visible);
             }
+            state.visible = visible;
             state.process
         };
         let mut builder = Database::builder();
         builder.set_cache_size(1 << 20);
         builder.create_with_backend(Backend { disk: self.clone(), process })
+    }
+
+    fn probe(&self) -> io::Result<()> {
+        match self.state().fault {
+            Fault::None | Fault::Lying => Ok(()),
+            Fault::Full => Err(io::ErrorKind::StorageFull.into()),
+            Fault::ReadOnly => Err(io::ErrorKind::ReadOnlyFilesystem.into()),
+            Fault::Unsynced => Err(io::Error::other("the disk failed to sync")),
+        }
     }
 
     fn path(&self) -> &Path {

@@ -4,10 +4,12 @@
 //! really there. redb writes copies of pages and flips a root, so a crash at any point leaves the last transaction that
 //! was acknowledged, or the one under way if it was complete.
 //!
-//! Opening again may mean a walk through the whole file, so it is not tried more often than every [`RETRY`]: what comes
-//! meanwhile is refused at once. That the disk refuses is said once, and once that it does no longer.
+//! Opening again may mean a walk through the whole file and writes to repair it, so it is not tried more often than every
+//! [`RETRY`], and only after the disk has shown on another file that it keeps what is written: what comes meanwhile is
+//! refused at once. That the disk refuses is said once, and once that it does no longer.
 
 use std::collections::HashMap;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -27,10 +29,16 @@ const CACHE: usize = 4 << 20;
 /// How long after a failure the file is left alone.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 
+/// Octets that are written to see whether the disk keeps any.
+const PROBE: usize = 4096;
+
 /// What the database is kept on.
 pub trait Medium: Send {
     /// Opens the database; where there is none, it is created if `create` says so.
     fn open(&self, create: bool) -> Result<Database, DatabaseError>;
+
+    /// Whether the disk keeps what is written, tried beside the database.
+    fn probe(&self) -> std::io::Result<()>;
 
     /// What to call it.
     fn path(&self) -> &Path;
@@ -38,16 +46,29 @@ pub trait Medium: Send {
 
 impl Medium for PathBuf {
     fn open(&self, create: bool) -> Result<Database, DatabaseError> {
+        // Linux takes pages that it failed to write for clean, and hands them out to readers as if the disk had them, to a
+        // process that is started anew as well. What is read from here on comes from the disk: whoever built on a page
+        // that is in the cache alone would lose the whole file with the power.
+        match std::fs::File::open(self) {
+            Ok(file) => {
+                rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(std::io::Error::from)?;
+            }
+            Err(error) if create && error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error.into()),
+        }
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE);
-        if create {
-            return builder.create(self);
-        }
-        // Linux takes pages that it failed to write for clean, and hands them out to readers as if the disk had them. What
-        // is read from here on, to find out what is durable, comes from the disk.
-        let file = std::fs::File::open(self)?;
-        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::DontNeed).map_err(std::io::Error::from)?;
-        builder.open(self)
+        if create { builder.create(self) } else { builder.open(self) }
+    }
+
+    fn probe(&self) -> std::io::Result<()> {
+        let path = self.with_extension("probe");
+        let probed = std::fs::File::create(&path).and_then(|mut file| {
+            file.write_all(&[0; PROBE])?;
+            file.sync_data()
+        });
+        let _ = std::fs::remove_file(&path); // whatever came of it; the next one writes it anew
+        probed
     }
 
     fn path(&self) -> &Path {
@@ -128,6 +149,7 @@ impl StoreFile {
 
     fn database(&mut self) -> Result<&Database, StoreError> {
         if self.database.is_none() {
+            self.medium.probe().map_err(|error| io_error(self.medium.path(), &error))?;
             self.database = Some(open(&*self.medium, false)?);
         }
         Ok(self.database.as_ref().expect("opened above"))
