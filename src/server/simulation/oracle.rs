@@ -341,7 +341,8 @@ impl Oracle {
         // What was told a while ago, with a store that worked ever since, is noted.
         let troubled = self.failing || self.writing.is_some() || self.unsettled.is_some();
         for member in &mut self.members {
-            let noted = |at: u64| at + NOTED < now && self.slow < at && self.refused < at;
+            // In the very millisecond of the start a renewal moves no lease.
+            let noted = |at: u64| self.started < at && at + NOTED < now && self.slow < at && self.refused < at;
             if member.renewed.take().is_some_and(noted) && !troubled {
                 member.recorded = member.recorded.max(self.run);
             }
@@ -462,8 +463,8 @@ impl Oracle {
         let held_up = self.failing
             || self.unsettled.is_some()
             || self.writing.is_some()
-            || now < self.slow + SLOW
-            || now < self.refused + RETRY;
+            || now < self.slow + SLOW + self.settle
+            || now < self.refused + RETRY + self.settle;
         for place in 0..self.members.len() {
             let member = &self.members[place];
             if member.service != *service {
