@@ -72,6 +72,7 @@ impl SimulatedStore {
         let carry_out = async move {
             let mut file = file.lock().await;
             if takes > 0 {
+                oracle.lock().unwrap().note_slow(clock.mono() + takes);
                 tokio::time::sleep(Duration::from_millis(takes)).await;
             }
             let outcome = file.write(std::slice::from_ref(&entry), Instant::now().into_std()).remove(0);
