@@ -3,8 +3,15 @@
 //! Works on the raw message: the MAC covers the octets as they were sent (with the original id and without the TSIG
 //! record), so nothing is decoded and encoded again. The key state of HMAC is computed once a key.
 //!
+//! An answer may have several messages, each signed here: the first over the request's MAC, each later one over the MAC of
+//! the one before (RFC 8945 §5.3.1). [`exchange`] is the other side: requests that we send, and what is answered.
+//!
 //! Own code, where hickory has some: its TSIG compares algorithm names by case, answers BADTIME without the server's
 //! time, and signs a re-encoded message.
+
+mod exchange;
+#[cfg(test)]
+mod tests;
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -17,6 +24,8 @@ use crate::base::{Name, RecordType, Wall};
 use crate::membership::Stamp;
 
 use super::wire::{CLASS_ANY, Envelope, Malformed, RawRecord};
+
+pub use exchange::{Distrust, Exchange};
 
 /// A MAC algorithm (RFC 8945 §6).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -183,7 +192,10 @@ pub enum TsigError {
 #[derive(Clone, Debug)]
 pub struct Signer {
     key: Key,
-    request_mac: Box<[u8]>,
+    /// The MAC of the request, or of the message before.
+    prior_mac: Box<[u8]>,
+    /// Whether a message of the answer was signed already.
+    follows: bool,
     /// Time Signed of the request, for BADTIME.
     request_time: u64,
     original_id: u16,
@@ -231,13 +243,7 @@ pub fn verify(packet: &[u8], signature: &Signature, keys: &Keys, now: Wall) -> R
         return Err(Rejection::Malformed);
     }
     let mut digest = hmac::Context::with_key(&key.state);
-    let mut header = [0; 12];
-    header.copy_from_slice(&packet[..12]);
-    header[..2].copy_from_slice(&signature.original_id.to_be_bytes());
-    let additional = u16::from_be_bytes([header[10], header[11]]);
-    header[10..].copy_from_slice(&additional.saturating_sub(1).to_be_bytes());
-    digest.update(&header);
-    digest.update(&packet[12..signature.start]);
+    digest_signed(&mut digest, packet, signature);
     digest.update(&variables(key, signature.time, signature.fudge, signature.error, &signature.other));
     let mac = digest.sign();
     // Equal length as far as it goes; the comparison takes the same time wherever they differ.
@@ -246,7 +252,8 @@ pub fn verify(packet: &[u8], signature: &Signature, keys: &Keys, now: Wall) -> R
     }
     let signer = Signer {
         key: key.clone(),
-        request_mac: signature.mac.clone(),
+        prior_mac: signature.mac.clone(),
+        follows: false,
         request_time: signature.time,
         original_id: signature.original_id,
     };
@@ -280,6 +287,32 @@ pub fn seal_again(request: &[u8], reply: &[u8], octets: &mut Vec<u8>, keys: &Key
 
 fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+}
+
+/// The part of a MAC that covers a message with a TSIG record: as it was before that was added, under its first id (RFC 8945
+/// §4.3.2).
+fn digest_signed(digest: &mut hmac::Context, packet: &[u8], signature: &Signature) {
+    let mut header = [0; 12];
+    header.copy_from_slice(&packet[..12]);
+    header[..2].copy_from_slice(&signature.original_id.to_be_bytes());
+    let additional = u16::from_be_bytes([header[10], header[11]]);
+    header[10..].copy_from_slice(&additional.saturating_sub(1).to_be_bytes());
+    digest.update(&header);
+    digest.update(&packet[12..signature.start]);
+}
+
+/// The part that covers the MAC of the message before, of the request at first (RFC 8945 §4.3.1).
+fn digest_prior(digest: &mut hmac::Context, mac: &[u8]) {
+    digest.update(&u16::try_from(mac.len()).expect("at most 64").to_be_bytes());
+    digest.update(mac);
+}
+
+/// What covers the time in all messages of an answer but the first (RFC 8945 §5.3.1).
+fn timers(time: u64, fudge: u16) -> [u8; 8] {
+    let mut octets = time.to_be_bytes();
+    octets.rotate_left(2);
+    octets[6..].copy_from_slice(&fudge.to_be_bytes());
+    octets
 }
 
 /// The TSIG variables of RFC 8945 §4.3.3.
@@ -322,16 +355,35 @@ impl Signer {
         let other: &[u8] = if bad_time { &now.seconds().to_be_bytes()[2..] } else { &[] };
         let error = error.map_or(0, |error| error as u16);
         let mut digest = hmac::Context::with_key(&self.key.state);
-        digest.update(&u16::try_from(self.request_mac.len()).expect("at most 64").to_be_bytes());
-        digest.update(&self.request_mac);
+        digest_prior(&mut digest, &self.prior_mac);
         digest.update(message);
         digest.update(&variables(&self.key, time, TSIG_FUDGE, error, other));
+        self.append(message, digest.sign().as_ref(), time, error, other);
+    }
+
+    /// Signs the next message of an answer that has several (RFC 8945 §5.3.1), the first one like an answer that has one.
+    pub fn sign_next(&mut self, message: &mut Vec<u8>, now: Wall) {
+        let time = now.seconds();
+        let mut digest = hmac::Context::with_key(&self.key.state);
+        digest_prior(&mut digest, &self.prior_mac);
+        digest.update(message);
+        if self.follows {
+            digest.update(&timers(time, TSIG_FUDGE));
+        } else {
+            digest.update(&variables(&self.key, time, TSIG_FUDGE, 0, &[]));
+        }
         let mac = digest.sign();
+        self.append(message, mac.as_ref(), time, 0, &[]);
+        self.prior_mac = mac.as_ref().into();
+        self.follows = true;
+    }
+
+    fn append(&self, message: &mut Vec<u8>, mac: &[u8], time: u64, error: u16, other: &[u8]) {
         let rdata = Rdata {
             algorithm: &self.key.algorithm.wire_name(),
             time,
             fudge: TSIG_FUDGE,
-            mac: mac.as_ref(),
+            mac,
             original_id: self.original_id,
             error,
             other,
