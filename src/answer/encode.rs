@@ -54,6 +54,27 @@ impl Encoder {
         self.known.retain(|_, offset| usize::from(*offset) < end);
     }
 
+    /// Begins the next message behind the same question.
+    pub fn restart(&mut self) {
+        self.truncate(0);
+    }
+
+    /// What was written.
+    pub fn tail(&self) -> &[u8] {
+        &self.tail
+    }
+
+    /// Writes one record, if the message has at most `limit` octets then; else nothing.
+    pub fn try_record(&mut self, owner: &[u8], rtype: RecordType, ttl: Ttl, rdata: &[u8], limit: usize) -> bool {
+        let before = self.len();
+        self.record(owner, rtype, ttl, rdata);
+        let fits = self.base + self.len() <= limit;
+        if !fits {
+            self.truncate(before);
+        }
+        fits
+    }
+
     /// What was written.
     pub fn finish(self) -> Vec<u8> {
         self.tail

@@ -189,7 +189,7 @@ impl Answers {
     }
 
     fn negative(&self, end: End, qname: &[u8], limit: usize, out: &mut Vec<u8>) -> Lookup {
-        match self.soa.write(qname, limit, out) {
+        match self.soa.write_negative(qname, limit, out) {
             true => Lookup::of(end, Counts { authority: 1, ..Counts::default() }),
             false => Lookup::TRUNCATED,
         }

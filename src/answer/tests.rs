@@ -67,11 +67,7 @@ impl Asked {
 
 fn served(answers: Answers) -> Zones {
     let origin = answers.snapshot().origin().clone();
-    Zones::new([Arc::new(ServedZone {
-        origin,
-        answers: ArcSwapOption::from_pointee(answers),
-        query: ArcSwapOption::empty(),
-    })])
+    Zones::new([Arc::new(ServedZone { answers: ArcSwapOption::from_pointee(answers), ..ServedZone::new(origin) })])
 }
 
 fn question(name: &Name, asked: Asked) -> Vec<u8> {

@@ -42,6 +42,8 @@ pub enum Limit {
     OwnerLeases,
     /// Services of a zone that one owner has members in.
     OwnerServices,
+    /// Zone transfers at once.
+    Transfers,
 }
 
 impl Limit {
@@ -49,7 +51,7 @@ impl Limit {
     pub const COUNT: usize = Limit::ALL.len();
 
     /// All of them, each at the place of its number.
-    pub const ALL: [Limit; 19] = [
+    pub const ALL: [Limit; 20] = [
         Limit::UpdateRate,
         Limit::UpdateSources,
         Limit::PublisherQueue,
@@ -69,6 +71,7 @@ impl Limit {
         Limit::ZoneServices,
         Limit::OwnerLeases,
         Limit::OwnerServices,
+        Limit::Transfers,
     ];
 
     /// Its name in logs and metrics, which stays the same.
@@ -101,6 +104,7 @@ impl Limit {
             Limit::ZoneLeases => ("zone-leases", "registrations refused, the zone has too many leases"),
             Limit::ZoneServices => ("zone-services", "registrations refused, the zone has too many services"),
             Limit::OwnerLeases => ("owner-leases", "registrations refused, their owner has too many leases"),
+            Limit::Transfers => ("transfers", "zone transfers answered SERVFAIL, more than there may be at once"),
             Limit::OwnerServices => ("owner-services", "registrations refused, their owner is in too many services"),
         }
     }

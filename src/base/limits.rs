@@ -60,6 +60,12 @@ pub const SHORTEST_GAP: Duration = Duration::from_secs(1);
 /// A service that the configuration doesn't name is forgotten this long after its last member left.
 pub const FORGET_SERVICE_AFTER: Duration = Duration::from_secs(3600);
 
+/// Zone transfers at once: each holds a version of a zone, and a message under way. More than a zone has secondaries; a
+/// client that is refused tries again after the zone's retry time.
+pub const TRANSFERS: usize = 64;
+/// How long a transfer may take: a zone of a million members over a line of a megabit a second.
+pub const TRANSFER_PATIENCE: Duration = Duration::from_secs(1800);
+
 /// The largest TSIG fudge that is honoured, in seconds (RFC 8945 §10 recommends 300): bounds the replay window.
 pub const TSIG_FUDGE: u16 = 300;
 /// How long a removed member's replay mark is kept: twice the fudge, since a signature may lie that far ahead or back.
@@ -73,10 +79,13 @@ pub const RECENT_UPDATES: usize = 4096;
 pub const RECENT_UPDATE_AGE: Duration = Duration::from_secs(15);
 
 /// Commits kept in the store for a zone, with their deltas: a secondary that is a few minutes behind can follow.
-pub const HISTORY_COMMITS: u64 = 1000;
+pub const HISTORY_COMMITS: u64 = 1024;
 /// Octets of these commits: a mass lapse has a delta of its own size, and a thousand of those would fill a disk. The last
 /// commit is kept whatever its size.
 pub const HISTORY_OCTETS: u64 = 64 << 20;
+/// Octets of the commits that are kept in memory too, for those who follow a zone by IXFR: a thousand usual ones take a
+/// tenth of it. What is larger is as much as the whole zone, more often than not.
+pub const HISTORY_MEMORY: usize = 16 << 20;
 /// Requests gathered for one commit; the rest waits for the next. Bounds the latency of the first one in.
 pub const BATCH_REQUESTS: usize = 4096;
 /// Requests waiting for a zone's publisher. At the limit a UDP update is dropped and counted (its sender retransmits).

@@ -49,13 +49,6 @@ pub(super) struct MemcachedConfig {
 
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Transfer {
-    key: Option<String>,
-    network: Option<String>,
-}
-
-#[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Damping {
     half_life: Option<String>,
     suppress: Option<f64>,

@@ -40,7 +40,7 @@ use rustls::sign::CertifiedKey;
 use crate::base::Name;
 use crate::base::limits::UDP_OCTETS;
 use crate::dns::tsig::{Key, Keys};
-use crate::membership::access::UpdateEntry;
+use crate::membership::access::{TransferAccess, UpdateEntry};
 use crate::membership::limits::{LeaseLimits, Quotas};
 use crate::zone::Settings;
 
@@ -141,6 +141,8 @@ pub struct Zone {
     pub update: Vec<UpdateEntry>,
     /// Who may query; `None` is everyone, an empty list nobody.
     pub query: Option<Vec<IpNet>>,
+    /// Who may transfer the zone.
+    pub transfer: TransferAccess,
     /// Who keeps copies of the zone; all different.
     pub secondaries: Vec<Secondary>,
     /// The zone file.

@@ -191,7 +191,7 @@ fn the_documented_files_load() {
     let key = Some("xfer.".parse().unwrap());
     assert_eq!(secondaries, [("192.0.2.53:53".to_owned(), &key), ("192.0.2.54:53".to_owned(), &None)]);
     let warned: Vec<String> = files.lines(&zone.warnings.join("\n"));
-    for (key, line) in [("access.transfer", 24), ("damping", 35), ("slots", 41)] {
+    for (key, line) in [("damping", 35), ("slots", 41)] {
         assert_has(&warned, &format!("zones/svc.example.test.toml:{line}: `{key}`"), &["no effect"]);
     }
     assert_has(&warned, "zones/svc.example.test.toml:26: `notify.secondaries`", &["serial", "NOTIFY is not sent"]);

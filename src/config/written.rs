@@ -9,7 +9,7 @@ use serde::de::{MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::later::{Cluster, Damping, MemcachedConfig, ServiceLease, Token, Transfer, Unsettled};
+use super::later::{Cluster, Damping, MemcachedConfig, ServiceLease, Token, Unsettled};
 
 /// A text with its place.
 pub(super) type Text = Option<Spanned<String>>;
@@ -149,7 +149,7 @@ pub(super) struct Lease {
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Access {
     pub(super) update: Option<Vec<Spanned<UpdateEntry>>>,
-    pub(super) transfer: Option<Spanned<Vec<Transfer>>>,
+    pub(super) transfer: Option<Vec<Spanned<TransferEntry>>>,
     pub(super) query: Option<Vec<Spanned<QueryEntry>>>,
 }
 
@@ -162,6 +162,13 @@ pub(super) struct UpdateEntry {
     pub(super) ids: Option<Vec<String>>,
     pub(super) members: Text,
     pub(super) records: Option<Vec<String>>,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct TransferEntry {
+    pub(super) key: Text,
+    pub(super) network: Text,
 }
 
 #[derive(Deserialize, Debug)]

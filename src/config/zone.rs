@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use crate::base::limits::LABEL_OCTETS;
 use crate::base::{Lease, Name, Ttl};
-use crate::membership::access::{Globs, Scope, UpdateEntry};
+use crate::membership::access::{Globs, Scope, TransferAccess, TransferEntry, UpdateEntry};
 use crate::membership::limits::LeaseLimits;
 use crate::zone::{HostName, ServiceSettings, Settings};
 
@@ -43,9 +43,11 @@ pub(super) fn check(
         findings.problem(&text.span(), format!("`settle` may be 1s at most, and is \"{}\"", text.get_ref()));
     }
     check_later(findings, written);
+    let negative_ttl = Ttl(values::seconds(findings, "negative-ttl", &written.negative_ttl, 2, 0..=Ttl::MAX.0));
     let settings = Settings {
         ttl,
-        negative_ttl: Ttl(values::seconds(findings, "negative-ttl", &written.negative_ttl, 2, 0..=Ttl::MAX.0)),
+        negative_ttl,
+        soa_ttl: negative_ttl,
         primary: soa_name(findings, "soa.primary", &written.soa.primary, "ns1", &origin, &text.span()),
         contact: soa_name(findings, "soa.contact", &written.soa.contact, "hostmaster", &origin, &text.span()),
         refresh: values::seconds(findings, "soa.refresh", &written.soa.refresh, 30, 1..=Ttl::MAX.0),
@@ -63,6 +65,12 @@ pub(super) fn check(
         .query
         .as_ref()
         .map(|entries| entries.iter().filter_map(|entry| query_entry(findings, entry)).collect());
+    let transfer = match &written.access.transfer {
+        None => TransferAccess::default(),
+        Some(entries) => {
+            TransferAccess(entries.iter().filter_map(|entry| transfer_entry(findings, entry, knows_key)).collect())
+        }
+    };
     let zone = Zone {
         settings,
         static_file: written.static_file.as_ref().map(|file| findings.folder().join(file)),
@@ -71,6 +79,7 @@ pub(super) fn check(
         peer_address: written.peer_address.unwrap_or(false),
         update,
         query,
+        transfer,
         secondaries: notify::check(findings, written.notify.as_ref(), knows_key),
         source: findings.file().to_owned(),
         at: findings.position(&text.span()),
@@ -226,11 +235,7 @@ fn update_entry(
 ) -> Option<UpdateEntry> {
     let before = findings.count();
     let written = entry.get_ref();
-    if written.key.is_none() && written.network.is_none() {
-        findings.problem(&entry.span(), "an entry names a `key`, a `network`, or both: it would admit everyone");
-    }
-    let key = written.key.as_ref().and_then(|text| values::key(findings, text, knows_key));
-    let network = written.network.as_ref().and_then(|text| values::network(findings, text));
+    let (key, network) = demand(findings, &entry.span(), &written.key, &written.network, knows_key);
     let members = match &written.members {
         None if key.is_some() => Scope::Own,
         None => Scope::Any,
@@ -255,6 +260,33 @@ fn update_entry(
     (findings.count() == before).then_some(entry)
 }
 
+fn transfer_entry(
+    findings: &mut Findings,
+    entry: &Spanned<written::TransferEntry>,
+    knows_key: &dyn Fn(&Name) -> bool,
+) -> Option<TransferEntry> {
+    let before = findings.count();
+    let written::TransferEntry { key, network } = entry.get_ref();
+    let (key, network) = demand(findings, &entry.span(), key, network, knows_key);
+    (findings.count() == before).then_some(TransferEntry { key, network })
+}
+
+/// The key and the network that an entry demands, one of them at least.
+fn demand(
+    findings: &mut Findings,
+    entry: &Range<usize>,
+    key: &written::Text,
+    network: &written::Text,
+    knows_key: &dyn Fn(&Name) -> bool,
+) -> (Option<Name>, Option<IpNet>) {
+    if key.is_none() && network.is_none() {
+        findings.problem(entry, "an entry names a `key`, a `network`, or both: it would admit everyone");
+    }
+    let key = key.as_ref().and_then(|text| values::key(findings, text, knows_key));
+    let network = network.as_ref().and_then(|text| values::network(findings, text));
+    (key, network)
+}
+
 fn query_entry(findings: &mut Findings, entry: &Spanned<written::QueryEntry>) -> Option<IpNet> {
     let written = entry.get_ref();
     if let Some(key) = &written.key {
@@ -275,7 +307,6 @@ fn check_later(findings: &mut Findings, written: &written::Zone) {
     values::duration(findings, "drain-timeout", &written.drain_timeout, Duration::ZERO);
     without_effect(findings, written.drain_timeout.as_ref(), "drain-timeout");
     without_effect(findings, written.history.as_ref(), "history");
-    without_effect(findings, written.access.transfer.as_ref(), "access.transfer");
     without_effect(findings, written.damping.as_ref(), "damping");
     check_hold(findings, written.hold.as_ref(), "hold");
 }

@@ -9,6 +9,7 @@ pub mod respond;
 pub mod soa;
 #[cfg(test)]
 mod tests;
+pub mod transfer;
 pub mod tsig;
 pub mod update;
 pub mod wire;

@@ -15,6 +15,8 @@ pub enum Transport {
     Udp,
     /// A stream.
     Tcp,
+    /// A stream that carries one message as an answer.
+    Tls,
 }
 
 /// How a reply is authenticated.
@@ -61,7 +63,7 @@ impl Reply {
     /// A reply to a request with this header and OPT record. `udp_size` is the largest datagram that we send.
     pub fn new(header: Header, edns: Option<&Edns<'_>>, transport: Transport, udp_size: u16) -> Reply {
         let limit = match (transport, edns) {
-            (Transport::Tcp, _) => MESSAGE_OCTETS,
+            (Transport::Tcp | Transport::Tls, _) => MESSAGE_OCTETS,
             (Transport::Udp, None) => PLAIN_UDP_OCTETS,
             // Sizes below 512 count as 512 (RFC 6891 §6.2.3).
             (Transport::Udp, Some(edns)) => usize::from(edns.size.min(udp_size)).max(PLAIN_UDP_OCTETS),
@@ -112,11 +114,28 @@ impl Reply {
         }
         let cut = out.len() + self.kept() > self.limit;
         let counts = if cut { self.cut(out) } else { counts };
-        let flags = RESPONSE
-            | self.header.flags & ECHOED
-            | if authoritative { AUTHORITATIVE } else { 0 }
-            | if truncated || cut { TRUNCATED } else { 0 }
-            | rcode.0 & 0xf;
+        let flags = if authoritative { AUTHORITATIVE } else { 0 } | if truncated || cut { TRUNCATED } else { 0 };
+        self.head(rcode, flags, counts, out);
+        match self.seal {
+            Seal::None => {}
+            Seal::Sign(signer, error) => signer.sign(out, now, error),
+            Seal::Unsigned(error) => error.append(out),
+        }
+    }
+
+    /// Completes the next message of an answer that has several, and is authoritative: OPT goes with the first, and each is
+    /// signed over the one before. Its sections are within [`Reply::limit`], as it is for each of them.
+    pub fn finish_next(&mut self, counts: Counts, now: Wall, out: &mut Vec<u8>) {
+        self.head(Rcode::NOERROR, AUTHORITATIVE, counts, out);
+        self.edns = None;
+        if let Seal::Sign(signer, _) = &mut self.seal {
+            signer.sign_next(out, now);
+        }
+    }
+
+    /// Fills in the header, and appends OPT.
+    fn head(&self, rcode: Rcode, flags: u16, counts: Counts, out: &mut Vec<u8>) {
+        let flags = RESPONSE | self.header.flags & ECHOED | flags | rcode.0 & 0xf;
         let questions = u16::from(out.len() > 12);
         let additional = counts.additional + u16::from(self.edns.is_some());
         let words = [self.header.id, flags, questions, counts.answers, counts.authority, additional];
@@ -125,11 +144,6 @@ impl Reply {
         }
         if let Some(edns) = &self.edns {
             edns.write(rcode, out);
-        }
-        match self.seal {
-            Seal::None => {}
-            Seal::Sign(signer, error) => signer.sign(out, now, error),
-            Seal::Unsigned(error) => error.append(out),
         }
     }
 

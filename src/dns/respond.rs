@@ -6,21 +6,25 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 
 use crate::answer::{Answers, End};
-use crate::base::{Limit, Name, RecordType, Wall};
+use crate::base::{Limit, Name, RecordType, Serial, Wall};
+use crate::membership::access::{Identity, TransferAccess};
+use crate::zone::History;
 
 use super::edns::ExtendedError;
-use super::identity::Identity;
+use super::identity;
 use super::reply::{Reply, Seal, Transport};
+use super::soa;
+use super::transfer::outgoing::{Body, Outgoing};
 use super::tsig::{self, Keys, Rejection};
 use super::update;
-use super::wire::{CLASS_CH, CLASS_IN, Envelope, Header, Opcode, Rcode};
+use super::wire::{CLASS_CH, CLASS_IN, Envelope, Header, Opcode, RawRecord, Rcode};
 
 /// A zone as the transports see it.
 #[derive(Debug)]
@@ -31,6 +35,23 @@ pub struct ServedZone {
     pub answers: ArcSwapOption<Answers>,
     /// Who may query; none: everyone. A reload replaces it.
     pub query: ArcSwapOption<Vec<IpNet>>,
+    /// Who may transfer the zone. A reload replaces it.
+    pub transfer: ArcSwap<TransferAccess>,
+    /// The commits that led to the answers, and perhaps beyond: a commit is here before its answers are there.
+    pub history: Mutex<History>,
+}
+
+impl ServedZone {
+    /// A zone that is not loaded.
+    pub fn new(origin: Name) -> ServedZone {
+        ServedZone {
+            origin,
+            answers: ArcSwapOption::empty(),
+            query: ArcSwapOption::empty(),
+            transfer: ArcSwap::default(),
+            history: Mutex::default(),
+        }
+    }
 }
 
 /// The zones of a server, by origin.
@@ -76,7 +97,7 @@ pub struct Context<'a> {
     /// The TSIG keys.
     pub keys: &'a Keys,
     /// What the server says of itself.
-    pub identity: &'a Identity,
+    pub identity: &'a identity::Identity,
     /// The largest UDP answer.
     pub udp_size: u16,
     /// The wall clock, for signatures.
@@ -100,6 +121,8 @@ pub enum Verdict {
     Silence,
     /// Hand this to the publisher of its zone; the reply comes by its completion.
     Update(Box<update::Request>),
+    /// Send its messages, as fast as the client takes them.
+    Transfer(Box<Outgoing>),
 }
 
 /// Answers one message into `out`, or says what else to do with it.
@@ -167,11 +190,73 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
                 limit.map_or(Verdict::Reply, Verdict::ReplyAtLimit)
             }
         },
+        _ if matches!(envelope.question.qtype, RecordType::AXFR | RecordType::IXFR) => {
+            transfer(context, &envelope, key, reply, out)
+        }
         _ => {
             answer(context, &envelope, reply, out);
             Verdict::Reply
         }
     }
+}
+
+/// A zone for whoever may have it (RFC 5936, RFC 1995).
+fn transfer(
+    context: &Context<'_>,
+    envelope: &Envelope<'_>,
+    key: Option<Name>,
+    mut reply: Reply,
+    out: &mut Vec<u8>,
+) -> Verdict {
+    let question = &envelope.question;
+    let by_udp = context.transport == Transport::Udp;
+    let identity = Identity { key, address: context.peer.ip(), connected: !by_udp };
+    let refusal = match context.zones.find(question.name()).filter(|_| question.class == CLASS_IN) {
+        None => {
+            Err((Rcode::NOTAUTH, ExtendedError::NOT_AUTHORITATIVE, "this is not the apex of a zone of this server"))
+        }
+        Some(_) if by_udp && question.qtype == RecordType::AXFR => {
+            Err((Rcode::REFUSED, ExtendedError::NOT_SUPPORTED, "a whole zone is transferred over TCP (RFC 5936 §4.2)"))
+        }
+        Some(_) if context.transport == Transport::Tls => {
+            Err((Rcode::REFUSED, ExtendedError::NOT_SUPPORTED, "zones are transferred over TCP and not over TLS"))
+        }
+        Some(zone) if !zone.transfer.load().admits(&identity) => {
+            Err((Rcode::REFUSED, ExtendedError::PROHIBITED, "needs an [access] transfer entry for this key or address"))
+        }
+        Some(zone) => match (read_serial(envelope), &*zone.answers.load()) {
+            (_, None) => Err((Rcode::SERVFAIL, ExtendedError::NOT_READY, "the zone is not loaded")),
+            (None, _) if question.qtype == RecordType::IXFR => {
+                Err((Rcode::FORMERR, ExtendedError::INVALID_DATA, "the authority section needs your SOA (RFC 1995 §3)"))
+            }
+            (serial, Some(answers)) => Ok((zone, serial, answers.snapshot().clone())),
+        },
+    };
+    let body = match refusal {
+        Err((rcode, code, text)) => {
+            reply.explain(ExtendedError::new(code, text));
+            reply.refuse(rcode, question.octets, context.now, out);
+            return Verdict::Reply;
+        }
+        Ok((zone, Some(serial), snapshot)) if question.qtype == RecordType::IXFR => {
+            let history = |from, to| zone.history.lock().expect("no panic holds it").between(from, to);
+            Body::since(serial, &snapshot, history)
+        }
+        Ok((_, _, snapshot)) => Body::whole(&snapshot),
+    };
+    let outgoing = Outgoing::new(reply, question.octets, body);
+    if by_udp {
+        outgoing.only_message(context.now, out);
+        return Verdict::Reply;
+    }
+    Verdict::Transfer(Box::new(outgoing))
+}
+
+/// The serial that the asker of an IXFR has: that of the SOA record in its authority section (RFC 1995 §3).
+fn read_serial(envelope: &Envelope<'_>) -> Option<Serial> {
+    let is_soa = |record: &RawRecord<'_>| record.rtype == RecordType::SOA && record.class == CLASS_IN;
+    let soa = envelope.second_section().find(is_soa)?;
+    soa::serial_in(&soa.rdata().ok()?)
 }
 
 /// Tells a client that asks how long its connection may be idle (RFC 7828 §3.3.2). It has no say in that: data in its
@@ -204,9 +289,6 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
         None => Some((Rcode::REFUSED, ExtendedError::NOT_AUTHORITATIVE, "this server has no zone for that name")),
         Some(zone) if !may_query(zone, context) => {
             Some((Rcode::REFUSED, ExtendedError::PROHIBITED, "queries for this zone are not open to this address"))
-        }
-        Some(_) if matches!(question.qtype, RecordType::AXFR | RecordType::IXFR) => {
-            Some((Rcode::REFUSED, ExtendedError::NOT_SUPPORTED, "this server does not transfer zones"))
         }
         Some(_) => None,
     };

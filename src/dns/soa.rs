@@ -48,13 +48,16 @@ pub fn read(packet: &[u8], id: u16, origin: &Name) -> Option<Result<Serial, NoSe
     }
     for record in envelope.first_section() {
         if record.rtype == RecordType::SOA && record.class == CLASS_IN && record.name().ok()? == *origin {
-            let rdata = record.rdata().ok()?;
-            // SERIAL is the first of the five words behind the two names (RFC 1035 §3.3.13).
-            let (serial, _) = rdata.last_chunk::<20>()?.split_first_chunk::<4>()?;
-            return Some(Ok(Serial(u32::from_be_bytes(*serial))));
+            return Some(Ok(serial_in(&record.rdata().ok()?)?));
         }
     }
     Some(Err(NoSerial::NoSoa))
+}
+
+/// The serial in the data of a SOA record: the first of the five words behind the two names (RFC 1035 §3.3.13).
+pub fn serial_in(rdata: &[u8]) -> Option<Serial> {
+    let (serial, _) = rdata.last_chunk::<20>()?.split_first_chunk::<4>()?;
+    Some(Serial(u32::from_be_bytes(*serial)))
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl Server {
         };
         let zone = scenes::zone_of(&universe, ["a", "b", "c"].map(member));
         let answers = ArcSwapOption::from_pointee(Answers::build(zone.snapshot()));
-        let served = Arc::new(ServedZone { origin: name("svc.z."), answers, query: ArcSwapOption::empty() });
+        let served = Arc::new(ServedZone { answers, ..ServedZone::new(name("svc.z.")) });
         let keys = Algorithm::ALL
             .map(|algorithm| Key::new(name(&format!("{}.key.", algorithm.text())), algorithm, SECRET))
             .into_iter()
@@ -390,6 +390,10 @@ fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
                 continue;
             }
             Verdict::Reply | Verdict::ReplyAtLimit(_) => replies += 1,
+            Verdict::Transfer(mut transfer) => {
+                replies += 1;
+                transfer.message(Wall(NOW * 1000), &mut out);
+            }
             Verdict::Update(request) => {
                 updates += 1;
                 let verdict = match round % 3 {

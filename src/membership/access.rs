@@ -1,4 +1,4 @@
-//! Who may register what.
+//! Who may register what, and who may transfer a zone.
 //!
 //! An entry names a key, a network, or both, and what they may touch: services, ids, whose members, and which other
 //! records. A signed request is judged by the entries that name its key; only where no entry names the key, and for
@@ -122,11 +122,10 @@ pub struct UpdateEntry {
 impl UpdateEntry {
     /// What holds without any entry: loopback may register any member, and no other record.
     pub fn loopback() -> Vec<UpdateEntry> {
-        ["127.0.0.0/8", "::1/128"]
-            .into_iter()
+        loopback_networks()
             .map(|network| UpdateEntry {
                 key: None,
-                network: Some(network.parse().expect("a network")),
+                network: Some(network),
                 services: Globs::all(),
                 ids: Globs::all(),
                 members: Scope::Any,
@@ -142,12 +141,78 @@ impl UpdateEntry {
             (None, None) => Owner("anyone".into()),
         }
     }
+}
+
+/// What an entry demands of who asks.
+trait Demand {
+    fn key(&self) -> Option<&Name>;
+    fn network(&self) -> Option<&IpNet>;
 
     fn network_admits(&self, identity: &Identity) -> bool {
-        let Some(network) = &self.network else { return true };
+        let Some(network) = self.network() else { return true };
         let address = identity.address.to_canonical();
         // UDP sources can be forged, so a network alone admits a datagram from loopback only.
-        network.contains(&address) && (self.key.is_some() || identity.connected || address.is_loopback())
+        network.contains(&address) && (self.key().is_some() || identity.connected || address.is_loopback())
+    }
+}
+
+impl Demand for UpdateEntry {
+    fn key(&self) -> Option<&Name> {
+        self.key.as_ref()
+    }
+
+    fn network(&self) -> Option<&IpNet> {
+        self.network.as_ref()
+    }
+}
+
+impl Demand for TransferEntry {
+    fn key(&self) -> Option<&Name> {
+        self.key.as_ref()
+    }
+
+    fn network(&self) -> Option<&IpNet> {
+        self.network.as_ref()
+    }
+}
+
+/// The entries that apply to who asks: those that name its key, or else those that name none.
+fn applying<'e, T>(entries: &'e [T], identity: &Identity, demand: impl Fn(&T) -> &dyn Demand) -> Vec<&'e T> {
+    let names_key = |entry: &T| identity.key.as_ref().is_some_and(|key| demand(entry).key() == Some(key));
+    let by_key = entries.iter().any(names_key);
+    let is_considered = |entry: &&T| if by_key { names_key(entry) } else { demand(entry).key().is_none() };
+    entries.iter().filter(is_considered).filter(|entry| demand(entry).network_admits(identity)).collect()
+}
+
+/// The networks that are loopback, which is all that is admitted without any entry.
+fn loopback_networks() -> impl Iterator<Item = IpNet> {
+    ["127.0.0.0/8", "::1/128"].into_iter().map(|network| network.parse().expect("a network"))
+}
+
+/// One `[access] transfer` entry: whoever has the key, the network, or both if it names both.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TransferEntry {
+    /// The key that must have signed.
+    pub key: Option<Name>,
+    /// The network that the request must come from.
+    pub network: Option<IpNet>,
+}
+
+/// The `[access] transfer` entries of a zone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TransferAccess(pub Vec<TransferEntry>);
+
+impl Default for TransferAccess {
+    /// What holds without any entry: loopback may.
+    fn default() -> TransferAccess {
+        TransferAccess(loopback_networks().map(|network| TransferEntry { key: None, network: Some(network) }).collect())
+    }
+}
+
+impl TransferAccess {
+    /// Whether somebody may have the zone.
+    pub fn admits(&self, identity: &Identity) -> bool {
+        !applying(&self.0, identity, |entry| entry).is_empty()
     }
 }
 
@@ -188,14 +253,7 @@ impl UpdateAccess {
 
     /// The entries that apply to a requester; `None` when there are none, and the request is refused as a whole.
     pub fn grant(&self, identity: &Identity) -> Option<Grant<'_>> {
-        let names_key = |entry: &UpdateEntry| entry.key.is_some() && entry.key == identity.key;
-        let by_key = self.entries.iter().any(|(entry, _)| names_key(entry));
-        let entries: Vec<_> = self
-            .entries
-            .iter()
-            .filter(|(entry, _)| if by_key { names_key(entry) } else { entry.key.is_none() })
-            .filter(|(entry, _)| entry.network_admits(identity))
-            .collect();
+        let entries = applying(&self.entries, identity, |(entry, _)| entry);
         let by = match &identity.key {
             Some(key) => format!("key {key}"),
             None => format!("address {}", identity.address.to_canonical()),
@@ -300,6 +358,30 @@ mod tests {
         let other = access.grant(&identity(Some("b."), "127.0.0.1", false)).unwrap();
         assert_eq!(&*other.member(&service("_z._tcp"), "i", &origin).unwrap().owner.0, "network 127.0.0.0/8");
         assert!(access.grant(&identity(Some("b."), "192.0.2.1", true)).is_none());
+    }
+
+    #[test]
+    fn transfers_go_by_key_network_or_both_and_by_loopback_without_entries() {
+        let of = |key: Option<&str>, network: Option<&str>| TransferEntry {
+            key: key.map(|key| key.parse().unwrap()),
+            network: network.map(|network| network.parse().unwrap()),
+        };
+        let usual = TransferAccess::default();
+        assert!(usual.admits(&identity(None, "127.0.0.9", false)) && usual.admits(&identity(None, "::1", true)));
+        assert!(!usual.admits(&identity(None, "192.0.2.1", true)));
+        let access = TransferAccess(vec![
+            of(Some("a."), None),
+            of(None, Some("192.0.2.0/24")),
+            of(Some("b."), Some("198.51.100.0/24")),
+        ]);
+        assert!(access.admits(&identity(Some("a."), "203.0.113.1", false)));
+        assert!(access.admits(&identity(None, "192.0.2.7", true)));
+        assert!(!access.admits(&identity(None, "192.0.2.7", false)), "an address of UDP can be forged");
+        assert!(access.admits(&identity(Some("c."), "192.0.2.7", true)), "a key without entries counts for nothing");
+        assert!(access.admits(&identity(Some("b."), "198.51.100.1", false)));
+        assert!(!access.admits(&identity(Some("b."), "192.0.2.7", true)), "a key with entries is judged by those");
+        assert!(!access.admits(&identity(None, "127.0.0.1", true)), "loopback stands in no entry");
+        assert!(!TransferAccess(Vec::new()).admits(&identity(Some("a."), "127.0.0.1", true)));
     }
 
     #[test]

@@ -43,7 +43,7 @@ use tokio::sync::{oneshot, watch};
 
 use crate::dns::reply::Transport;
 
-use super::{Completion, Handler};
+use super::{Completion, Handled, Handler};
 
 /// Replies up to this length are not measured before they are sent: fewer than 90 records fit, and each grows by two
 /// names of 255 octets at most.
@@ -125,18 +125,18 @@ impl Adapter {
     async fn handle(&self, packet: &[u8], peer: SocketAddr) -> Outcome {
         let mut out = Vec::new();
         let mut waiting = None;
-        let answered = {
+        let handled = {
             let mut complete = || -> Completion {
                 let (sender, receiver) = oneshot::channel();
                 waiting = Some(receiver);
                 Box::new(move |octets| drop(sender.send(octets)))
             };
-            self.handler.handle(packet, peer, Transport::Tcp, &mut out, &mut complete)
+            self.handler.handle(packet, peer, Transport::Tls, &mut out, &mut complete)
         };
-        match (answered, waiting) {
-            (true, _) => Outcome::Reply(out),
-            (false, None) => Outcome::Silence,
-            (false, Some(waiting)) => waiting.await.map_or(Outcome::Dropped, Outcome::Reply),
+        match (handled, waiting) {
+            (Handled::Answered, _) => Outcome::Reply(out),
+            (_, None) => Outcome::Silence,
+            (_, Some(waiting)) => waiting.await.map_or(Outcome::Dropped, Outcome::Reply),
         }
     }
 

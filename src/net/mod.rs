@@ -13,10 +13,26 @@ use crate::dns::reply::Transport;
 /// Sends a reply to where its request came from. Called at most once, from any thread; dropped if there is no reply.
 pub type Completion = Box<dyn FnOnce(Vec<u8>) + Send>;
 
+/// The messages of an answer that has several.
+pub trait Messages: Send {
+    /// Puts the next one into `out`, in place of what is there. False once it was the last.
+    fn next(&mut self, out: &mut Vec<u8>) -> bool;
+}
+
+/// What is to be done with a message that was handled.
+pub enum Handled {
+    /// The answer is there, to be sent now.
+    Answered,
+    /// Nothing: there is no answer, or it comes through a completion.
+    Nothing,
+    /// All of these are to be sent, each once the client has taken those before. Over TCP alone.
+    Stream(Box<dyn Messages>),
+}
+
 /// What the transports hand messages to.
 pub trait Handler: Send + Sync + 'static {
-    /// Handles one message. True if `out` is to be sent now; a reply that has to wait goes through the completion that
-    /// `complete` makes.
+    /// Handles one message. An answer goes into `out`; one that has to wait goes through the completion that `complete`
+    /// makes.
     fn handle(
         &self,
         packet: &[u8],
@@ -24,7 +40,7 @@ pub trait Handler: Send + Sync + 'static {
         transport: Transport,
         out: &mut Vec<u8>,
         complete: &mut dyn FnMut() -> Completion,
-    ) -> bool;
+    ) -> Handled;
 
     /// Signs a reply that was encoded again: `reply` is what [`Handler::handle`] gave for this request, and `octets` its
     /// other form without a TSIG record, which is appended. False if the request can't be verified any more.

@@ -16,7 +16,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::base::limits::MESSAGE_OCTETS;
 use crate::dns::reply::Transport;
 
-use super::{Completion, Handler};
+use super::{Completion, Handled, Handler};
 
 /// Kernel buffers a socket: bursts of a few thousand queries wait there instead of being lost.
 const SOCKET_BUFFER: usize = 4 << 20;
@@ -106,7 +106,7 @@ fn answer(socket: &Arc<UdpSocket>, handler: &dyn Handler, packet: &[u8], peer: S
         let socket = socket.clone();
         Box::new(move |octets| send(&socket, &octets, peer))
     };
-    if handler.handle(packet, peer, Transport::Udp, out, &mut complete) {
+    if let Handled::Answered = handler.handle(packet, peer, Transport::Udp, out, &mut complete) {
         send(socket, out, peer);
     }
 }

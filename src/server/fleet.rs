@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
@@ -21,8 +21,8 @@ use crate::store::Store;
 use super::clock::Clock;
 use super::counters::Counters;
 use super::front::{Registrar, Routing};
-use super::load::{self, OpenError};
-use super::publisher::{Clash, Configuration, Publisher, Submission};
+use super::load::{self, OpenError, Opened};
+use super::publisher::{Clash, Configuration, Submission};
 use super::reading::Ready;
 use super::run::StartError;
 use super::task::{Changes, Changing, FIRST_COMMIT_PATIENCE, OnCommit, Task, ZoneChange, silence};
@@ -92,30 +92,31 @@ impl Fleet {
         let (store, counters, now) = (self.store.clone(), self.counters.clone(), self.clock.now());
         let (opened, found) = oneshot::channel();
         self.opening = Some(tokio::task::spawn_blocking(move || {
-            let publisher = load::open(&ready, &*store, counters, first, now);
-            drop(opened.send((ready, publisher)));
+            let found = load::open(&ready, &*store, counters, first, now);
+            drop(opened.send((ready, found)));
         }));
         let found = timeout_at(deadline, found).await.map_err(|_| unanswered())?;
-        let (ready, publisher) =
+        let (ready, opened) =
             found.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause: cause.to_string() })?;
-        let publisher = publisher.map_err(|error| match error {
+        let opened = opened.map_err(|error| match error {
             OpenError::Store(error) => StartError::Store(error),
             OpenError::Clash(problem) => StartError::Clash(problem),
         })?;
-        self.run(ready, publisher).await
+        self.run(ready, opened).await
     }
 
-    /// Runs a publisher: its first commit, and then its task.
-    pub(super) async fn run(&mut self, ready: Ready, publisher: Publisher) -> Result<(), StartError> {
+    /// Runs a zone: its first commit, and then its task.
+    pub(super) async fn run(&mut self, ready: Ready, opened: Opened) -> Result<(), StartError> {
         let origin = ready.origin().clone();
         let zone = &ready.zone;
         let served = Arc::new(ServedZone {
-            origin: origin.clone(),
-            answers: ArcSwapOption::empty(),
             query: ArcSwapOption::new(zone.query.clone().map(Arc::new)),
+            transfer: ArcSwap::from_pointee(zone.transfer.clone()),
+            history: Mutex::new(opened.history),
+            ..ServedZone::new(origin.clone())
         });
         let mut task = Task {
-            publisher,
+            publisher: opened.publisher,
             store: self.store.clone(),
             served: served.clone(),
             clock: self.clock.clone(),
@@ -149,7 +150,12 @@ impl Fleet {
                 statics: ready.nodes(),
                 policy: load::policy(&ready),
             },
-            changing: Changing { query: zone.query.clone(), checkpoint_interval: zone.leases.min.duration() / 3, done },
+            changing: Changing {
+                query: zone.query.clone(),
+                transfer: zone.transfer.clone(),
+                checkpoint_interval: zone.leases.min.duration() / 3,
+                done,
+            },
         };
         if let Some(running) = self.running.get_mut(&place(ready.origin())) {
             // For a task that ended, `done` is dropped, which tells enough.

@@ -6,16 +6,19 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-use crate::base::{Limit, Monotonic, Name};
+use crate::base::limits::TRANSFERS;
+use crate::base::{Limit, Monotonic, Name, Now};
+use crate::config::Config;
 use crate::dns::identity::Identity;
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, respond};
+use crate::dns::transfer::outgoing::Outgoing;
 use crate::dns::tsig::{self, Keys};
 use crate::membership::UpdateAccess;
 use crate::net::tcp::places::client_of;
-use crate::net::{Completion, Handler};
+use crate::net::{Completion, Handled, Handler, Messages};
 
 use super::clock::Clock;
 use super::counters::Counters;
@@ -54,6 +57,8 @@ pub struct Front {
     pub tcp_idle: Duration,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Places for zone transfers.
+    pub transfers: Arc<Semaphore>,
     /// Unsigned updates a second from one source.
     pub rate: Mutex<RateLimit>,
     /// What was refused or dropped.
@@ -68,7 +73,7 @@ impl Handler for Front {
         transport: Transport,
         out: &mut Vec<u8>,
         complete: &mut dyn FnMut() -> Completion,
-    ) -> bool {
+    ) -> Handled {
         let now = self.clock.now();
         let routing = self.routing.load();
         let Routing { zones, keys, identity, udp_size, .. } = &**routing;
@@ -83,12 +88,13 @@ impl Handler for Front {
             tcp_idle: self.tcp_idle,
         };
         match respond(&context, packet, out) {
-            Verdict::Reply => true,
+            Verdict::Reply => Handled::Answered,
             Verdict::ReplyAtLimit(limit) => {
                 self.counters.count(limit);
-                true
+                Handled::Answered
             }
-            Verdict::Silence => false,
+            Verdict::Silence => Handled::Nothing,
+            Verdict::Transfer(outgoing) => self.transfer(outgoing, peer, now, out),
             Verdict::Update(request) => {
                 // Deviates: RFC 9664 §5.3 has a least interval between updates of one client; several members may share an
                 // address, so livezone has a rate per source instead. What exceeds it is ignored silently, as there.
@@ -97,29 +103,72 @@ impl Handler for Front {
                     (!exempt).then(|| self.rate.lock().expect("no panic holds it").admit(peer.ip(), now.mono).err());
                 if let Some(limit) = over.flatten() {
                     self.counters.count(limit);
-                    if transport == Transport::Tcp {
+                    if transport != Transport::Udp {
                         drop(complete()); // closes the connection: a client that waits there should know
                     }
-                    return false;
+                    return Handled::Nothing;
                 }
                 let registrar = routing.registrars.get(&request.zone);
                 if let Some(refusal) = registrar.and_then(|registrar| request.refused_by(&registrar.access)) {
                     self.counters.note(&request, &refusal, now.mono);
                     request.reply(&refusal, now.wall, out);
-                    return true;
+                    return Handled::Answered;
                 }
                 let submission = Submission { request, completion: complete() };
                 if registrar.is_none_or(|registrar| registrar.queue.try_send(submission).is_err()) {
                     // Its sender retransmits; the queue has emptied by then, or tells so again.
                     self.counters.count(Limit::PublisherQueue);
                 }
-                false
+                Handled::Nothing
             }
         }
     }
 
     fn seal_again(&self, request: &[u8], reply: &[u8], octets: &mut Vec<u8>) -> bool {
         tsig::seal_again(request, reply, octets, &self.routing.load().keys, self.clock.now().wall).is_some()
+    }
+}
+
+impl Front {
+    /// A front for these zones.
+    pub fn new(routing: Routing, config: &Config, clock: Arc<dyn Clock>, counters: Arc<Counters>) -> Front {
+        Front {
+            routing: ArcSwap::from_pointee(routing),
+            tcp_idle: config.limits.tcp.idle,
+            clock,
+            transfers: Arc::new(Semaphore::new(TRANSFERS)),
+            rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
+            counters,
+        }
+    }
+
+    /// Begins a transfer, if there may be one more.
+    fn transfer(&self, outgoing: Box<Outgoing>, peer: SocketAddr, now: Now, out: &mut Vec<u8>) -> Handled {
+        let Ok(place) = self.transfers.clone().try_acquire_owned() else {
+            self.counters.count(Limit::Transfers);
+            outgoing.refuse("too many zone transfers are under way; try again later", now.wall, out);
+            return Handled::Answered;
+        };
+        let (zone, serial, form) = (outgoing.origin(), outgoing.serial(), outgoing.form());
+        if outgoing.is_whole() {
+            tracing::info!(%zone, %serial, %peer, form, "zone transfer");
+        } else {
+            tracing::debug!(%zone, %serial, %peer, form, "zone transfer");
+        }
+        Handled::Stream(Box::new(Transfer { outgoing, clock: self.clock.clone(), _place: place }))
+    }
+}
+
+/// A transfer under way.
+struct Transfer {
+    outgoing: Box<Outgoing>,
+    clock: Arc<dyn Clock>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Messages for Transfer {
+    fn next(&mut self, out: &mut Vec<u8>) -> bool {
+        self.outgoing.message(self.clock.now().wall, out)
     }
 }
 

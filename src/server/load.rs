@@ -8,7 +8,7 @@ use crate::config::Problem;
 use crate::dns::update::Rules;
 use crate::membership::{Item, Table, UpdateAccess};
 use crate::store::{Store, StoreError, StoredZone};
-use crate::zone::{Change, PublishedMember, Zone};
+use crate::zone::{Change, History, PublishedMember, Zone};
 
 use super::counters::Counters;
 use super::publisher::{Clash, Policy, Publisher, leased_change};
@@ -43,16 +43,18 @@ pub fn open(
     counters: Arc<Counters>,
     first: Option<Epoch>,
     now: Now,
-) -> Result<Publisher, OpenError> {
+) -> Result<Opened, OpenError> {
     let zone = &ready.zone;
     let settings = Arc::new(zone.settings.clone());
     let policy = policy(ready);
     let mut table = Table::new(zone.leases.grace);
     // From here on to the first message that can come in, nobody can renew: that counts as a stall.
     table.observe(now.mono);
+    let mut history = History::default();
     let mut publisher = match store.start(&settings.origin, now.wall)? {
         Some(stored) => {
             let epoch = stored.epoch;
+            history = History::restore(&stored.settings, epoch, &stored.history);
             let (zone, table) = revive(stored, table, now)?;
             Publisher::new(zone, table, policy, counters, Some(epoch), now)
         }
@@ -67,7 +69,16 @@ pub fn open(
     let configured = clash.map_or_else(|| publisher.configure(settings, statics, now), Err);
     let located = |clash: Clash| OpenError::Clash(ready.problem_at(clash.name(), clash.to_string()));
     configured.map_err(located)?;
-    Ok(publisher)
+    Ok(Opened { publisher, history })
+}
+
+/// A zone that is ready to run.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its publisher.
+    pub publisher: Publisher,
+    /// What it committed last.
+    pub history: History,
 }
 
 /// The zone and the membership as the store has them.

@@ -76,7 +76,7 @@ pub struct Advance {
     /// The next snapshot, and what it touched.
     pub published: Published,
     /// The commit.
-    pub commit: Commit,
+    pub commit: Arc<Commit>,
 }
 
 #[derive(Debug, Default)]

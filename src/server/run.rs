@@ -3,10 +3,9 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -22,7 +21,7 @@ use super::clock::{Clock, SystemClock};
 use super::counters::{self, Counters};
 use super::first_epoch;
 use super::fleet::{Fleet, STORE_PATIENCE};
-use super::front::{Front, RateLimit};
+use super::front::Front;
 use super::reading::Ready;
 use super::reload::{Reloader, Source};
 use super::task::{FIRST_COMMIT_PATIENCE, OnCommit};
@@ -139,13 +138,7 @@ impl Server {
         for (ready, first) in zones.into_iter().zip(first) {
             fleet.add(ready, first).await?;
         }
-        let front = Arc::new(Front {
-            routing: ArcSwap::from_pointee(fleet.routing(&config)),
-            tcp_idle: config.limits.tcp.idle,
-            clock,
-            rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
-            counters: counters.clone(),
-        });
+        let front = Arc::new(Front::new(fleet.routing(&config), &config, clock, counters.clone()));
         let mut udp = Vec::new();
         let mut transports = JoinSet::new();
         transports.spawn(counters::report(counters, stopped.clone()));

@@ -11,10 +11,11 @@ use crate::answer::Answers;
 use crate::base::limits::{BATCH_REQUESTS, SETTLE_LIMIT};
 use crate::base::{Name, Now};
 use crate::dns::respond::ServedZone;
+use crate::membership::access::TransferAccess;
 use crate::membership::stall::PULSE;
 use crate::membership::{Key, Stamp};
 use crate::store::{Appended, Pending, Store};
-use crate::zone::Commit;
+use crate::zone::{Commit, Step};
 
 use super::clock::Clock;
 use super::publisher::{Clash, Configuration, Publisher, Submission};
@@ -82,6 +83,8 @@ impl Changes {
 pub struct Changing {
     /// Who may query.
     pub query: Option<Vec<IpNet>>,
+    /// Who may transfer the zone.
+    pub transfer: TransferAccess,
     /// How often to note who has renewed.
     pub checkpoint_interval: Duration,
     /// Told when it is in force, or why it can't be.
@@ -267,6 +270,7 @@ impl Task {
             tracing::error!(zone = %self.served.origin, "the changed configuration can't be used: {clash}");
         } else {
             self.served.query.store(changing.query.map(Arc::new));
+            self.served.transfer.store(Arc::new(changing.transfer));
             self.checkpoint_interval = changing.checkpoint_interval;
         }
         drop(changing.done.send(outcome));
@@ -298,7 +302,14 @@ impl Task {
         if let Some(advance) = self.publisher.appended(result, self.clock.now()) {
             let commit = &advance.commit;
             let answers = match self.served.answers.load_full() {
-                Some(current) => current.advance(&advance.published),
+                Some(current) => {
+                    // Before the answers: whoever follows from what they show finds the way there.
+                    let [from, to] =
+                        [current.snapshot(), &advance.published.snapshot].map(|snapshot| snapshot.soa().into());
+                    let step = Step { from, to, commit: commit.clone() };
+                    self.served.history.lock().expect("no panic holds it").push(step);
+                    current.advance(&advance.published)
+                }
                 None => Answers::build(&advance.published.snapshot),
             };
             self.served.answers.store(Some(Arc::new(answers)));

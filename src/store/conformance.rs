@@ -69,7 +69,7 @@ pub fn bare(zone: &Name, expected: Option<Epoch>, epoch: u64) -> Write {
     Write {
         zone: zone.clone(),
         expected,
-        commit: Some(commit(Epoch(epoch), 0)),
+        commit: Some(commit(Epoch(epoch), 0).into()),
         items: Vec::new(),
         tombstones: Vec::new(),
         services: Vec::new(),
@@ -283,7 +283,7 @@ impl Model {
         let commits = !silent || self.epoch.is_none();
         let mut write = Write {
             expected: if fits { self.epoch } else { Some(Epoch(5)) },
-            commit: commits.then(|| commit(epoch, 3)),
+            commit: commits.then(|| commit(epoch, 3).into()),
             settings: None,
             ..bare(zone, None, 0)
         };
@@ -342,7 +342,7 @@ impl Model {
         }
         if let Some(commit) = &write.commit {
             next.epoch = Some(commit.epoch);
-            next.commits.push(commit.clone());
+            next.commits.push((**commit).clone());
         }
         if fits {
             *self = next;

@@ -32,7 +32,7 @@ pub struct Write {
     /// The zone's epoch before; `None`: the store must not know the zone yet.
     pub expected: Option<Epoch>,
     /// The commit, if something that is published differs.
-    pub commit: Option<Commit>,
+    pub commit: Option<Arc<Commit>>,
     /// Items that are new or changed, with the signature that brought them, and keys of those that are gone.
     pub items: Vec<(Key, Option<(Item, Stamp)>)>,
     /// Replay marks to keep, and those to forget.
@@ -75,6 +75,8 @@ pub struct StoredZone {
     pub tombstones: Vec<(Key, Tombstone)>,
     /// The starts so far, this one included.
     pub starts: Starts,
+    /// The newest commits, from the oldest: as many as are worth to be kept in memory.
+    pub history: Vec<Arc<Commit>>,
 }
 
 /// Why the store can't be used.

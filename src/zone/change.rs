@@ -94,6 +94,8 @@ pub enum Cause {
     Configured,
     /// Nobody was in it for long enough.
     Forgotten,
+    /// The primary at this address has it so.
+    Transferred(Arc<str>),
 }
 
 /// A change with its cause.
@@ -128,6 +130,7 @@ impl fmt::Display for Cause {
             Cause::Lapsed => f.write_str("lease ended"),
             Cause::Configured => f.write_str("configured"),
             Cause::Forgotten => f.write_str("forgotten, nobody came back"),
+            Cause::Transferred(from) => write!(f, "transferred from {from}"),
         }
     }
 }

@@ -81,6 +81,7 @@ mod tests {
             origin: name("z."),
             ttl: Ttl(5),
             negative_ttl: Ttl(2),
+            soa_ttl: Ttl(2),
             primary: name("ns1.z."),
             contact: name("h.z."),
             refresh: 1,

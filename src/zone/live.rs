@@ -43,7 +43,7 @@ struct Open {
 #[derive(Debug)]
 pub struct Staged {
     /// The commit, or `None` if nothing that is published differs.
-    pub commit: Option<Commit>,
+    pub commit: Option<Arc<Commit>>,
     nodes: Vec<(Name, Node)>,
     undo: Vec<Undo>,
     /// Services of which the store must be told.
@@ -214,7 +214,7 @@ impl Zone {
             delta.compare(self.snapshot.node(name.as_wire()).map(|node| &**node), Some(node));
         }
         let new_soa = self.snapshot.is_empty() || !self.contents.settings().same_soa(&self.snapshot.settings);
-        let commit = (!delta.is_empty() || new_soa).then_some(Commit { epoch, at, changes, delta });
+        let commit = (!delta.is_empty() || new_soa).then(|| Arc::new(Commit { epoch, at, changes, delta }));
         Staged { commit, nodes, undo, services: told.into_iter().collect(), moved, referrers: shown }
     }
 

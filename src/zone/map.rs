@@ -32,6 +32,13 @@ pub struct SnapshotMap<V> {
     len: usize,
 }
 
+/// A place in one version of a map.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Position {
+    page: usize,
+    slot: usize,
+}
+
 #[derive(Debug)]
 struct Page<V> {
     /// At most four fifths are taken.
@@ -76,6 +83,16 @@ impl<V: Named> SnapshotMap<V> {
     /// All values, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &V> {
         self.pages.iter().flat_map(|page| page.slots.iter().flatten())
+    }
+
+    /// The values from a place on, in the order of [`SnapshotMap::iter`], each with its place.
+    pub fn iter_from(&self, position: Position) -> impl Iterator<Item = (Position, &V)> {
+        let pages = self.pages.iter().enumerate().skip(position.page);
+        pages.flat_map(move |(page, values)| {
+            let start = if page == position.page { position.slot } else { 0 };
+            let slots = values.slots.iter().enumerate().skip(start);
+            slots.filter_map(move |(slot, value)| Some((Position { page, slot }, value.as_ref()?)))
+        })
     }
 
     /// The map with these names set (`Some`) or taken out (`None`). Each name may occur once.
@@ -216,6 +233,11 @@ mod tests {
             for (map, model) in versions {
                 prop_assert_eq!(map.len(), model.len());
                 prop_assert_eq!(map.iter().count(), model.len());
+                let placed: Vec<_> = map.iter_from(Position::default()).collect();
+                for (at, (position, _)) in placed.iter().enumerate() {
+                    let rest: Vec<_> = map.iter_from(*position).collect();
+                    prop_assert_eq!(&rest, &placed[at..]);
+                }
                 for key in 0..400 {
                     prop_assert_eq!(map.find(name(key).as_wire()).map(|entry| entry.1), model.get(&key).copied());
                 }

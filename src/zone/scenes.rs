@@ -124,6 +124,7 @@ impl Universe {
             origin: self.origin.clone(),
             ttl: Ttl(ttl),
             negative_ttl: Ttl(negative_ttl),
+            soa_ttl: Ttl(negative_ttl),
             primary: self.name("ns1"),
             contact: self.name("hostmaster.example."),
             refresh: 30,

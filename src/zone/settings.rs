@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Name, Ttl};
+use crate::base::{Name, RecordType, Serial, Ttl};
 
-use super::rrset::Rrset;
+use super::rrset::{Record, Rrset};
 
 /// A zone's own settings.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -13,8 +13,10 @@ pub struct Settings {
     pub origin: Name,
     /// TTL of every derived record.
     pub ttl: Ttl,
-    /// TTL of the SOA and its MINIMUM field: how long a negative answer may be cached (RFC 2308 §5).
+    /// MINIMUM of the SOA: how long a negative answer may be cached (RFC 2308 §5).
     pub negative_ttl: Ttl,
+    /// TTL of the SOA: the same, but where the zone is a copy of another server's.
+    pub soa_ttl: Ttl,
     /// MNAME: the primary name server.
     pub primary: Name,
     /// RNAME: the mailbox of the person in charge.
@@ -30,14 +32,33 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// The SOA record with a serial (RFC 1035 §3.3.13).
+    pub fn soa(&self, serial: Serial) -> Record {
+        let mut rdata = Vec::with_capacity(self.primary.as_wire().len() + self.contact.as_wire().len() + 20);
+        rdata.extend_from_slice(self.primary.as_wire());
+        rdata.extend_from_slice(self.contact.as_wire());
+        for word in [serial.0, self.refresh, self.retry, self.expire, self.negative_ttl.0] {
+            rdata.extend_from_slice(&word.to_be_bytes());
+        }
+        let owner = self.origin.clone();
+        Record { owner, rtype: RecordType::SOA, ttl: self.soa_ttl, rdata: rdata.into() }
+    }
+
     /// Whether the SOA record shows the same, serial apart.
     pub fn same_soa(&self, other: &Settings) -> bool {
         let shown = |settings: &Settings| {
-            let Settings { origin, negative_ttl, primary, contact, refresh, retry, expire, .. } = settings.clone();
-            (origin, negative_ttl, primary, contact, [refresh, retry, expire])
+            let Settings { origin, negative_ttl, soa_ttl, primary, contact, refresh, retry, expire, .. } =
+                settings.clone();
+            (origin, [negative_ttl, soa_ttl], primary, contact, [refresh, retry, expire])
         };
         shown(self) == shown(other)
     }
+}
+
+/// The serial of a SOA record: the first of the five words behind the two names (RFC 1035 §3.3.13).
+pub fn serial_of(soa: &Record) -> Serial {
+    let words = soa.rdata.last_chunk::<20>().expect("the data of a SOA record are checked where it comes in");
+    Serial(u32::from_be_bytes([words[0], words[1], words[2], words[3]]))
 }
 
 /// A `[[service]]` entry.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::base::{Epoch, Name, RecordType};
+use crate::base::{Epoch, Name};
 
-use super::map::SnapshotMap;
-use super::rrset::{Node, Rdata, Record};
+use super::map::{Position, SnapshotMap};
+use super::rrset::{Node, Record};
 use super::settings::Settings;
 
 /// The zone of one epoch: all its names, empty non-terminals included. A clone is two pointers.
@@ -29,6 +29,11 @@ impl Snapshot {
         self.names.iter()
     }
 
+    /// The names from a place on, in an order that stays the same for this snapshot, each with its place.
+    pub fn nodes_from(&self, position: Position) -> impl Iterator<Item = (Position, &Arc<Node>)> {
+        self.names.iter_from(position)
+    }
+
     /// How many names there are, empty non-terminals included.
     pub fn len(&self) -> usize {
         self.names.len()
@@ -44,21 +49,8 @@ impl Snapshot {
         &self.settings.origin
     }
 
-    /// The SOA record (RFC 1035 §3.3.13). Its TTL and MINIMUM are the negative TTL.
+    /// The SOA record.
     pub fn soa(&self) -> Record {
-        let settings = &self.settings;
-        let mut rdata = Vec::with_capacity(settings.primary.as_wire().len() + settings.contact.as_wire().len() + 20);
-        rdata.extend_from_slice(settings.primary.as_wire());
-        rdata.extend_from_slice(settings.contact.as_wire());
-        for field in [self.epoch.serial().0, settings.refresh, settings.retry, settings.expire, settings.negative_ttl.0]
-        {
-            rdata.extend_from_slice(&field.to_be_bytes());
-        }
-        Record {
-            owner: settings.origin.clone(),
-            rtype: RecordType::SOA,
-            ttl: settings.negative_ttl,
-            rdata: Rdata::from(rdata),
-        }
+        self.settings.soa(self.epoch.serial())
     }
 }

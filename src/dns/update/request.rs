@@ -119,7 +119,7 @@ impl Request {
         let zone = Name::from_wire(question.name()).expect("the envelope has read it as a name");
         let prerequisites = envelope.first_section().map(|record| read_prerequisite(&record, &zone)).collect();
         let instructions = envelope.second_section().map(|record| read_instruction(&record, &zone)).collect();
-        let connected = context.transport == Transport::Tcp;
+        let connected = context.transport != Transport::Udp;
         let hash = |state: &RandomState| {
             let mut hasher = state.build_hasher();
             envelope.packet.hash(&mut hasher);

@@ -4,8 +4,6 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-
 use crate::base::{Epoch, Lease, Monotonic, Now, RecordType, Ttl, Wall};
 use crate::dns::identity::Identity;
 use crate::dns::messages::{Update, hashed_id, name};
@@ -78,7 +76,7 @@ impl Bench {
     }
 
     fn read(&self, octets: &[u8]) -> Result<Box<Request>, Vec<u8>> {
-        let served = ServedZone { origin: name("z."), answers: ArcSwapOption::empty(), query: ArcSwapOption::empty() };
+        let served = ServedZone::new(name("z."));
         let zones = Zones::new([Arc::new(served)]);
         let context = Context {
             tcp_idle: Duration::from_secs(10),
@@ -95,6 +93,7 @@ impl Bench {
             Answer::Update(request) => Ok(request),
             Answer::Reply | Answer::ReplyAtLimit(_) => Err(out),
             Answer::Silence => panic!("silence"),
+            Answer::Transfer(_) => panic!("a transfer"),
         }
     }
 

@@ -5,6 +5,9 @@
 //! message are never apart (§8). A client that has said everything and shuts its side gets all its answers before we
 //! close ours.
 //!
+//! An answer of many messages ([`Messages`]) is made as the client takes it: the next one when less than [`STREAMED`] octets
+//! wait.
+//!
 //! Bounds: [`OUTSTANDING`] requests that wait, [`OUTPUT`] octets of answers that are not taken. At either, nothing more
 //! is read or handled until it is less, and the client's writes fill up. One patience ([`Limits::idle`]) bounds the rest:
 //! a connection with nothing under way and no answer in that time is closed, and so is one whose message doesn't come in
@@ -13,6 +16,7 @@
 //!
 //! [`Limits::idle`]: super::Limits::idle
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,14 +29,18 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::places::{Cuts, Place};
+use crate::base::limits::TRANSFER_PATIENCE;
 use crate::dns::reply::Transport;
-use crate::net::{Completion, Handler};
+use crate::net::{Completion, Handled, Handler, Messages};
 
 /// Requests of a connection that wait for their commit. More than a client usually has under way, and little beside
 /// the queue of a publisher.
 const OUTSTANDING: usize = 128;
 /// Octets of answers not yet taken by the client at which no further message is handled. One answer may go beyond.
 const OUTPUT: usize = 64 << 10;
+/// Octets of answers not yet taken below which the next message of a stream is made: it is there before the client waits,
+/// and a connection holds little more than that one message.
+const STREAMED: usize = 16 << 10;
 /// Octets read at once.
 const INPUT: usize = 4 << 10;
 /// Buffers that grew beyond this are given back when they are empty.
@@ -79,6 +87,7 @@ pub(super) async fn run(
         input: Vec::new(),
         output: Output::default(),
         scratch: Vec::new(),
+        streams: VecDeque::new(),
         active: Instant::now(),
         partial: None,
         ending: None,
@@ -112,6 +121,8 @@ struct Connection<'h> {
     output: Output,
     /// Where the handler writes.
     scratch: Vec<u8>,
+    /// Answers of several messages, and since when each is under way.
+    streams: VecDeque<(Box<dyn Messages>, Instant)>,
     /// When the connection was opened, or last answered.
     active: Instant,
     /// Since when the message at the start of `input` is incomplete.
@@ -142,6 +153,7 @@ impl Connection<'_> {
         let mut busy = false;
         loop {
             self.handle_messages()?;
+            self.stream()?;
             let now = Instant::now();
             self.output.watch(now, idle);
             let pending = self.outstanding > 0 || !self.output.is_empty();
@@ -186,7 +198,7 @@ impl Connection<'_> {
 
     /// Whether more may be handled.
     fn handles(&self) -> bool {
-        self.outstanding < OUTSTANDING && self.output.len() < OUTPUT
+        self.outstanding + self.streams.len() < OUTSTANDING && self.output.len() < OUTPUT
     }
 
     /// Which deadline comes first, and what it means.
@@ -194,7 +206,8 @@ impl Connection<'_> {
         let output = self.output.deadline.map(|(at, _)| (at, Cut::SlowReader));
         let message = self.partial.map(|since| (since + idle, Cut::SlowWriter));
         let nothing = (!pending && self.input.is_empty()).then(|| (self.active + idle, Cut::Idle));
-        [output, message, nothing].into_iter().flatten().min_by_key(|(at, _)| *at)
+        let stream = self.streams.front().map(|(_, since)| (*since + TRANSFER_PATIENCE, Cut::SlowReader));
+        [output, message, nothing, stream].into_iter().flatten().min_by_key(|(at, _)| *at)
     }
 
     /// Handles the messages that are there, as far as there is room for what comes of them.
@@ -227,11 +240,37 @@ impl Connection<'_> {
             let pending = Pending(Some(replies.clone()));
             Box::new(move |octets| pending.complete(octets))
         };
-        let answered = self.handler.handle(message, self.peer, Transport::Tcp, &mut out, &mut complete);
-        let pushed = if answered { self.push(&out) } else { Ok(()) };
+        let pushed = match self.handler.handle(message, self.peer, Transport::Tcp, &mut out, &mut complete) {
+            Handled::Answered => self.push(&out),
+            Handled::Nothing => Ok(()),
+            Handled::Stream(messages) => {
+                self.streams.push_back((messages, Instant::now()));
+                Ok(())
+            }
+        };
         give_back(&mut out);
         self.scratch = out;
         pushed
+    }
+
+    /// Takes the next message of an answer that has several, once the client has taken most of what is there: as fast as it
+    /// reads. Other answers go out in between.
+    fn stream(&mut self) -> io::Result<()> {
+        while self.output.len() < STREAMED
+            && let Some((messages, _)) = self.streams.front_mut()
+        {
+            let mut out = std::mem::take(&mut self.scratch);
+            if !messages.next(&mut out) {
+                self.streams.pop_front();
+            }
+            let pushed = self.push(&out);
+            if self.streams.is_empty() {
+                give_back(&mut out);
+            }
+            self.scratch = out;
+            pushed?;
+        }
+        Ok(())
     }
 
     /// A reply that had to wait, or word that there will be none: then the client is told by the end of the connection,

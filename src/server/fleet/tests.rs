@@ -3,13 +3,11 @@
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
-use arc_swap::ArcSwap;
-
 use crate::base::Wall;
 use crate::config;
 use crate::membership::{Key, Stamp};
 use crate::server::clock::SystemClock;
-use crate::server::front::{Front, RateLimit};
+use crate::server::front::Front;
 use crate::server::reading;
 use crate::server::reload::Reloader;
 use crate::store::{Appended, Pending, StoreError, StoredZone, Write};
@@ -146,13 +144,7 @@ async fn a_reload_that_hangs_is_left_when_the_server_stops() {
     write_zone(&folder.path().join("zones"), "z.", "");
     let (config, _, source) = reading::read(Some(&path), None).whole(Some(&path)).unwrap();
     let fleet = fleet(Arc::new(Silent { unknown: false, commits: 0.into() }));
-    let front = Arc::new(Front {
-        routing: ArcSwap::from_pointee(fleet.routing(&config)),
-        tcp_idle: Duration::from_secs(10),
-        clock: fleet.clock.clone(),
-        rate: std::sync::Mutex::new(RateLimit::new(100)),
-        counters: Arc::default(),
-    });
+    let front = Arc::new(Front::new(fleet.routing(&config), &config, fleet.clock.clone(), Arc::default()));
     let (stop, stopped) = watch::channel(false);
     let (reloads, requests) = mpsc::channel(1);
     let reloader = tokio::spawn(Reloader::new(fleet, front, config, Some(source)).run(requests, stopped));

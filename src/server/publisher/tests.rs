@@ -55,7 +55,7 @@ impl Stage {
         let ns1 = Rrset { rtype: RecordType::A, ttl: Ttl(60), rdatas: vec![vec![192, 0, 2, 53].into()] };
         let statics = vec![StaticNode { name: name("ns1.z."), rrsets: vec![ns1] }];
         publisher.configure(universe.settings(), statics, now).expect("they have room");
-        let served = ServedZone { origin: name("z."), answers: ArcSwapOption::empty(), query: ArcSwapOption::empty() };
+        let served = ServedZone::new(name("z."));
         let mut stage = Stage {
             publisher,
             inbox: Arc::default(),

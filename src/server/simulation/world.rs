@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
@@ -14,11 +13,11 @@ use crate::config::{self, Config};
 use crate::dns::reply::Transport;
 use crate::dns::tsig::{Algorithm, Key, Keys};
 use crate::membership::cell::{CellId, Cells, Heartbeats};
-use crate::net::{Completion, Handler};
+use crate::net::{Completion, Handled, Handler};
 use crate::server::clock::Clock;
 use crate::server::counters::Counters;
 use crate::server::fleet::Fleet;
-use crate::server::front::{Front, RateLimit};
+use crate::server::front::Front;
 use crate::server::load;
 use crate::server::reading::{self, Ready};
 use crate::store::embedded::fake_disk::FakeDisk;
@@ -152,9 +151,9 @@ impl World {
         let store = SimulatedStore::open(self, &self.setup.faults).map_err(|error| error.to_string())?;
         let store = Arc::new(store);
         let counters: Arc<Counters> = Arc::default();
-        let publisher = load::open(&self.ready, &*store, counters.clone(), None, self.clock.now());
-        let publisher = publisher.map_err(|error| error.to_string())?;
-        let cells = publisher.table().cells().clone();
+        let opened = load::open(&self.ready, &*store, counters.clone(), None, self.clock.now());
+        let opened = opened.map_err(|error| error.to_string())?;
+        let cells = opened.publisher.table().cells().clone();
         let oracle = self.oracle.clone();
         let on_commit = move |_: &Name, commit: &crate::zone::Commit| oracle.lock().unwrap().note_commit(commit);
         let (open, _) = watch::channel(false);
@@ -169,14 +168,8 @@ impl World {
             leaving: Default::default(),
             opening: None,
         };
-        fleet.run(self.ready.clone(), publisher).await.map_err(|error| error.to_string())?;
-        let front = Front {
-            routing: ArcSwap::from_pointee(fleet.routing(&self.config)),
-            tcp_idle: Duration::from_secs(10),
-            clock: self.clock.clone(),
-            rate: Mutex::new(RateLimit::new(self.config.dns.update_rate)),
-            counters,
-        };
+        fleet.run(self.ready.clone(), opened).await.map_err(|error| error.to_string())?;
+        let front = Front::new(fleet.routing(&self.config), &self.config, self.clock.clone(), counters);
         fleet.open();
         self.oracle().note_open(self.now());
         *self.process() = Some(Process { front: Arc::new(front), fleet, cells });
@@ -235,7 +228,7 @@ impl World {
             })
         };
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        if front.handle(packet, peer, Transport::Udp, &mut out, &mut complete)
+        if let Handled::Answered = front.handle(packet, peer, Transport::Udp, &mut out, &mut complete)
             && let Some(reply) = reply.lock().unwrap().take()
         {
             reply(out);
@@ -249,7 +242,8 @@ impl World {
         let mut out = Vec::new();
         let peer = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
         let mut complete = || -> Completion { panic!("a question is answered at once") };
-        front.handle(packet, peer, Transport::Tcp, &mut out, &mut complete).then_some(out)
+        let handled = front.handle(packet, peer, Transport::Tcp, &mut out, &mut complete);
+        matches!(handled, Handled::Answered).then_some(out)
     }
 
     /// A fault of the server: something moves leases without any heartbeat.

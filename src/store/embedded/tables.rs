@@ -1,8 +1,10 @@
 //! What stands where in the store's file, and how it is written and read within a transaction.
 
+use std::sync::Arc;
+
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
-use crate::base::limits::{HISTORY_COMMITS, HISTORY_OCTETS};
+use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, HISTORY_OCTETS};
 use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Item, Key, Stamp, Tombstone};
 use crate::store::format::{FormatError, commit_key, decode, encode, item_key, name_key, zone_range};
@@ -37,9 +39,9 @@ pub(super) const TABLES: [Octets; 9] =
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
 struct Head {
     epoch: Epoch,
-    /// The oldest commit that is kept.
-    oldest: Epoch,
-    /// The octets of the commits that are kept.
+    /// How many commits are kept.
+    commits: u64,
+    /// Their octets.
     octets: u64,
 }
 
@@ -107,17 +109,21 @@ fn keep_commit(
     head: Option<Head>,
 ) -> Result<Head, Fault> {
     let epoch = commit.epoch;
-    let mut head = Head { epoch, ..head.unwrap_or(Head { epoch, oldest: epoch, octets: 0 }) };
+    let mut head = Head { epoch, ..head.unwrap_or(Head { epoch, commits: 0, octets: 0 }) };
     let mut commits = transaction.open_table(COMMITS)?;
     let encoded = encode(commit);
+    head.commits += 1;
     head.octets += octets_of(&encoded);
     commits.insert(commit_key(zone, epoch).as_slice(), encoded.as_slice())?;
     // The newest stays, however large it is.
-    while head.oldest < epoch && (epoch.0 - head.oldest.0 >= HISTORY_COMMITS || head.octets > HISTORY_OCTETS) {
-        if let Some(dropped) = commits.remove(commit_key(zone, head.oldest).as_slice())? {
-            head.octets = head.octets.saturating_sub(octets_of(dropped.value()));
-        }
-        head.oldest = head.oldest.next();
+    while head.commits > 1 && (head.commits > HISTORY_COMMITS || head.octets > HISTORY_OCTETS) {
+        let (from, to) = zone_range(zone);
+        let Some(oldest) = commits.range(from.as_slice()..to.as_slice())?.next().transpose()? else { break };
+        let (key, octets) = (oldest.0.value().to_vec(), octets_of(oldest.1.value()));
+        drop(oldest);
+        commits.remove(key.as_slice())?;
+        head.commits -= 1;
+        head.octets = head.octets.saturating_sub(octets);
     }
     Ok(head)
 }
@@ -169,6 +175,23 @@ pub(super) fn read_epoch(transaction: &ReadTransaction, zone: &Name) -> Result<O
     let heads = transaction.open_table(HEADS)?;
     let head = heads.get(zone.as_wire())?.map(|octets| decode::<Head>(octets.value())).transpose()?;
     Ok(head.map(|head| head.epoch))
+}
+
+/// The newest commits of a zone, from the oldest, as many as are kept in memory.
+fn read_newest(transaction: &ReadTransaction, zone: &Name) -> Result<Vec<Arc<Commit>>, Fault> {
+    let commits = transaction.open_table(COMMITS)?;
+    let (from, to) = zone_range(zone);
+    let (mut newest, mut octets) = (Vec::new(), 0);
+    for entry in commits.range(from.as_slice()..to.as_slice())?.rev() {
+        let (_, value) = entry?;
+        octets += value.value().len();
+        if octets > HISTORY_MEMORY {
+            break;
+        }
+        newest.push(Arc::new(decode(value.value())?));
+    }
+    newest.reverse();
+    Ok(newest)
 }
 
 pub(super) fn read_commits(transaction: &ReadTransaction, zone: &Name) -> Result<Vec<Commit>, Fault> {
@@ -241,6 +264,7 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
         items,
         tombstones: tombstones?,
         starts: read_starts(transaction, zone)?,
+        history: read_newest(transaction, zone)?,
     }))
 }
 

@@ -1,5 +1,6 @@
 //! The embedded store passes the suite of all stores; what only it can show stands here.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use redb::{Database, ReadableDatabase, ReadableTable};
@@ -146,7 +147,7 @@ fn history_is_bounded_in_octets_and_keeps_the_last_commit_whatever_its_size() {
             ttl: crate::base::Ttl(0),
             rdata: vec![0; 60_000].into(),
         };
-        write.commit.as_mut().unwrap().delta.added = (0..octets / 60_000).map(record).collect();
+        Arc::get_mut(write.commit.as_mut().unwrap()).unwrap().delta.added = (0..octets / 60_000).map(record).collect();
         write
     };
     let mut append = |write| file.write(&[Entry::Append(Box::new(write))], Instant::now());
@@ -248,7 +249,7 @@ fn a_failing_disk_refuses_writes_whole_and_is_used_again_when_it_works() {
             let mut now = Instant::now();
             let write = |file: &mut StoreFile, expected: Option<u64>, epoch: u64, now: Instant| {
                 let mut write = bare(&zone, expected.map(Epoch), epoch);
-                write.commit.as_mut().unwrap().delta.added = vec![Record {
+                Arc::get_mut(write.commit.as_mut().unwrap()).unwrap().delta.added = vec![Record {
                     owner: "a.z.".parse().unwrap(),
                     rtype: RecordType::NULL,
                     ttl: crate::base::Ttl(0),

@@ -83,7 +83,7 @@ fn commit(stage: &mut Stage) {
 fn ask(stage: &Stage, owner: &str, rtype: RecordType) -> (u16, usize) {
     let answers = Answers::build(stage.publisher.snapshot());
     let answers = ArcSwapOption::from_pointee(answers);
-    let served = ServedZone { origin: name("z."), answers, query: ArcSwapOption::empty() };
+    let served = ServedZone { answers, ..ServedZone::new(name("z.")) };
     let key = link(99, 99);
     let identity = Identity { nsid: Some(vec![7; IDENTITY_OCTETS].into()), version: None };
     let context = Context {

@@ -1,0 +1,254 @@
+//! A zone on its way to somebody who follows it, message by message.
+//!
+//! [`Outgoing`] owns all that it needs: a snapshot, which is two pointers, or the difference to it; where it stands; and
+//! how its messages are begun and signed. [`Outgoing::message`] fills the next one when there is room for it, so that a slow
+//! client holds a pointer and one message, and neither the server's memory nor its commits.
+//!
+//! The question stands in every message, so that names are compressed against the apex from the first record on; OPT in the
+//! first alone. Messages are packed as full as they may be (RFC 5936 §2.2), with names compressed, and each is signed if
+//! the request was (RFC 8945 §5.3.1).
+//!
+//! Cost: that of encoding each record once; the order of a whole zone is that of its pages, so nothing is sorted.
+
+use std::cmp::Ordering;
+use std::sync::Arc;
+
+use crate::answer::Counts;
+use crate::answer::encode::Encoder;
+use crate::base::{Name, Serial, Wall};
+use crate::zone::history::{Difference, Step, condense};
+use crate::zone::map::Position;
+use crate::zone::settings::serial_of;
+use crate::zone::{Node, Record, Snapshot};
+
+use crate::dns::edns::ExtendedError;
+use crate::dns::reply::Reply;
+use crate::dns::wire::Rcode;
+
+/// What is sent.
+#[derive(Debug)]
+pub enum Body {
+    /// The SOA record alone: there is nothing newer, or not over this transport (RFC 1995 §2 and §4).
+    Current(Record),
+    /// Everything, between twice the SOA record (RFC 5936 §2.2).
+    Whole {
+        /// The SOA record.
+        soa: Record,
+        /// The zone.
+        snapshot: Snapshot,
+    },
+    /// What differs from an earlier version (RFC 1995 §4).
+    Changes(Box<Difference>),
+}
+
+impl Body {
+    /// What answers an IXFR of somebody who has `serial`: nothing but the SOA record for whoever is not behind, what differs
+    /// if the steps from there are known, and everything if they aren't, or if that is less. Two serials without an order
+    /// (RFC 1982 §3.2) tell nothing of who is behind: everything.
+    pub fn since(serial: Serial, snapshot: &Snapshot, steps: impl FnOnce(Serial, Serial) -> Option<Vec<Step>>) -> Body {
+        let own = snapshot.epoch.serial();
+        match serial.partial_cmp(&own) {
+            Some(Ordering::Equal | Ordering::Greater) => return Body::Current(snapshot.soa()),
+            Some(Ordering::Less) => {}
+            None => return Body::whole(snapshot),
+        }
+        match steps(serial, own).as_deref().and_then(condense) {
+            Some(difference) if !exceeds(&difference, snapshot) => Body::Changes(Box::new(difference)),
+            _ => Body::whole(snapshot),
+        }
+    }
+
+    /// The SOA record of the version that it leads to.
+    fn soa(&self) -> &Record {
+        match self {
+            Body::Current(soa) | Body::Whole { soa, .. } => soa,
+            Body::Changes(difference) => &difference.to,
+        }
+    }
+
+    /// Everything.
+    pub fn whole(snapshot: &Snapshot) -> Body {
+        Body::Whole { soa: snapshot.soa(), snapshot: snapshot.clone() }
+    }
+}
+
+/// Whether a difference has more records than the whole zone.
+fn exceeds(difference: &Difference, snapshot: &Snapshot) -> bool {
+    let records = difference.delta.removed.len() + difference.delta.added.len();
+    // Most names have a record or more; only a large difference is worth counting them.
+    records > snapshot.len() && {
+        let count = |node: &Arc<Node>| node.rrsets().map(|rrset| usize::from(rrset.count())).sum::<usize>();
+        records > snapshot.nodes().map(count).sum()
+    }
+}
+
+/// A transfer under way.
+#[derive(Debug)]
+pub struct Outgoing {
+    reply: Reply,
+    question: Box<[u8]>,
+    encoder: Encoder,
+    body: Body,
+    at: Place,
+}
+
+/// The record that is sent next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Place {
+    /// The SOA record that everything begins with.
+    First,
+    /// In a difference: the SOA record of the version before.
+    Before,
+    /// A record that goes.
+    Removed(usize),
+    /// In a difference: the SOA record of the version after.
+    After,
+    /// A record that comes.
+    Added(usize),
+    /// A record of a node: by number of its RRset, and in that.
+    Node(Position, usize, usize),
+    /// The SOA record that everything but a single one ends with.
+    Last,
+    End,
+}
+
+/// Records of one message, and no room for more in it.
+struct Full;
+
+impl Outgoing {
+    /// A transfer that answers a question for the apex.
+    pub fn new(reply: Reply, question: &[u8], body: Body) -> Outgoing {
+        let encoder = Encoder::after_question(&body.soa().owner);
+        Outgoing { reply, question: question.into(), encoder, body, at: Place::First }
+    }
+
+    /// The zone.
+    pub fn origin(&self) -> &Name {
+        &self.body.soa().owner
+    }
+
+    /// The serial that it leads to.
+    pub fn serial(&self) -> Serial {
+        serial_of(self.body.soa())
+    }
+
+    /// What is sent, in a word.
+    pub fn form(&self) -> &'static str {
+        match self.body {
+            Body::Current(_) => "current",
+            Body::Whole { .. } => "whole",
+            Body::Changes(_) => "changes",
+        }
+    }
+
+    /// Whether everything is sent.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.body, Body::Whole { .. })
+    }
+
+    /// SERVFAIL in its place.
+    pub fn refuse(self, text: &str, now: Wall, out: &mut Vec<u8>) {
+        let mut reply = self.reply;
+        reply.explain(ExtendedError::new(ExtendedError::NOT_READY, text));
+        reply.refuse(Rcode::SERVFAIL, &self.question, now, out);
+    }
+
+    /// Puts the next message into `out`. False once it was the last.
+    pub fn message(&mut self, now: Wall, out: &mut Vec<u8>) -> bool {
+        self.encoder.restart();
+        // Any record fits a message over TCP; over UDP, where it may not, no second message is asked for.
+        let (mut count, limit) = (0, self.reply.limit());
+        while self.at != Place::End && self.write(limit, &mut count).is_ok() {}
+        self.reply.begin(&self.question, out);
+        out.extend_from_slice(self.encoder.tail());
+        let counts = Counts { answers: count, ..Counts::default() };
+        self.reply.finish_next(counts, now, out);
+        self.at != Place::End
+    }
+
+    /// The whole answer as one message, if it fits; else the SOA record alone, which tells a client to ask again over TCP
+    /// (RFC 1995 §2).
+    pub fn only_message(mut self, now: Wall, out: &mut Vec<u8>) {
+        let (reply, question) = (self.reply.clone(), self.question.clone());
+        let soa = self.body.soa().clone();
+        if self.message(now, out) && Outgoing::new(reply.clone(), &question, Body::Current(soa)).message(now, out) {
+            // Long names in a short datagram.
+            reply.begin(&question, out);
+            reply.finish(Rcode::NOERROR, true, true, Counts::default(), now, out);
+        }
+    }
+
+    /// Writes what comes next, and moves on.
+    fn write(&mut self, limit: usize, count: &mut u16) -> Result<(), Full> {
+        let encoder = &mut self.encoder;
+        let mut put = |record: &Record| {
+            let written = encoder.try_record(record.owner.as_wire(), record.rtype, record.ttl, &record.rdata, limit);
+            *count += u16::from(written);
+            if written { Ok(()) } else { Err(Full) }
+        };
+        match &self.body {
+            Body::Current(soa) => {
+                put(soa)?;
+                self.at = Place::End;
+            }
+            Body::Changes(difference) => {
+                let Difference { from, to, delta } = &**difference;
+                self.at = match self.at {
+                    Place::First => put(to).map(|()| Place::Before)?,
+                    Place::Before => put(from).map(|()| Place::Removed(0))?,
+                    Place::Removed(at) => match delta.removed.get(at) {
+                        Some(record) => put(record).map(|()| Place::Removed(at + 1))?,
+                        None => Place::After,
+                    },
+                    Place::After => put(to).map(|()| Place::Added(0))?,
+                    Place::Added(at) => match delta.added.get(at) {
+                        Some(record) => put(record).map(|()| Place::Added(at + 1))?,
+                        None => Place::Last,
+                    },
+                    Place::Node(..) | Place::Last | Place::End => put(to).map(|()| Place::End)?,
+                };
+            }
+            Body::Whole { soa, snapshot } => {
+                let start = match self.at {
+                    Place::First => {
+                        put(soa)?;
+                        (Position::default(), 0, 0)
+                    }
+                    Place::Node(node, rrset, record) => (node, rrset, record),
+                    _ => {
+                        put(soa)?;
+                        self.at = Place::End;
+                        return Ok(());
+                    }
+                };
+                self.at = write_nodes(encoder, snapshot, start, limit, count);
+                if self.at != Place::Last {
+                    return Err(Full);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Writes the records of a zone from a place on, as many as fit; returns the place of the next one.
+fn write_nodes(
+    encoder: &mut Encoder,
+    snapshot: &Snapshot,
+    start: (Position, usize, usize),
+    limit: usize,
+    count: &mut u16,
+) -> Place {
+    let (first, mut skip_sets, mut skip_records) = start;
+    for (position, node) in snapshot.nodes_from(first) {
+        for (number, rrset) in node.rrsets().enumerate().skip(std::mem::take(&mut skip_sets)) {
+            for (at, rdata) in rrset.rdatas().enumerate().skip(std::mem::take(&mut skip_records)) {
+                if !encoder.try_record(node.name().as_wire(), rrset.rtype, rrset.ttl, rdata, limit) {
+                    return Place::Node(position, number, at);
+                }
+                *count += 1;
+            }
+        }
+    }
+    Place::Last
+}

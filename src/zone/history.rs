@@ -1,0 +1,140 @@
+//! The last commits of a zone, at hand for those who follow it by IXFR (RFC 1995).
+//!
+//! Each step is a commit with the SOA records around it. The store keeps commits too; these here are in memory, so that
+//! whoever transfers waits for no disk, and a start fills them from the store.
+//!
+//! Bounds: [`HISTORY_COMMITS`] steps and [`HISTORY_MEMORY`] octets; the oldest go first. Whoever is further behind needs the
+//! whole zone.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, RECORD_OCTETS};
+use crate::base::{Epoch, Serial};
+
+use super::change::{Change, Commit};
+use super::delta::Delta;
+use super::rrset::Record;
+use super::settings::{Settings, serial_of};
+
+/// What leads from one version of a zone to a later one.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Difference {
+    /// The SOA record before.
+    pub from: Record,
+    /// The SOA record after.
+    pub to: Record,
+    /// All other records.
+    pub delta: Delta,
+}
+
+/// One commit, between the SOA records before and after it.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Before.
+    pub from: Arc<Record>,
+    /// After.
+    pub to: Arc<Record>,
+    /// The commit.
+    pub commit: Arc<Commit>,
+}
+
+/// The steps that are kept, each following the one before.
+#[derive(Debug, Default)]
+pub struct History {
+    steps: VecDeque<Step>,
+    octets: usize,
+}
+
+impl History {
+    /// The history that ends with a zone as the store kept it, under these settings and with these commits, from the oldest.
+    pub fn restore(settings: &Settings, epoch: Epoch, commits: &[Arc<Commit>]) -> History {
+        let mut history = History::default();
+        if commits.last().is_none_or(|last| last.epoch != epoch) {
+            return history;
+        }
+        // Which settings there were before these isn't known.
+        let changes_settings =
+            |commit: &Arc<Commit>| commit.changes.iter().any(|caused| matches!(caused.change, Change::Settings(_)));
+        let known = commits.iter().rposition(changes_settings).unwrap_or(0);
+        for pair in commits[known..].windows(2) {
+            let [from, to] = [&pair[0], &pair[1]].map(|commit| Arc::new(settings.soa(commit.epoch.serial())));
+            history.push(Step { from, to, commit: pair[1].clone() });
+        }
+        history
+    }
+
+    /// Adds the step to what is published next. One that doesn't follow the last makes those before it useless.
+    pub fn push(&mut self, step: Step) {
+        if self.steps.back().is_some_and(|last| last.to != step.from) {
+            self.clear();
+        }
+        self.octets += octets_of(&step.commit.delta);
+        self.steps.push_back(step);
+        let most = usize::try_from(HISTORY_COMMITS).expect("a few");
+        while self.steps.len() > most || self.octets > HISTORY_MEMORY {
+            let Some(oldest) = self.steps.pop_front() else { break };
+            self.octets -= octets_of(&oldest.commit.delta);
+        }
+    }
+
+    /// Forgets all steps.
+    pub fn clear(&mut self) {
+        self.steps.clear();
+        self.octets = 0;
+    }
+
+    /// The steps from one serial to another; `None` if they aren't all kept.
+    pub fn between(&self, from: Serial, to: Serial) -> Option<Vec<Step>> {
+        // Looked for from the end, where those who follow are. Serials of steps may come again after a whole circle, and
+        // a thousand steps are far from that.
+        let end = self.steps.iter().rposition(|step| serial_of(&step.to) == to)?;
+        let start = self.steps.iter().take(end + 1).rposition(|step| serial_of(&step.from) == from)?;
+        Some(self.steps.range(start..=end).cloned().collect())
+    }
+}
+
+/// What a delta takes in memory, more or less.
+fn octets_of(delta: &Delta) -> usize {
+    delta
+        .removed
+        .iter()
+        .chain(&delta.added)
+        .map(|record| size_of::<Record>() + RECORD_OCTETS + record.rdata.len())
+        .sum()
+}
+
+/// Several steps as one (RFC 1995 §5): what came and went in between is left out, so that it costs what differs in the end.
+/// `None` without a step.
+pub fn condense(steps: &[Step]) -> Option<Difference> {
+    let (first, last) = (steps.first()?, steps.last()?);
+    let mut delta = Delta::default();
+    if let [only] = steps {
+        delta = only.commit.delta.clone();
+    } else {
+        // In the order in which they were met; a record that is met again the other way round is no difference any more.
+        let mut net: Vec<Option<(&Record, bool)>> = Vec::new();
+        let mut places: HashMap<&Record, usize> = HashMap::new();
+        for step in steps {
+            let Delta { removed, added } = &step.commit.delta;
+            let records = removed.iter().map(|record| (record, false)).chain(added.iter().map(|record| (record, true)));
+            for (record, comes) in records {
+                match places.remove(record) {
+                    Some(place) => net[place] = None,
+                    None => {
+                        places.insert(record, net.len());
+                        net.push(Some((record, comes)));
+                    }
+                }
+            }
+        }
+        for (record, comes) in net.into_iter().flatten() {
+            let into = if comes { &mut delta.added } else { &mut delta.removed };
+            into.push(record.clone());
+        }
+    }
+    Some(Difference { from: (*first.from).clone(), to: (*last.to).clone(), delta })
+}
+
+#[cfg(test)]
+mod tests;
