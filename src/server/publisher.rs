@@ -542,6 +542,8 @@ impl Publisher {
             services: staged.services.iter().map(|name| (name.clone(), self.zone.service_state(name))).collect(),
             settings: batch.settings,
             statics: batch.statics,
+            refreshed: None,
+            replaces: false,
         };
         let Batch { replies, joined, lapsed, .. } = batch;
         self.in_flight = Some(InFlight {

@@ -75,6 +75,8 @@ pub fn bare(zone: &Name, expected: Option<Epoch>, epoch: u64) -> Write {
         services: Vec::new(),
         settings: expected.is_none().then(|| settings(5)),
         statics: Vec::new(),
+        refreshed: None,
+        replaces: false,
     }
 }
 
@@ -87,6 +89,58 @@ fn start(store: &dyn Store, zone: &Name, now: Wall) -> Option<StoredZone> {
 
 fn open(open: Open<'_>, folder: &Path) -> Box<dyn Store> {
     open(folder).expect("nobody else has it")
+}
+
+/// A zone that is a copy knows when its primary was last known to have it so, and one that becomes a copy has nothing else.
+pub fn copies_know_their_age(how: Open<'_>) {
+    let folder = tempfile::tempdir().unwrap();
+    let (zone, other) = (name("z."), name("other."));
+    let store = open(how, folder.path());
+    let node = |owner: &str| StaticNode {
+        name: name(owner),
+        rrsets: vec![Rrset { rtype: RecordType::TXT, ttl: Ttl(5), rdatas: vec![[1, 7].into()] }],
+    };
+    for zone in [&zone, &other] {
+        let full = Write {
+            items: vec![(item(1, 1).key(), Some((item(1, 1), Stamp::default())))],
+            services: vec![(name("_x._tcp.z."), Some(ServiceState { changed: Epoch(1), empty_since: None }))],
+            statics: vec![node("s.z.")],
+            ..bare(zone, None, 100)
+        };
+        assert_eq!(wait(store.append(full)), Appended::Committed);
+        // It is our own.
+        assert_eq!(wait(store.refreshed(zone, Wall(7))), Ok(()));
+    }
+    assert_eq!(start(&*store, &zone, Wall(8)).unwrap().refreshed, None);
+    let copy = Write {
+        statics: vec![node("copied.z.")],
+        settings: Some(settings(6)),
+        refreshed: Some(Wall(9)),
+        replaces: true,
+        ..bare(&zone, Some(Epoch(100)), 5_000_000_000)
+    };
+    assert_eq!(wait(store.append(copy)), Appended::Committed);
+    drop(store);
+    let store = open(how, folder.path());
+    let stored = start(&*store, &zone, Wall(10)).unwrap();
+    assert_eq!((stored.epoch, stored.refreshed), (Epoch(5_000_000_000), Some(Wall(9))));
+    assert_eq!(stored.statics, [node("copied.z.")]);
+    assert!(stored.items.is_empty() && stored.tombstones.is_empty() && stored.services.is_empty());
+    assert_eq!(stored.history.iter().map(|commit| commit.epoch.0).collect::<Vec<_>>(), [5_000_000_000]);
+    let kept = start(&*store, &other, Wall(10)).unwrap();
+    assert_eq!((kept.items.len(), kept.statics.len(), kept.services.len()), (1, 1, 1), "the other zone has all");
+    assert_eq!(wait(store.refreshed(&zone, Wall(11))), Ok(()));
+    assert_eq!(start(&*store, &zone, Wall(12)).unwrap().refreshed, Some(Wall(11)));
+    // Epochs of copies leave gaps.
+    for (before, epoch) in [(5_000_000_000, 6_000_000_000), (6_000_000_000, 9_000_000_000)] {
+        let write = Write { refreshed: Some(Wall(13)), ..bare(&zone, Some(Epoch(before)), epoch) };
+        assert_eq!(wait(store.append(write)), Appended::Committed);
+    }
+    let stored = start(&*store, &zone, Wall(14)).unwrap();
+    assert_eq!((stored.history.len(), stored.refreshed), (3, Some(Wall(13))));
+    let own = Write { settings: Some(settings(7)), ..bare(&zone, Some(Epoch(9_000_000_000)), 9_000_000_001) };
+    assert_eq!(wait(store.append(own)), Appended::Committed);
+    assert_eq!(start(&*store, &zone, Wall(15)).unwrap().refreshed, None, "it is our own from here on");
 }
 
 /// A write with another epoch than the store's is refused and leaves nothing.

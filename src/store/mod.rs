@@ -43,6 +43,11 @@ pub struct Write {
     pub settings: Option<Arc<Settings>>,
     /// Static records that changed, a whole name each.
     pub statics: Vec<StaticNode>,
+    /// Of a zone that is a copy: when its primary was known to have it so. A write with settings and without this makes a
+    /// zone our own.
+    pub refreshed: Option<Wall>,
+    /// Whether everything that was kept of the zone goes, but for its starts; what is written here then is all.
+    pub replaces: bool,
 }
 
 /// What became of an append.
@@ -75,6 +80,8 @@ pub struct StoredZone {
     pub tombstones: Vec<(Key, Tombstone)>,
     /// The starts so far, this one included.
     pub starts: Starts,
+    /// Of a zone that is a copy: when its primary was last known to have it so.
+    pub refreshed: Option<Wall>,
     /// The newest commits, from the oldest: as many as are worth to be kept in memory.
     pub history: Vec<Arc<Commit>>,
 }
@@ -125,6 +132,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Notes who has renewed in this run. One write; nothing published moves by it.
     fn checkpoint(&self, zone: &Name, renewed: Vec<(Key, Stamp)>) -> Pending<Result<(), String>>;
+
+    /// Notes that the primary of a zone that is a copy has it as it is kept. Does nothing for any other zone.
+    fn refreshed(&self, zone: &Name, at: Wall) -> Pending<Result<(), String>>;
 
     /// The commits kept of a zone, from the oldest.
     fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>>;

@@ -50,6 +50,10 @@ impl Store for Silent {
         never()
     }
 
+    fn refreshed(&self, _: &Name, _: Wall) -> Pending<Result<(), String>> {
+        never()
+    }
+
     fn commits(&self, _: &Name) -> Pending<Result<Vec<Commit>, String>> {
         never()
     }

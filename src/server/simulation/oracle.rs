@@ -291,7 +291,7 @@ impl Oracle {
                     }
                 }
             }
-            (Entry::Begin(..), Appended::Committed) => {}
+            (Entry::Begin(..) | Entry::Refreshed(..), Appended::Committed) => {}
             _ => (self.refused, self.failing) = (now, true),
         }
         if *outcome == Appended::Committed && std::mem::take(&mut self.failing) {

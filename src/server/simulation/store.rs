@@ -145,6 +145,10 @@ impl Store for SimulatedStore {
         self.note(Entry::Checkpoint(zone.clone(), renewed))
     }
 
+    fn refreshed(&self, zone: &Name, at: Wall) -> Pending<Result<(), String>> {
+        self.note(Entry::Refreshed(zone.clone(), at))
+    }
+
     fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>> {
         let (file, zone) = (self.file.clone(), zone.clone());
         Box::pin(async move { file.lock().await.commits(&zone) })

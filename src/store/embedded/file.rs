@@ -83,6 +83,8 @@ pub enum Entry {
     Append(Box<Write>),
     /// Who has renewed in this run.
     Checkpoint(Name, Vec<(Key, Stamp)>),
+    /// When the primary of a zone that is a copy was known to have it so.
+    Refreshed(Name, Wall),
     /// When this run began.
     Begin(Name, Wall),
 }
@@ -91,7 +93,7 @@ impl Entry {
     fn zone(&self) -> &Name {
         match self {
             Entry::Append(write) => &write.zone,
-            Entry::Checkpoint(zone, _) | Entry::Begin(zone, _) => zone,
+            Entry::Checkpoint(zone, _) | Entry::Begin(zone, _) | Entry::Refreshed(zone, _) => zone,
         }
     }
 }
@@ -223,6 +225,9 @@ impl StoreFile {
                 Entry::Append(write) => tables::append(&transaction, write, run),
                 Entry::Checkpoint(zone, renewed) => {
                     tables::checkpoint(&transaction, zone, renewed, run).map(|()| Appended::Committed)
+                }
+                Entry::Refreshed(zone, at) => {
+                    tables::note_refresh(&transaction, zone, *at).map(|()| Appended::Committed)
                 }
                 Entry::Begin(zone, at) => {
                     tables::note_start(&transaction, zone, *at, run).map(|()| Appended::Committed)

@@ -118,6 +118,10 @@ impl Store for Embedded {
         self.note(Entry::Checkpoint(zone.clone(), renewed))
     }
 
+    fn refreshed(&self, zone: &Name, at: Wall) -> Pending<Result<(), String>> {
+        self.note(Entry::Refreshed(zone.clone(), at))
+    }
+
     fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>> {
         let zone = zone.clone();
         self.submit(|reply| Job::Commits(zone, reply), Err(CLOSED.to_owned()), Err(BUSY.to_owned()))

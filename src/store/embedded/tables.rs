@@ -32,8 +32,10 @@ const SERVICES: Octets = TableDefinition::new("services");
 const STATICS: Octets = TableDefinition::new("statics");
 /// Zone, epoch -> commit with its delta.
 const COMMITS: Octets = TableDefinition::new("commits");
-pub(super) const TABLES: [Octets; 9] =
-    [HEADS, SETTINGS, STARTS, ITEMS, RENEWALS, TOMBSTONES, SERVICES, STATICS, COMMITS];
+/// Zone -> when its primary was known to have it so. Only of zones that are copies.
+const REFRESHES: Octets = TableDefinition::new("refreshes");
+pub(super) const TABLES: [Octets; 10] =
+    [HEADS, SETTINGS, STARTS, ITEMS, RENEWALS, TOMBSTONES, SERVICES, STATICS, COMMITS, REFRESHES];
 
 /// The last commit of a zone, and what is kept of those before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -73,8 +75,11 @@ pub(super) fn append(transaction: &WriteTransaction, write: &Write, run: u32) ->
     if found != write.expected {
         return Ok(Appended::Conflict(found));
     }
+    if write.replaces {
+        clear(transaction, zone)?;
+    }
     if let Some(commit) = &write.commit {
-        let head = keep_commit(transaction, zone, commit, head)?;
+        let head = keep_commit(transaction, zone, commit, head.filter(|_| !write.replaces))?;
         heads.insert(zone.as_wire(), encode(&head).as_slice())?;
     }
     let mut items = transaction.open_table(ITEMS)?;
@@ -98,7 +103,31 @@ pub(super) fn append(transaction: &WriteTransaction, write: &Write, run: u32) ->
     if let Some(settings) = &write.settings {
         transaction.open_table(SETTINGS)?.insert(zone.as_wire(), encode(&**settings).as_slice())?;
     }
+    match write.refreshed {
+        Some(at) => drop(transaction.open_table(REFRESHES)?.insert(zone.as_wire(), encode(&at).as_slice())?),
+        None if write.settings.is_some() => drop(transaction.open_table(REFRESHES)?.remove(zone.as_wire())?),
+        None => {}
+    }
     Ok(Appended::Committed)
+}
+
+/// Removes all that a zone has, but for its head, its settings and its starts.
+fn clear(transaction: &WriteTransaction, zone: &Name) -> Result<(), Fault> {
+    let (from, to) = zone_range(zone);
+    for table in [ITEMS, RENEWALS, TOMBSTONES, SERVICES, STATICS, COMMITS] {
+        transaction.open_table(table)?.retain_in(from.as_slice()..to.as_slice(), |_, _| false)?;
+    }
+    Ok(())
+}
+
+/// Notes that the primary of a zone has it as it is kept here, if it is a copy.
+pub(super) fn note_refresh(transaction: &WriteTransaction, zone: &Name, at: Wall) -> Result<(), Fault> {
+    let mut table = transaction.open_table(REFRESHES)?;
+    let is_copy = table.get(zone.as_wire())?.is_some();
+    if is_copy {
+        table.insert(zone.as_wire(), encode(&at).as_slice())?;
+    }
+    Ok(())
 }
 
 /// Adds a commit to the history and drops the oldest ones beyond its bounds.
@@ -256,6 +285,8 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
         })
         .collect();
     let statics = read_zone::<StaticNode>(&transaction.open_table(STATICS)?, zone)?;
+    let refreshed = transaction.open_table(REFRESHES)?;
+    let refreshed = refreshed.get(zone.as_wire())?.map(|octets| decode(octets.value())).transpose()?;
     Ok(Some(StoredZone {
         epoch,
         settings: settings.into(),
@@ -264,6 +295,7 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
         items,
         tombstones: tombstones?,
         starts: read_starts(transaction, zone)?,
+        refreshed,
         history: read_newest(transaction, zone)?,
     }))
 }

@@ -26,6 +26,11 @@ fn a_conflict_leaves_nothing() {
 }
 
 #[test]
+fn copies_know_their_age() {
+    conformance::copies_know_their_age(&open_boxed);
+}
+
+#[test]
 fn concurrent_writes_are_carried_out_each_for_itself() {
     conformance::concurrent_writes_are_carried_out_each_for_itself(&open_boxed);
 }
