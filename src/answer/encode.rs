@@ -4,139 +4,170 @@
 //! compressed stands in the schema of record data; the target of SRV is not (RFC 2782; several clients refuse it), but
 //! later owners point to it. Everything is encoded for the lower-case question at offset 12, so that the same octets fit
 //! behind the question of any client, whatever case it wrote.
+//!
+//! An encoder has the whole message: the head, which is the header and the question if there is one, and the tail, which
+//! is the records. Who compiles answers for any client takes the tail; who sends what was encoded fills in the head, takes
+//! the message, and restarts the encoder for the next one.
+//!
+//! Cost: no allocation per name or record, and none per message after a restart.
 
-use std::collections::HashMap;
+mod known;
+#[cfg(test)]
+mod tests;
+
+use foldhash::fast::RandomState;
 
 use crate::base::{Name, RecordType, Ttl};
 use crate::zone::records::schema::{self, Field};
 
+use known::{KnownNames, POINTER_REACH};
+
 /// Octets of a message header.
 pub const HEADER: usize = 12;
-/// Offsets beyond this can't be pointed to.
-const POINTER_REACH: usize = 0x3fff;
+/// Room at first: most answers need no more. What grew stays over a restart.
+const USUAL_OCTETS: usize = 512;
 /// The compression pointer to the question name.
 pub const QUESTION_POINTER: u16 = 0xc000 | 12;
 
-/// Writes records behind a question.
+/// Writes records behind a question, or behind a header.
 #[derive(Debug)]
 pub struct Encoder {
-    /// What was written, from `base` on.
-    tail: Vec<u8>,
-    /// Where `tail` starts in the message.
-    base: usize,
-    /// Offsets of names and their suffixes in the message.
-    known: HashMap<Box<[u8]>, u16, foldhash::fast::RandomState>,
+    message: Vec<u8>,
+    /// Octets of the head.
+    head: usize,
+    known: KnownNames,
 }
 
 impl Encoder {
-    /// An encoder for the sections behind a single question for `name`.
+    /// An encoder for the sections behind a single question for `name`. Header, type and class are zero until
+    /// [`head_mut`](Self::head_mut) sets them.
     pub fn after_question(name: &Name) -> Encoder {
-        let mut encoder =
-            Encoder { tail: Vec::new(), base: HEADER + name.as_wire().len() + 4, known: HashMap::default() };
-        encoder.learn(name.as_wire(), HEADER);
+        let mut encoder = Encoder::after_header();
+        encoder.name(name.as_wire(), false);
+        encoder.message.extend_from_slice(&[0; 4]);
+        encoder.head = encoder.message.len();
         encoder
     }
 
-    /// How much was written.
-    pub fn len(&self) -> usize {
-        self.tail.len()
+    /// An encoder for the sections of a message without a question. The header is zero until
+    /// [`head_mut`](Self::head_mut) sets it.
+    pub fn after_header() -> Encoder {
+        let mut message = Vec::with_capacity(USUAL_OCTETS);
+        message.resize(HEADER, 0);
+        Encoder { message, head: HEADER, known: KnownNames::new(RandomState::default()) }
     }
 
-    /// Whether nothing was written yet.
-    pub fn is_empty(&self) -> bool {
-        self.tail.is_empty()
-    }
-
-    /// Takes back what was written behind `len`. Names that were learned there are forgotten.
-    pub fn truncate(&mut self, len: usize) {
-        self.tail.truncate(len);
-        let end = self.base + len;
-        self.known.retain(|_, offset| usize::from(*offset) < end);
-    }
-
-    /// Begins the next message behind the same question.
+    /// Begins the next message behind the head of the last one.
     pub fn restart(&mut self) {
         self.truncate(0);
     }
 
-    /// What was written.
-    pub fn tail(&self) -> &[u8] {
-        &self.tail
+    /// Begins the next message behind the header of the last one alone (RFC 5936 §2.2).
+    pub fn restart_without_question(&mut self) {
+        self.head = HEADER;
+        self.truncate(0);
     }
 
-    /// Writes one record, if the message has at most `limit` octets then; else nothing.
+    /// Header and question, to be filled in. The name in the question must stay the same, but for the case of letters.
+    pub fn head_mut(&mut self) -> &mut [u8] {
+        &mut self.message[..self.head]
+    }
+
+    /// The whole message.
+    pub fn message(&self) -> &[u8] {
+        &self.message
+    }
+
+    /// The records.
+    pub fn tail(&self) -> &[u8] {
+        &self.message[self.head..]
+    }
+
+    /// Octets of the records.
+    pub fn len(&self) -> usize {
+        self.message.len() - self.head
+    }
+
+    /// Whether no record was written yet.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes back the records behind `len`, which is where one of them ends. Names that were learned there are forgotten.
+    pub fn truncate(&mut self, len: usize) {
+        self.message.truncate(self.head + len);
+        self.known.forget(self.head + len);
+    }
+
+    /// Writes one record of class IN, if the message then has at most `limit` octets; otherwise it stays as it is.
     pub fn try_record(&mut self, owner: &[u8], rtype: RecordType, ttl: Ttl, rdata: &[u8], limit: usize) -> bool {
         let before = self.len();
         self.record(owner, rtype, ttl, rdata);
-        let fits = self.base + self.len() <= limit;
+        let fits = self.message.len() <= limit;
         if !fits {
             self.truncate(before);
         }
         fits
     }
 
-    /// What was written.
-    pub fn finish(self) -> Vec<u8> {
-        self.tail
-    }
-
     /// Writes one record of class IN.
     pub fn record(&mut self, owner: &[u8], rtype: RecordType, ttl: Ttl, rdata: &[u8]) {
         self.name(owner, true);
-        self.tail.extend_from_slice(&rtype.0.to_be_bytes());
-        self.tail.extend_from_slice(&[0, 1]);
-        self.tail.extend_from_slice(&ttl.0.to_be_bytes());
-        let length_at = self.tail.len();
-        self.tail.extend_from_slice(&[0, 0]);
-        if matches!(schema::fields(rtype), [Field::Rest] | [Field::Fixed(_)] | [Field::CharStrings]) {
-            self.tail.extend_from_slice(rdata);
-        } else {
-            let fields = schema::walk(rtype, rdata, |field, at, len| {
-                let octets = &rdata[at..at + len];
-                match field {
-                    Field::CompressibleName => self.name(octets, true),
-                    Field::PlainName => self.name(octets, false),
-                    _ => self.tail.extend_from_slice(octets),
-                }
-            });
-            debug_assert!(fields.is_ok(), "record data are checked before they get into a zone");
-        }
-        let length = self.tail.len() - length_at - 2;
-        let length = u16::try_from(length).expect("record data are at most 65535 octets").to_be_bytes();
-        self.tail[length_at..length_at + 2].copy_from_slice(&length);
-    }
-
-    fn name(&mut self, wire: &[u8], compress: bool) {
-        let at = self.base + self.tail.len();
-        if !compress {
-            self.tail.extend_from_slice(wire);
-            self.learn(wire, at);
+        let [t0, t1] = rtype.0.to_be_bytes();
+        let [ttl0, ttl1, ttl2, ttl3] = ttl.0.to_be_bytes();
+        let [len0, len1] = rdata_len(rdata.len());
+        self.message.extend_from_slice(&[t0, t1, 0, 1, ttl0, ttl1, ttl2, ttl3, len0, len1]);
+        if is_plain(rtype) {
+            self.message.extend_from_slice(rdata);
             return;
         }
-        let mut rest = wire;
-        while rest[0] != 0 {
-            if let Some(&offset) = self.known.get(rest) {
-                self.tail.extend_from_slice(&wire[..wire.len() - rest.len()]);
-                self.tail.extend_from_slice(&(0xc000 | offset).to_be_bytes());
-                self.learn(wire, at);
-                return;
+        let start = self.message.len();
+        let fields = schema::walk(rtype, rdata, |field, at, len| {
+            let octets = &rdata[at..at + len];
+            match field {
+                Field::CompressibleName => self.name(octets, true),
+                Field::PlainName => self.name(octets, false),
+                _ => self.message.extend_from_slice(octets),
             }
-            rest = &rest[usize::from(rest[0]) + 1..];
-        }
-        self.tail.extend_from_slice(wire);
-        self.learn(wire, at);
+        });
+        debug_assert!(fields.is_ok(), "record data are checked before they get into a zone");
+        let len = rdata_len(self.message.len() - start);
+        self.message[start - 2..start].copy_from_slice(&len);
     }
 
-    /// Notes where a name and its suffixes stand, if a pointer reaches there and they aren't known yet. Stops at the first
-    /// suffix that is known: the shorter ones are then, too.
-    fn learn(&mut self, wire: &[u8], at: usize) {
+    /// Writes a name, and learns where those of its suffixes stand that weren't known, as far as a pointer reaches. From
+    /// the first known suffix on there is nothing to learn: the shorter ones are known, too, or were out of reach.
+    fn name(&mut self, wire: &[u8], compress: bool) {
+        let at = self.message.len();
         let mut skip = 0;
-        while wire[skip] != 0 && at + skip <= POINTER_REACH && !self.known.contains_key(&wire[skip..]) {
-            let offset = u16::try_from(at + skip).expect("within reach of a pointer");
-            self.known.insert(wire[skip..].into(), offset);
+        let mut known = None;
+        while wire[skip] != 0 {
+            let offset = u16::try_from(at + skip).ok().filter(|offset| usize::from(*offset) <= POINTER_REACH);
+            if offset.is_none() && !compress {
+                break;
+            }
+            match (self.known.find(&wire[skip..], &self.message, self.head), offset) {
+                (Ok(found), _) => {
+                    known = Some(found);
+                    break;
+                }
+                (Err(vacancy), Some(offset)) => self.known.learn(&vacancy, offset),
+                (Err(_), None) => {}
+            }
             skip += usize::from(wire[skip]) + 1;
         }
+        match known.filter(|_| compress) {
+            Some(offset) => {
+                self.message.extend_from_slice(&wire[..skip]);
+                self.message.extend_from_slice(&(0xc000 | offset).to_be_bytes());
+            }
+            None => self.message.extend_from_slice(wire),
+        }
     }
+}
+
+fn rdata_len(len: usize) -> [u8; 2] {
+    u16::try_from(len).expect("record data are at most 65535 octets").to_be_bytes()
 }
 
 /// Writes a record whose owner is the question name and whose data hold no name that could be compressed: what the
@@ -146,7 +177,7 @@ pub fn plain_record(out: &mut Vec<u8>, rtype: RecordType, ttl: Ttl, rdata: &[u8]
     out.extend_from_slice(&rtype.0.to_be_bytes());
     out.extend_from_slice(&[0, 1]);
     out.extend_from_slice(&ttl.0.to_be_bytes());
-    out.extend_from_slice(&u16::try_from(rdata.len()).expect("record data are at most 65535 octets").to_be_bytes());
+    out.extend_from_slice(&rdata_len(rdata.len()));
     out.extend_from_slice(rdata);
 }
 

@@ -92,7 +92,7 @@ impl Answers {
             let authoritative = answer.lookup.authoritative;
             return Lookup { authoritative, ..Lookup::TRUNCATED };
         }
-        out.extend_from_slice(&answer.encoder.finish());
+        out.extend_from_slice(answer.encoder.tail());
         answer.lookup
     }
 }

@@ -302,7 +302,7 @@ impl Template {
             rtype: rrset.rtype,
             answers: rrset.count(),
             answer_end,
-            tail: encoder.finish().into(),
+            tail: encoder.tail().into(),
             cuts: cuts.into(),
         }
     }
