@@ -53,6 +53,12 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     let (_, zones, _) = reading.whole(None).map_err(|problems| Error::Problems { problems })?;
     for ready in &zones {
+        if let Some(following) = &ready.zone.following {
+            let primaries = following.primaries.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let (file, origin) = (ready.zone.source.display(), ready.origin());
+            print(&format!("{file}: zone {origin}, a copy of {primaries}\n"))?;
+            continue;
+        }
         let records: usize =
             ready.statics.iter().flat_map(|located| &located.node.rrsets).map(|set| set.rdatas.len()).sum();
         print(&format!("{}: zone {}, {records} static records\n", ready.zone.source.display(), ready.origin()))?;

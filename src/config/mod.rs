@@ -18,6 +18,7 @@ mod later;
 mod notify;
 mod problems;
 mod read;
+mod secondary;
 mod server;
 mod tls;
 mod values;
@@ -137,6 +138,8 @@ pub struct Zone {
     pub leases: LeaseLimits,
     /// Whether a member without an address gets its sender's.
     pub peer_address: bool,
+    /// Whose copy it is; none: it is our own, and what follows is what decides about it.
+    pub following: Option<Following>,
     /// Who may update.
     pub update: Vec<UpdateEntry>,
     /// Who may query; `None` is everyone, an empty list nobody.
@@ -151,6 +154,15 @@ pub struct Zone {
     pub at: Position,
     /// What is accepted but worth a word, as `file:line: text`.
     pub warnings: Vec<String>,
+}
+
+/// Where a zone comes from that is a copy.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Following {
+    /// Servers to transfer it from, in the order in which they are asked; all different, at least one.
+    pub primaries: Vec<SocketAddr>,
+    /// The TSIG key that all of them share with this server.
+    pub key: Option<Name>,
 }
 
 /// A server that keeps a copy of a zone.

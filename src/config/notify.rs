@@ -65,7 +65,7 @@ fn read_secondary(
 }
 
 /// An address that messages can be sent to, in the form in which they come from there.
-fn read_address(text: &str) -> Result<SocketAddr, String> {
+pub(super) fn read_address(text: &str) -> Result<SocketAddr, String> {
     let address = text.parse::<SocketAddr>().map_err(|_| match text.parse::<IpAddr>() {
         Ok(address) => format!("\"{text}\" lacks the port: write \"{}\"", SocketAddr::new(address, 53)),
         Err(_) => format!(

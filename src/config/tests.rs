@@ -319,8 +319,6 @@ fn what_is_not_available_is_a_problem() {
         &["not available in this version", "embedded"],
     );
     assert_one(&server_problems("[store]\nkind = \"sqlite\"\n"), "l.toml:2:8: ", &["sqlite", "\"embedded\""]);
-    let secondary = zone_problems("primary = [\"192.0.2.1:53\"]\nkey = \"xfer.\"\n");
-    assert_one(&secondary, "z.toml:2:11: ", &["not available in this version"]);
 }
 
 #[test]

@@ -105,11 +105,11 @@ pub(super) struct Zone {
     pub(super) ttl: Text,
     pub(super) negative_ttl: Text,
     #[serde(rename = "static")]
-    pub(super) static_file: Option<String>,
+    pub(super) static_file: Text,
     pub(super) settle: Text,
-    pub(super) primary: Option<Spanned<Vec<String>>>,
+    pub(super) primary: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) key: Text,
-    pub(super) peer_address: Option<bool>,
+    pub(super) peer_address: Option<Spanned<bool>>,
     pub(super) drain_timeout: Text,
     #[serde(default)]
     pub(super) soa: Soa,
@@ -148,7 +148,7 @@ pub(super) struct Lease {
 #[derive(Deserialize, Debug, Default)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Access {
-    pub(super) update: Option<Vec<Spanned<UpdateEntry>>>,
+    pub(super) update: Option<Spanned<Vec<Spanned<UpdateEntry>>>>,
     pub(super) transfer: Option<Vec<Spanned<TransferEntry>>>,
     pub(super) query: Option<Vec<Spanned<QueryEntry>>>,
 }

@@ -14,7 +14,7 @@ use crate::zone::{HostName, ServiceSettings, Settings};
 
 use super::problems::Findings;
 use super::server::without_effect;
-use super::{Zone, notify, values, written};
+use super::{Zone, notify, secondary, values, written};
 
 /// The longest time to gather changes for one commit: it is added to the time that a registrar waits for its answer.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -31,12 +31,7 @@ pub(super) fn check(
         return None;
     };
     let origin = values::name(findings, "origin", text)?;
-    if let Some(primary) = &written.primary {
-        let message = "`primary` makes this server a secondary, which is not available in this version: leave it out";
-        findings.problem(&primary.span(), message);
-    } else {
-        without_effect(findings, written.key.as_ref(), "key");
-    }
+    let following = secondary::check(findings, written, knows_key);
     let (ttl, leases) = check_times(findings, written);
     let settle = values::duration(findings, "settle", &written.settle, Duration::ZERO);
     if let Some(text) = written.settle.as_ref().filter(|_| settle > SETTLE) {
@@ -58,7 +53,9 @@ pub(super) fn check(
     };
     let update = match &written.access.update {
         None => UpdateEntry::loopback(),
-        Some(entries) => entries.iter().filter_map(|entry| update_entry(findings, entry, knows_key)).collect(),
+        Some(entries) => {
+            entries.get_ref().iter().filter_map(|entry| update_entry(findings, entry, knows_key)).collect()
+        }
     };
     let query = written
         .access
@@ -73,10 +70,11 @@ pub(super) fn check(
     };
     let zone = Zone {
         settings,
-        static_file: written.static_file.as_ref().map(|file| findings.folder().join(file)),
+        static_file: written.static_file.as_ref().map(|file| findings.folder().join(file.get_ref())),
         settle,
         leases,
-        peer_address: written.peer_address.unwrap_or(false),
+        peer_address: written.peer_address.as_ref().is_some_and(|asked| *asked.get_ref()),
+        following,
         update,
         query,
         transfer,

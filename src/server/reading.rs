@@ -143,6 +143,9 @@ type Statics = (Result<(Vec<LocatedNode>, Vec<String>), Vec<Problem>>, Vec<PathB
 
 /// Reads the static records of a zone, and holds them and its settings against each other, as far as these are known.
 fn read_statics(zone: &config::Zone, has_primary: bool) -> Statics {
+    if zone.following.is_some() {
+        return (Ok((Vec::new(), Vec::new())), Vec::new());
+    }
     let settings = &zone.settings;
     let files = RefCell::new(Vec::new());
     let nodes = match &zone.static_file {
