@@ -4,11 +4,13 @@ pub mod edns;
 pub mod identity;
 #[cfg(test)]
 pub(crate) mod messages;
+pub mod notify;
 pub mod reply;
 pub mod respond;
 pub mod soa;
 #[cfg(test)]
 mod tests;
+pub mod transaction;
 pub mod transfer;
 pub mod tsig;
 pub mod update;

@@ -16,6 +16,7 @@ use crate::answer::{Answers, End};
 use crate::base::{Limit, Name, RecordType, Serial, Wall};
 use crate::membership::access::{Identity, TransferAccess};
 use crate::zone::History;
+use crate::zone::settings::serial_of;
 
 use super::edns::ExtendedError;
 use super::identity;
@@ -24,7 +25,7 @@ use super::soa;
 use super::transfer::outgoing::{Body, Outgoing};
 use super::tsig::{self, Keys, Rejection};
 use super::update;
-use super::wire::{CLASS_CH, CLASS_IN, Envelope, Header, Opcode, RawRecord, Rcode};
+use super::wire::{CLASS_CH, CLASS_IN, Envelope, Header, Opcode, Rcode};
 
 /// A zone as the transports see it.
 #[derive(Debug)]
@@ -254,9 +255,8 @@ fn transfer(
 
 /// The serial that the asker of an IXFR has: that of the SOA record in its authority section (RFC 1995 §3).
 fn read_serial(envelope: &Envelope<'_>) -> Option<Serial> {
-    let is_soa = |record: &RawRecord<'_>| record.rtype == RecordType::SOA && record.class == CLASS_IN;
-    let soa = envelope.second_section().find(is_soa)?;
-    soa::serial_in(&soa.rdata().ok()?)
+    let origin = Name::from_wire(envelope.question.name()).ok()?;
+    soa::find(envelope.second_section(), &origin).ok()?.map(|soa| serial_of(&soa))
 }
 
 /// Tells a client that asks how long its connection may be idle (RFC 7828 §3.3.2). It has no say in that: data in its

@@ -1,9 +1,12 @@
 //! The question for a zone's SOA record, and what its answer tells: how one server learns which serial another has
 //! (RFC 1034 §4.3.5).
 
-use crate::base::{Name, RecordType, Serial};
+use crate::base::{Name, RecordType, Serial, Ttl};
+use crate::zone::Record;
+use crate::zone::settings::serial_of;
 
-use super::wire::{CLASS_IN, Envelope, Opcode, Rcode};
+use super::transaction::{request, response};
+use super::wire::{CLASS_IN, Envelope, Malformed, Opcode, RawRecord, Rcode};
 
 /// The answer to the question tells no serial. Asking again would bring the same.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -17,47 +20,44 @@ pub enum NoSerial {
 }
 
 /// A query for the SOA record: without RD, since what the server has itself is asked for and not what it would fetch, and
-/// without EDNS, which an answer with one record has no need of.
+/// without EDNS, which an answer with one record has no need of. [`super::transaction::Transaction`] signs it.
 pub fn query(id: u16, origin: &Name) -> Vec<u8> {
-    let mut out = Vec::with_capacity(12 + origin.as_wire().len() + 4);
-    let (flags, counts) = (0, [1, 0, 0, 0]);
-    for word in [id, flags].into_iter().chain(counts) {
-        out.extend_from_slice(&word.to_be_bytes());
-    }
-    out.extend_from_slice(origin.as_wire());
-    out.extend_from_slice(&RecordType::SOA.0.to_be_bytes());
-    out.extend_from_slice(&CLASS_IN.to_be_bytes());
-    out
+    request(id, 0, origin)
 }
 
-/// Reads what came from the server that was asked. `None` if it is no answer to this question, or can't be read: whoever
-/// waits for one waits on.
+/// Reads what came from the server that was asked, without a signature. `None` if it is no answer to this question, or
+/// can't be read: whoever waits for one waits on.
 ///
 /// The answer need not be authoritative: a serial that a cache remembers was published as well.
 pub fn read(packet: &[u8], id: u16, origin: &Name) -> Option<Result<Serial, NoSerial>> {
-    let envelope = Envelope::parse(packet).ok()?;
-    let (header, question) = (&envelope.header, &envelope.question);
-    let is_answer = header.is_response() && header.id == id && header.opcode() == Opcode::QUERY;
-    let is_to_this =
-        question.name() == origin.as_wire() && question.qtype == RecordType::SOA && question.class == CLASS_IN;
-    if !is_answer || !is_to_this {
-        return None;
-    }
-    if header.rcode() != Rcode::NOERROR {
-        return Some(Err(NoSerial::Rcode(header.rcode())));
-    }
-    for record in envelope.first_section() {
-        if record.rtype == RecordType::SOA && record.class == CLASS_IN && record.name().ok()? == *origin {
-            return Some(Ok(serial_in(&record.rdata().ok()?)?));
-        }
-    }
-    Some(Err(NoSerial::NoSoa))
+    let envelope = response(packet, id, Opcode::QUERY, origin)?;
+    Some(record(&envelope, origin)?.map(|record| serial_of(&record)))
 }
 
-/// The serial in the data of a SOA record: the first of the five words behind the two names (RFC 1035 §3.3.13).
-pub fn serial_in(rdata: &[u8]) -> Option<Serial> {
-    let (serial, _) = rdata.last_chunk::<20>()?.split_first_chunk::<4>()?;
-    Some(Serial(u32::from_be_bytes(*serial)))
+/// The SOA record of an answer to the question for it, its data in canonical form. `None` if it can't be read.
+pub fn record(envelope: &Envelope<'_>, origin: &Name) -> Option<Result<Record, NoSerial>> {
+    let rcode = envelope.header.rcode();
+    if rcode != Rcode::NOERROR {
+        return Some(Err(NoSerial::Rcode(rcode)));
+    }
+    match find(envelope.first_section(), origin) {
+        Ok(found) => Some(found.ok_or(NoSerial::NoSoa)),
+        Err(Malformed(_)) => None,
+    }
+}
+
+/// The zone's SOA record among those of a section, if it is there.
+pub(super) fn find<'m>(
+    records: impl Iterator<Item = RawRecord<'m>>,
+    origin: &Name,
+) -> Result<Option<Record>, Malformed> {
+    for record in records {
+        if record.rtype == RecordType::SOA && record.class == CLASS_IN && record.name()? == *origin {
+            let rdata = record.rdata()?;
+            return Ok(Some(Record { owner: origin.clone(), rtype: record.rtype, ttl: Ttl(record.ttl), rdata }));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]
