@@ -1,7 +1,6 @@
 //! Asking another server for the serials of zones, over UDP.
 //!
-//! One connected socket a server: nothing counts that comes from elsewhere, and where nobody listens the system says so
-//! at once. The questions of several zones share it, told apart by their ids, which follow each other from a random one.
+//! One connected socket a server ([`super::peer`]). The questions of several zones share it, told apart by their ids, which follow each other from a random one.
 //! A question is sent again while there is time, since datagrams get lost; what is no answer to one is passed over.
 //!
 //! Whoever asks names a deadline, and has an outcome for each zone by then. Asking ends earlier when nothing is missing
@@ -11,7 +10,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::UdpSocket;
@@ -21,6 +20,8 @@ use crate::base::limits::UDP_OCTETS;
 use crate::base::{Name, Serial};
 use crate::dns::soa::{self, NoSerial};
 use crate::dns::wire::Header;
+
+use super::peer::{self, connect};
 
 /// How often a question is sent: it gets through where one of two datagrams is lost.
 const SENDS: u32 = 3;
@@ -72,46 +73,9 @@ pub async fn ask(
     Some(told)
 }
 
-/// The addresses of a name with this port, at most `limit`, as the system's resolver has them.
-pub async fn look_up(name: &Name, port: u16, limit: usize, deadline: Instant) -> io::Result<Vec<SocketAddr>> {
-    // With its final dot, so that no search list is tried.
-    let found = timeout_at(deadline, tokio::net::lookup_host((name.to_string(), port))).await??;
-    let mut addresses = Vec::new();
-    for address in found.map(|found| SocketAddr::new(found.ip().to_canonical(), port)) {
-        if !addresses.contains(&address) && addresses.len() < limit {
-            addresses.push(address);
-        }
-    }
-    Ok(addresses)
-}
-
-/// A socket for one server; `None` if the server is us.
-async fn connect(server: SocketAddr, listening: &[SocketAddr]) -> io::Result<Option<UdpSocket>> {
-    let any = match server.ip() {
-        IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    // The system talks to an address of this machine from that address, and to all of 127.0.0.0/8 from one in it.
-    let is_here = server.ip().is_loopback() || server.ip() == socket.local_addr()?.ip();
-    Ok((!is_own(server, is_here, listening)).then_some(socket))
-}
-
-/// Whether this process listens there. A wildcard stands for all addresses of its family, as listeners are made.
-fn is_own(server: SocketAddr, is_here: bool, listening: &[SocketAddr]) -> bool {
-    let covers = |own: &SocketAddr| match own.ip() {
-        ip if ip.is_unspecified() => is_here && own.is_ipv4() == server.is_ipv4(),
-        ip => ip == server.ip(),
-    };
-    listening.iter().any(|own| own.port() == server.port() && covers(own))
-}
-
 /// Asks all questions until each is answered; what is not has its outcome as before.
 async fn exchange(socket: &UdpSocket, origins: &[Name], told: &mut [Told], deadline: Instant) -> io::Result<()> {
-    let mut id = [0; 2];
-    getrandom::fill(&mut id).map_err(io::Error::other)?;
-    let first_id = u16::from_ne_bytes(id);
+    let first_id = peer::random_id()?;
     let mut missing = origins.len();
     let mut buffer = [0; UDP_OCTETS as usize];
     // Number, and how often it has been sent, by the time at which it is due.
@@ -188,22 +152,6 @@ mod tests {
             }
         });
         address
-    }
-
-    #[test]
-    fn a_server_is_us_where_we_listen_and_nowhere_else() {
-        let own = |server: &str, is_here, listening: &[&str]| {
-            let listening: Vec<SocketAddr> = listening.iter().map(|address| address.parse().unwrap()).collect();
-            is_own(server.parse().unwrap(), is_here, &listening)
-        };
-        assert!(own("192.0.2.1:53", true, &["198.51.100.1:53", "192.0.2.1:53"]));
-        assert!(!own("192.0.2.1:53", true, &["192.0.2.1:5353"]), "another daemon at its port");
-        assert!(!own("192.0.2.2:53", true, &["192.0.2.1:53"]), "another daemon at its address");
-        assert!(own("192.0.2.2:53", true, &["0.0.0.0:53"]));
-        assert!(!own("192.0.2.2:53", false, &["0.0.0.0:53"]), "another machine");
-        assert!(own("[2001:db8::1]:53", true, &["[::]:53"]));
-        assert!(!own("192.0.2.2:53", true, &["[::]:53"]), "listeners of IPv6 take nothing else");
-        assert!(!own("[2001:db8::1]:53", true, &["0.0.0.0:53"]));
     }
 
     #[tokio::test]

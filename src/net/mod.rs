@@ -1,8 +1,9 @@
-//! Sockets: UDP threads, the TCP listener, what hickory-server carries, and asking other servers. All that the first two
-//! know of DNS is that messages have two octets of length on a stream.
+//! Sockets: UDP threads, the TCP listener, what hickory-server carries, and asking and telling other servers. All that the
+//! first two know of DNS is that messages have two octets of length on a stream.
 
 pub mod ask;
 pub mod hickory;
+pub mod peer;
 pub mod tcp;
 pub mod udp;
 

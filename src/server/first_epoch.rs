@@ -13,7 +13,8 @@
 //! a zone that the store knows, nor at a start that is given the first epoch (`--epoch`).
 //!
 //! Bounds: [`PATIENCE`] for all of it, less when everybody has answered or can't be reached; who has not answered by then
-//! is left out, with a warning if it is listed. [`NAME_SERVERS`], [`ADDRESSES`] and [`UNDER_WAY`].
+//! is left out, with a warning if it is listed. [`UNDER_WAY`], and those of
+//! [`name_servers`].
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -24,26 +25,18 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
-use crate::base::{Epoch, Name, NameMap, RecordType, Serial};
+use crate::base::{Epoch, Name, NameMap, Serial};
 use crate::net::ask::{self, Silence, Told};
-use crate::zone::records::address;
-use crate::zone::records::schema::additional_name;
 
 use super::fleet::Fleet;
-use super::reading::{self, Ready};
+use super::name_servers;
+use super::reading::Ready;
 
 /// How long a start waits for answers: a second lost datagram is made up for, and a start stays a start.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Name servers of a zone that are asked: more than any zone has. The others go without.
-const NAME_SERVERS: usize = 16;
-/// Addresses of a name server that are asked: it is the same server at each, so a few are for those that can't be
-/// reached.
-const ADDRESSES: usize = 4;
 /// Servers asked and names looked up at the same moment, each of which takes a descriptor or a thread. The others wait
 /// for their turn, as long as there is time.
 const UNDER_WAY: usize = 256;
-/// Where name servers listen.
-const PORT: u16 = 53;
 
 /// The first epochs of zones, in their order: the given one, if any. `None` where the store knows the zone.
 pub(super) async fn choose(fleet: &Fleet, zones: &[Ready], given: Option<Epoch>) -> Vec<Option<Epoch>> {
@@ -67,31 +60,6 @@ pub(super) async fn choose(fleet: &Fleet, zones: &[Ready], given: Option<Epoch>)
         epochs[number] = Some(account.conclude(time));
     }
     epochs
-}
-
-/// Where the name servers of a zone are: addresses that its static records have, and names to look up.
-fn name_servers(ready: &Ready) -> (Vec<SocketAddr>, Vec<Name>) {
-    let settings = &ready.zone.settings;
-    let rrsets = |name: &Name| {
-        let located = reading::find(&ready.statics, name);
-        located.into_iter().flat_map(|located| &located.node.rrsets)
-    };
-    let servers = rrsets(&settings.origin).filter(|rrset| rrset.rtype == RecordType::NS);
-    let mut targets: Vec<Name> = servers
-        .flat_map(|rrset| rrset.rdatas.iter().filter_map(|rdata| additional_name(RecordType::NS, rdata)))
-        .take(NAME_SERVERS)
-        .collect();
-    if targets.is_empty() {
-        targets.push(settings.primary.clone());
-    }
-    let (inside, outside): (Vec<Name>, Vec<Name>) =
-        targets.into_iter().partition(|target| target.is_within(&settings.origin));
-    let addresses_of = |name: &Name| {
-        let addresses =
-            rrsets(name).flat_map(|rrset| rrset.rdatas.iter().filter_map(|rdata| address::address(rrset.rtype, rdata)));
-        addresses.map(|address| SocketAddr::new(address.to_canonical(), PORT)).take(ADDRESSES).collect::<Vec<_>>()
-    };
-    (inside.iter().flat_map(addresses_of).collect(), outside)
 }
 
 /// Zones, by their number among those that are asked for.
@@ -129,7 +97,7 @@ impl Inquiry {
         };
         for (number, ready) in zones.iter().enumerate() {
             let listed: Vec<SocketAddr> = ready.zone.secondaries.iter().map(|secondary| secondary.address).collect();
-            let (addresses, names) = name_servers(ready);
+            let (addresses, names) = name_servers::locate(ready, name_servers::names(ready));
             for &server in listed.iter().chain(&addresses) {
                 inquiry.servers.entry(server).or_default().push(number);
             }
@@ -190,7 +158,7 @@ impl Inquiry {
         let (permits, deadline) = (self.permits.clone(), self.deadline);
         self.tasks.spawn(async move {
             let found = match timeout_at(deadline, permits.acquire()).await {
-                Ok(_permit) => ask::look_up(&name, PORT, ADDRESSES, deadline).await,
+                Ok(_permit) => name_servers::look_up(&name, deadline).await,
                 Err(elapsed) => Err(elapsed.into()),
             };
             let addresses = found.unwrap_or_else(|error| {
@@ -268,62 +236,11 @@ impl Account {
 
 #[cfg(test)]
 mod tests {
+    use super::super::name_servers::tests::ready;
     use super::*;
-    use crate::config;
-    use crate::dns::tsig::Keys;
-
-    /// A zone with these secondaries and static records.
-    fn ready(secondaries: &[&str], primary: &str, statics: &str) -> Ready {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("z.toml");
-        let text = format!(
-            "origin = \"z.test.\"\nstatic = \"z.zone\"\n[soa]\nprimary = \"{primary}\"\n[notify]\nsecondaries = \
-             {secondaries:?}\n"
-        );
-        std::fs::write(&file, text).unwrap();
-        std::fs::write(folder.path().join("z.zone"), statics).unwrap();
-        let zone = config::load_zone(&file, &Keys::default()).unwrap();
-        reading::read_zone(zone).unwrap_or_else(|problems| panic!("{problems}"))
-    }
-
-    fn name_servers_of(primary: &str, statics: &str) -> (Vec<String>, Vec<String>) {
-        let (addresses, names) = name_servers(&ready(&[], primary, statics));
-        (addresses.iter().map(ToString::to_string).collect(), names.iter().map(ToString::to_string).collect())
-    }
 
     fn server(text: &str) -> SocketAddr {
         text.parse().unwrap()
-    }
-
-    #[test]
-    fn name_servers_in_the_zone_have_their_static_addresses_and_others_are_looked_up() {
-        let statics = "@ IN NS ns1\n@ IN NS ns2.sub\n@ IN NS ns.example.net.\nns1 IN A 192.0.2.1\nns1 IN AAAA 2001:db8::1\n\
-                       ns1 IN TXT \"x\"\nsub IN NS ns2.sub\nns2.sub IN A 192.0.2.2\nother IN A 192.0.2.3\n";
-        let (addresses, names) = name_servers_of("ns9.z.test.", statics);
-        assert_eq!(addresses, ["192.0.2.1:53", "[2001:db8::1]:53", "192.0.2.2:53"]);
-        assert_eq!(names, ["ns.example.net."]);
-    }
-
-    #[test]
-    fn without_ns_records_the_primary_is_the_name_server() {
-        let (addresses, names) =
-            name_servers_of("ns1.z.test.", "ns1 IN A 192.0.2.1\nsub IN NS ns.sub\nns.sub IN A 192.0.2.2\n");
-        assert_eq!((addresses, names), (vec!["192.0.2.1:53".to_owned()], Vec::new()));
-        let (addresses, names) = name_servers_of("ns.example.net.", "www IN A 192.0.2.1\n");
-        assert_eq!((addresses, names), (Vec::new(), vec!["ns.example.net.".to_owned()]));
-    }
-
-    #[test]
-    fn name_servers_and_their_addresses_are_bounded() {
-        let mut statics = String::new();
-        for number in 0..40 {
-            statics += &format!("@ IN NS ns{number}\n");
-            for last in 1..=9 {
-                statics += &format!("ns{number} IN A 192.0.2.{last}\n");
-            }
-        }
-        let (addresses, _) = name_servers_of("ns1.z.test.", &statics);
-        assert_eq!(addresses.len(), NAME_SERVERS * ADDRESSES);
     }
 
     #[test]

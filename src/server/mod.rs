@@ -6,6 +6,7 @@ mod first_epoch;
 mod fleet;
 pub mod front;
 pub mod load;
+mod name_servers;
 pub mod publisher;
 pub mod reading;
 pub mod reload;
