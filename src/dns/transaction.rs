@@ -66,12 +66,12 @@ pub(super) fn request(id: u16, flags: u16, origin: &Name) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::zone::settings::serial_of;
     use crate::base::Serial;
     use crate::dns::tsig::{self, Algorithm, Keys};
     use crate::dns::wire::Rcode;
     use crate::dns::{notify, soa};
     use crate::zone::Record;
+    use crate::zone::settings::serial_of;
 
     const NOW: Wall = Wall(1_800_000_000_000);
     const ID: u16 = 0x1234;

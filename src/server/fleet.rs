@@ -14,7 +14,6 @@ use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Epoch, Name};
 use crate::config::Config;
 use crate::dns::respond::{ServedZone, Zones};
-use crate::dns::tsig::Keys;
 use crate::membership::UpdateAccess;
 use crate::store::Store;
 
@@ -22,6 +21,7 @@ use super::clock::Clock;
 use super::counters::Counters;
 use super::front::{Registrar, Routing};
 use super::load::{self, OpenError, Opened};
+use super::notifier::{self, Audience, Notifier};
 use super::publisher::{Clash, Configuration, Submission};
 use super::reading::Ready;
 use super::run::StartError;
@@ -42,6 +42,7 @@ pub(super) struct Running {
     changes: Arc<Changes>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
+    notifier: Notifier,
 }
 
 /// What became of a changed configuration.
@@ -62,6 +63,8 @@ pub(super) struct Fleet {
     pub(super) on_commit: Option<OnCommit>,
     /// Where the server listens.
     pub(super) listening: Vec<SocketAddr>,
+    /// What the notifiers of its zones share.
+    pub(super) notifying: Arc<notifier::Shared>,
     /// Whether messages can come in.
     pub(super) open: watch::Sender<bool>,
     /// By origin, each below the zones that it lies in.
@@ -115,12 +118,14 @@ impl Fleet {
             history: Mutex::new(opened.history),
             ..ServedZone::new(origin.clone())
         });
+        let (newest, commits) = watch::channel(None);
         let mut task = Task {
             publisher: opened.publisher,
             store: self.store.clone(),
             served: served.clone(),
             clock: self.clock.clone(),
             on_commit: self.on_commit.clone(),
+            newest,
             checkpoint_interval: zone.leases.min.duration() / 3,
             changing: None,
             open: self.open.subscribe(),
@@ -129,8 +134,10 @@ impl Fleet {
         let (queue, requests) = mpsc::channel(PUBLISHER_QUEUE);
         let changes: Arc<Changes> = Arc::default();
         let (stop, stopped) = watch::channel(false);
+        let notifier = Notifier::start(self.notifying.clone(), Audience::of(&ready), commits, stopped.clone());
         let task = tokio::spawn(task.run(requests, changes.clone(), stopped));
-        self.running.insert(place(&origin), Running { ready, changing: None, served, queue, changes, stop, task });
+        let running = Running { ready, changing: None, served, queue, changes, stop, task, notifier };
+        self.running.insert(place(&origin), running);
         Ok(())
     }
 
@@ -177,6 +184,7 @@ impl Fleet {
             let Some((_, ready)) = running.changing.take() else { continue };
             match outcome {
                 Ok(Ok(())) => {
+                    running.notifier.set_audience(Audience::of(&ready));
                     running.ready = ready;
                     changed += 1;
                 }
@@ -214,20 +222,22 @@ impl Fleet {
         let registrar = |running: &Running| Registrar {
             queue: running.queue.clone(),
             access: UpdateAccess::new(running.ready.zone.update.clone()),
+            notices: running.notifier.notices().clone(),
         };
         let running = || self.running.values();
         Routing {
             zones: Zones::new(running().map(|running| running.served.clone())),
             registrars: running().map(|running| (running.served.origin.clone(), registrar(running))).collect(),
-            keys: Keys::new(config.keys.iter().cloned()),
+            keys: super::run::keys(config),
             identity: super::run::identity(&config.dns),
             udp_size: config.dns.udp_size,
         }
     }
 
-    /// Messages can come in from now on.
+    /// Messages can come in from now on, for all zones that run: whoever is told of one can ask.
     pub(super) fn open(&self) {
         self.open.send_replace(true);
+        self.running.values().for_each(|running| running.notifier.open());
     }
 
     /// Ends all publishers, after they have finished what is under way, or at the deadline.
@@ -251,9 +261,10 @@ mod tests;
 impl Fleet {
     /// Ends all publishers as a crash does.
     pub(super) async fn abort(self) {
-        for Running { task, .. } in self.running.into_values() {
+        for Running { task, notifier, .. } in self.running.into_values() {
             task.abort();
             let _ = task.await;
+            notifier.abort().await;
         }
     }
 }
@@ -261,9 +272,10 @@ impl Fleet {
 /// Ends a publisher that is not routed any more: what waits in its queue is carried out and answered. What the store
 /// keeps of the zone stays.
 async fn stop(running: Running, deadline: Instant) {
-    let Running { served, stop, mut task, .. } = running;
+    let Running { served, stop, mut task, notifier, .. } = running;
     let zone = &served.origin;
     let _ = stop.send(true);
+    notifier.join(zone).await;
     match timeout_at(deadline, &mut task).await {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::error!(%zone, %error, "a publisher ended badly"),

@@ -22,6 +22,7 @@ use crate::net::{Completion, Handled, Handler, Messages};
 
 use super::clock::Clock;
 use super::counters::Counters;
+use super::notifier::Notices;
 use super::publisher::Submission;
 
 /// A zone's side that takes updates.
@@ -31,6 +32,8 @@ pub struct Registrar {
     pub queue: mpsc::Sender<Submission>,
     /// Who may update at all: the others are refused before they take a place in the queue.
     pub access: UpdateAccess,
+    /// What became of NOTIFY to its secondaries.
+    pub notices: Notices,
 }
 
 /// What a reload replaces, as a whole: a message meets either all of the old or all of the new.

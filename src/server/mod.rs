@@ -7,6 +7,7 @@ mod fleet;
 pub mod front;
 pub mod load;
 mod name_servers;
+pub mod notifier;
 pub mod publisher;
 pub mod reading;
 pub mod reload;

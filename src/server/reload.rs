@@ -210,6 +210,7 @@ impl Reloader {
         }
         // New zones at once: their members' leases run.
         self.front.routing.store(Arc::new(self.fleet.routing(&self.config)));
+        self.fleet.open();
         let mut changed = 0;
         if changes {
             let refused =
@@ -264,6 +265,7 @@ impl Reloader {
         };
         self.config = Config { data_dir: self.config.data_dir.clone(), dns, ..config };
         // At once, whatever becomes of the zones: a key that was taken away admits nobody from here on.
+        self.fleet.notifying.set_keys(super::run::keys(&self.config));
         self.front.routing.store(Arc::new(self.fleet.routing(&self.config)));
     }
 

@@ -14,6 +14,7 @@ use crate::base::{Epoch, Name};
 use crate::config::{self, Config, Problem};
 use crate::dns::identity::{IDENTITY_OCTETS, Identity};
 use crate::dns::respond::ServedZone;
+use crate::dns::tsig::Keys;
 use crate::net::{Handler, hickory, tcp, udp};
 use crate::store::{Embedded, Store, StoreError};
 
@@ -22,6 +23,7 @@ use super::counters::{self, Counters};
 use super::first_epoch;
 use super::fleet::{Fleet, STORE_PATIENCE};
 use super::front::Front;
+use super::notifier;
 use super::reading::Ready;
 use super::reload::{Reloader, Source};
 use super::task::{FIRST_COMMIT_PATIENCE, OnCommit};
@@ -129,6 +131,7 @@ impl Server {
             counters: counters.clone(),
             on_commit,
             listening: addresses.clone(),
+            notifying: notifier::Shared::new(addresses.clone(), clock.clone(), keys(&config)),
             open,
             running: BTreeMap::new(),
             leaving: BTreeMap::new(),
@@ -256,6 +259,11 @@ pub(super) fn identity(dns: &config::Dns) -> Identity {
     let host = rustix::system::uname();
     let nsid = dns.nsid.clone().unwrap_or_else(|| host.nodename().to_string_lossy().into_owned());
     Identity { nsid: told(&nsid), version: told(version) }
+}
+
+/// The TSIG keys.
+pub(super) fn keys(config: &Config) -> Keys {
+    Keys::new(config.keys.iter().cloned())
 }
 
 fn threads(config: &Config) -> usize {

@@ -18,6 +18,7 @@ use crate::store::{Appended, Pending, Store};
 use crate::zone::{Commit, Step};
 
 use super::clock::Clock;
+use super::notifier::Newest;
 use super::publisher::{Clash, Configuration, Publisher, Submission};
 
 /// Called with each commit after it has become visible.
@@ -35,6 +36,8 @@ pub struct Task {
     pub clock: Arc<dyn Clock>,
     /// Told of each commit.
     pub on_commit: Option<OnCommit>,
+    /// Where the notifier learns of commits.
+    pub newest: watch::Sender<Newest>,
     /// How often to note who has renewed since the start: a third of the shortest lease.
     pub checkpoint_interval: Duration,
     /// A changed configuration on its way into force.
@@ -113,6 +116,7 @@ impl Task {
     pub async fn begin(&mut self) -> Result<(), String> {
         if !self.publisher.snapshot().is_empty() {
             self.served.answers.store(Some(Arc::new(Answers::build(self.publisher.snapshot()))));
+            self.newest.send_replace(Some(Arc::new(self.publisher.snapshot().soa())));
         }
         let mut now = self.clock.now();
         now.mono = now.mono.after(SETTLE_LIMIT); // the first commit has nothing to wait for
@@ -313,6 +317,7 @@ impl Task {
                 None => Answers::build(&advance.published.snapshot),
             };
             self.served.answers.store(Some(Arc::new(answers)));
+            self.newest.send_replace(Some(Arc::new(advance.published.snapshot.soa())));
             tracing::info!(
                 %zone,
                 epoch = %commit.epoch,

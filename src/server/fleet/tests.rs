@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::base::Wall;
 use crate::config;
+use crate::dns::tsig::Keys;
 use crate::membership::{Key, Stamp};
 use crate::server::clock::SystemClock;
 use crate::server::front::Front;
@@ -60,12 +61,14 @@ impl Store for Silent {
 }
 
 fn fleet(store: Arc<dyn Store>) -> Fleet {
+    let clock = Arc::new(SystemClock::start());
     Fleet {
         store,
-        clock: Arc::new(SystemClock::start()),
+        clock: clock.clone(),
         counters: Arc::default(),
         on_commit: None,
         listening: Vec::new(),
+        notifying: notifier::Shared::new(Vec::new(), clock, Keys::default()),
         open: watch::channel(true).0,
         running: BTreeMap::new(),
         leaving: BTreeMap::new(),

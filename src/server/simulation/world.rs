@@ -19,6 +19,7 @@ use crate::server::counters::Counters;
 use crate::server::fleet::Fleet;
 use crate::server::front::Front;
 use crate::server::load;
+use crate::server::notifier;
 use crate::server::reading::{self, Ready};
 use crate::store::embedded::fake_disk::FakeDisk;
 
@@ -163,6 +164,7 @@ impl World {
             counters: counters.clone(),
             on_commit: Some(Arc::new(on_commit)),
             listening: Vec::new(),
+            notifying: notifier::Shared::new(Vec::new(), self.clock.clone(), Keys::default()),
             open,
             running: Default::default(),
             leaving: Default::default(),
