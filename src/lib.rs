@@ -44,6 +44,7 @@
 //! - [`store`]: durable truth.
 //! - [`net`]: sockets: UDP threads, TCP connections, hickory-server's transports (TLS) behind one request handler; and
 //!   asking other servers.
+//! - [`api`]: HTTP: zones, members and history, read through a trait of its own; problem documents.
 //! - [`config`]: TOML as written to checked configuration.
 //! - [`server`]: assembly: front, publishers, start and stop.
 //! - [`cli`]: one file per subcommand.
@@ -143,6 +144,8 @@ pub mod dns;
 pub mod store;
 
 pub mod net;
+
+pub mod api;
 
 pub mod config;
 

@@ -86,6 +86,9 @@ pub const HISTORY_OCTETS: u64 = 64 << 20;
 /// Octets of the commits that are kept in memory too, for those who follow a zone by IXFR: a thousand usual ones take a
 /// tenth of it. What is larger is as much as the whole zone, more often than not.
 pub const HISTORY_MEMORY: usize = 16 << 20;
+/// Octets of commits, as stored, that are read from the store at a time: whoever reads the history in steps of this size
+/// keeps writes waiting for some milliseconds at most, and little in memory. A larger commit is read by itself.
+pub const HISTORY_PAGE_OCTETS: u64 = 1 << 20;
 /// Requests gathered for one commit; the rest waits for the next. Bounds the latency of the first one in.
 pub const BATCH_REQUESTS: usize = 4096;
 /// Requests waiting for a zone's publisher. At the limit a UDP update is dropped and counted (its sender retransmits).

@@ -16,9 +16,10 @@ use tokio::time::timeout;
 use crate::base::Name;
 use crate::config::{self, Config};
 use crate::dns::tsig::Keys;
-use crate::server::{Options, reading};
+use crate::server::task::OnCommit;
+use crate::server::{Options, StartError, reading};
 
-use super::serve::{Error, LogArgs, Received, Signals, THREAD_PATIENCE, is_terminal, print, start};
+use super::serve::{Error, LogArgs, Received, Signals, THREAD_PATIENCE, is_terminal, parse_http, print, start};
 use super::{logging, show};
 
 /// Show the server at work, with simulated members
@@ -31,6 +32,9 @@ pub struct Args {
     /// Listen here
     #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:5353")]
     pub listen: SocketAddr,
+    /// Serve HTTP here; "" serves none [default: 127.0.0.1:8053, or another port if that one is taken]
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_http)]
+    pub http: Option<config::Http>,
     /// What to log, and how
     #[command(flatten)]
     pub log: LogArgs,
@@ -50,17 +54,32 @@ pub fn run(args: &Args) -> Result<(), Error> {
     config.data_dir = scratch.path().join("data");
     config.zones_dir = scratch.path().to_owned();
     config.dns.listen = vec![args.listen];
+    config.http = args.http.unwrap_or(config.http);
     let zones = config::load_zones(&config.zones_dir, &Keys::default())?;
     let zones = zones.into_iter().map(reading::read_zone).collect::<Result<Vec<_>, _>>()?;
-    let on_commit = |_: &Name, commit: &crate::zone::Commit| {
+    let on_commit: OnCommit = Arc::new(|_: &Name, commit: &crate::zone::Commit| {
         // A reader that went away doesn't stop the demo.
         let _ = print(&show::commit(commit));
+    });
+    let options = |config| Options {
+        config,
+        zones: zones.clone(),
+        source: None,
+        epoch: None,
+        on_commit: Some(on_commit.clone()),
     };
-    let options = Options { config, zones, source: None, epoch: None, on_commit: Some(Arc::new(on_commit)) };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
-        let Some(server) = start(options, &mut signals).await? else { return Ok(()) };
+        let started = match start(options(config.clone()), &mut signals).await {
+            Err(Error::Start(StartError::ListenHttp { address, cause })) if args.http.is_none() => {
+                print(&format!("{address} can't be had for HTTP ({cause}): another port is taken\n"))?;
+                config.http = config::Http { listen: Some(SocketAddr::new(address.ip(), 0)) };
+                start(options(config), &mut signals).await
+            }
+            started => started,
+        };
+        let Some(server) = started? else { return Ok(()) };
         print(&show::started(&server))?;
         let address = server.addresses()[0];
         if !is_terminal() {

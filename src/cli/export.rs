@@ -1,22 +1,27 @@
 //! `livezone export`: a zone as a master file.
 
-use std::io::BufWriter;
+use std::io::{BufWriter, Read, Write};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::PathBuf;
 
+use crate::api::routes::MASTER_FILE;
+use crate::api::segment;
 use crate::base::Name;
 use crate::config;
 use crate::membership::Table;
 use crate::server::clock::{Clock as _, SystemClock};
 use crate::server::load;
-use crate::store::{self, StoreError};
+use crate::store::{self, StoreError, StoredZone};
 use crate::zone::file;
 
+use super::client::{self, Client, parse_url};
 use super::keygen::parse_name;
 
 /// Write a zone as a master file
 ///
-/// Reads the store of a stopped server, and changes nothing there. What is written is the zone as its last commit left it,
-/// members included whose leases have ended since; other name servers load it.
+/// Of a running server, what it publishes at the moment, all of one serial: the server at --server, or the one that has the
+/// store of the configuration, at its [http] listen. Of a stopped one, the zone as its last commit left it in the store,
+/// members included whose leases have ended since. Nothing is changed; other name servers load it.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Example:\n  livezone export svc.example.test. > svc.example.test.zone\n  \
                         named-checkzone svc.example.test. svc.example.test.zone")]
@@ -27,6 +32,9 @@ pub struct Args {
     /// The configuration file, which says where the store is; without it, the defaults
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// The HTTP address of a running server, as in http://127.0.0.1:8053
+    #[arg(long, value_name = "URL", value_parser = parse_url, conflicts_with = "config")]
+    pub server: Option<String>,
 }
 
 /// Why there is no file. Nothing was changed.
@@ -35,9 +43,18 @@ pub enum Error {
     /// The configuration.
     #[error("the configuration is wrong:\n{0}")]
     Configuration(#[from] config::Problems),
-    /// Another process has the store.
-    #[error("the store in {0} is in use: stop the server, and export then")]
+    /// Another process has the store, and can't be asked.
+    #[error(
+        "the store in {0} is in use, and the configuration says of no HTTP address to ask at ([http] listen): name it with \
+         --server, or stop the server, and export then"
+    )]
     InUse(String),
+    /// The running server.
+    #[error("{0}")]
+    Server(#[from] client::Error),
+    /// The connection broke.
+    #[error("the zone came in part only: {0}; throw away what was written, and export again")]
+    Broken(std::io::Error),
     /// The store.
     #[error(transparent)]
     Store(StoreError),
@@ -56,16 +73,51 @@ pub enum Error {
 
 /// Prints the zone to standard output.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let folder = config::load(args.config.as_deref())?.data_dir;
-    let shown = || folder.display().to_string();
-    let stored = store::inspect(&folder, &args.zone).map_err(|error| match error {
-        StoreError::InUse(_) => Error::InUse(shown()),
-        error => Error::Store(error),
-    })?;
-    let stored = stored.ok_or_else(|| Error::UnknownZone { folder: shown(), zone: args.zone.clone() })?;
+    if let Some(server) = &args.server {
+        return export_served(server, &args.zone);
+    }
+    let config = config::load(args.config.as_deref())?;
+    let shown = || config.data_dir.display().to_string();
+    match store::inspect(&config.data_dir, &args.zone) {
+        Ok(Some(stored)) => export_stored(stored),
+        Ok(None) => Err(Error::UnknownZone { folder: shown(), zone: args.zone.clone() }),
+        Err(StoreError::InUse(_)) => {
+            let server = config.http.listen.and_then(reachable).ok_or_else(|| Error::InUse(shown()))?;
+            export_served(&format!("http://{server}"), &args.zone)
+        }
+        Err(error) => Err(Error::Store(error)),
+    }
+}
+
+/// Where a server that listens there is reached from this machine; none if the port isn't known.
+fn reachable(listen: SocketAddr) -> Option<SocketAddr> {
+    let address = match listen.ip() {
+        IpAddr::V4(address) if address.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(address) if address.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        address => address,
+    };
+    (listen.port() != 0).then(|| SocketAddr::new(address, listen.port()))
+}
+
+/// What is kept of a zone.
+fn export_stored(stored: StoredZone) -> Result<(), Error> {
     let table = Table::new(std::time::Duration::ZERO);
     let (zone, _) = load::revive(stored, table, SystemClock::start().now()).map_err(Error::Store)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     file::write(zone.snapshot(), &mut out)?;
-    Ok(std::io::Write::flush(&mut out)?)
+    Ok(out.flush()?)
+}
+
+/// What a running server publishes.
+fn export_served(server: &str, zone: &Name) -> Result<(), Error> {
+    let path = format!("/v1/zones/{}", segment(&zone.to_string()));
+    let mut text = Client::new(server).read(&path, MASTER_FILE)?;
+    let mut out = BufWriter::new(std::io::stdout().lock());
+    let mut piece = vec![0; file::CHUNK_OCTETS];
+    loop {
+        match text.read(&mut piece).map_err(Error::Broken)? {
+            0 => return Ok(out.flush()?),
+            length => out.write_all(&piece[..length])?,
+        }
+    }
 }

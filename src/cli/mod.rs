@@ -3,10 +3,13 @@
 //! Exit status: 0 done, 1 it didn't work (the reason on standard error), 2 wrong usage.
 
 pub mod check;
+pub mod client;
 pub mod demo;
+pub mod explain;
 pub mod export;
 pub mod keygen;
 pub mod logging;
+pub mod members;
 pub mod serve;
 pub mod show;
 
@@ -38,6 +41,8 @@ enum Command {
     Demo(demo::Args),
     Keygen(keygen::Args),
     Export(export::Args),
+    Members(members::Args),
+    Explain(explain::Args),
 }
 
 /// Runs the command that the process was called with.
@@ -48,6 +53,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args).map_err(|error| error.to_string()),
         Command::Demo(args) => demo::run(args).map_err(|error| error.to_string()),
         Command::Export(args) => export::run(args).map_err(|error| error.to_string()),
+        Command::Members(args) => members::run(args).map_err(|error| error.to_string()),
+        Command::Explain(args) => explain::run(args).map_err(|error| error.to_string()),
         Command::Keygen(args) => keygen::run(args).map_err(|error| error.to_string()),
     };
     match result {

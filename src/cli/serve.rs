@@ -15,7 +15,8 @@ use super::{logging, show};
 
 /// Run the server
 ///
-/// Without a configuration file: listens on 127.0.0.1:5353, serves the zones in ./zones, and keeps its store in ./data.
+/// Without a configuration file: listens on 127.0.0.1:5353, and for HTTP on 127.0.0.1:8053, serves the zones in ./zones,
+/// and keeps its store in ./data.
 #[derive(clap::Args, Clone, Debug)]
 #[command(
     after_help = "Examples:\n  livezone serve\n  livezone serve --config /etc/livezone/livezone.toml --log-format json"
@@ -27,6 +28,9 @@ pub struct Args {
     /// Listen here instead of where the configuration says; may be repeated
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<SocketAddr>,
+    /// Serve HTTP here instead of where the configuration says; "" serves none
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_http)]
+    pub http: Option<config::Http>,
     /// The first epoch of zones that the store doesn't know at this start, instead of the Unix time or what comes after
     /// the serials that their secondaries and name servers have, which are not asked then
     #[arg(long, value_name = "N")]
@@ -75,6 +79,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if !args.listen.is_empty() {
         config.dns.listen.clone_from(&args.listen);
     }
+    config.http = args.http.unwrap_or(config.http);
     let options = Options { config, zones, source: Some(source), epoch: args.epoch.map(Epoch), on_commit: None };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let result = runtime.block_on(async {
@@ -94,6 +99,20 @@ pub fn run(args: &Args) -> Result<(), Error> {
     // A name that the system still looks up keeps a thread, which can't be told to stop; so does a disk that hangs.
     runtime.shutdown_timeout(THREAD_PATIENCE);
     result
+}
+
+/// Reads where to serve HTTP: on loopback, or nowhere.
+pub(super) fn parse_http(text: &str) -> Result<config::Http, String> {
+    if text.is_empty() {
+        return Ok(config::Http { listen: None });
+    }
+    let address: SocketAddr = text.parse().map_err(|_| "write an address with a port, as in 127.0.0.1:8053".to_owned())?;
+    let beyond = "beyond loopback only `[http] listen` with `open = true` in livezone.toml serves HTTP".to_owned();
+    if address.ip().to_canonical().is_loopback() {
+        Ok(config::Http { listen: Some(address) })
+    } else {
+        Err(beyond)
+    }
 }
 
 /// Starts the server; none if a signal ends the process before. What is left of the start then goes with the runtime: a

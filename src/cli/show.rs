@@ -4,12 +4,12 @@ use std::fmt::Write;
 use std::io::IsTerminal;
 use std::net::SocketAddr;
 
-use crate::base::{Name, RecordType};
+use crate::base::Name;
 use crate::server::Server;
-use crate::zone::records::text::present;
+use crate::zone::file::record_text;
 use crate::zone::{Commit, Record};
 
-/// One line per listener and zone; on a terminal, two commands to try.
+/// One line per listener, HTTP included, and zone; on a terminal, two commands to try.
 pub fn started(server: &Server) -> String {
     let mut text = String::new();
     for address in server.addresses() {
@@ -17,6 +17,9 @@ pub fn started(server: &Server) -> String {
     }
     for address in server.tls_addresses() {
         line(&mut text, format_args!("listening on {address}, DNS over TLS"));
+    }
+    if let Some(address) = server.http_address() {
+        line(&mut text, format_args!("http on {address}"));
     }
     for zone in server.zones() {
         if let Some(answers) = zone.answers.load().as_deref() {
@@ -57,16 +60,16 @@ fn line(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 pub fn commit(commit: &Commit) -> String {
     let mut text = String::new();
     line(&mut text, format_args!("epoch {} serial {}: {}", commit.epoch, commit.epoch.serial(), commit.summary()));
-    for (sign, records) in [('-', &commit.delta.removed), ('+', &commit.delta.added)] {
-        for record in records {
-            line(&mut text, format_args!("  {sign} {}", record_line(record)));
-        }
-    }
+    let records = |records: &[Record]| -> Vec<String> { records.iter().map(record_text).collect() };
+    delta(&mut text, &records(&commit.delta.removed), &records(&commit.delta.added));
     text
 }
 
-fn record_line(record: &Record) -> String {
-    let Record { owner, rtype, ttl, rdata } = record;
-    let rtype: &RecordType = rtype;
-    format!("{owner} {ttl} IN {rtype} {}", present(*rtype, rdata))
+/// The records that a commit took away and added, a line each.
+pub fn delta(text: &mut String, removed: &[String], added: &[String]) {
+    for (sign, records) in [('-', removed), ('+', added)] {
+        for record in records {
+            line(text, format_args!("  {sign} {record}"));
+        }
+    }
 }

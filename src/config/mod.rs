@@ -13,6 +13,7 @@
 //!
 //! Bounds: a file is at most 1 MiB.
 
+mod http;
 mod key;
 mod later;
 mod notify;
@@ -66,6 +67,8 @@ pub struct Config {
     pub limits: Limits,
     /// DNS over TLS, if it is to be served.
     pub tls: Option<Tls>,
+    /// The `[http]` table.
+    pub http: Http,
     /// The TSIG keys, their names all different.
     pub keys: Vec<Key>,
     /// The files of the keys' secrets.
@@ -114,6 +117,19 @@ pub struct Tls {
     pub listen: Vec<SocketAddr>,
     /// The certificate chain and its key, which match.
     pub certified: Arc<CertifiedKey>,
+}
+
+/// The `[http]` table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Http {
+    /// Where to serve the HTTP API, if at all.
+    pub listen: Option<SocketAddr>,
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8053))) }
+    }
 }
 
 /// The `[limits]` table.

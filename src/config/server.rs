@@ -13,7 +13,7 @@ use crate::membership::Quotas;
 
 use super::key::{KeyNames, read_keys};
 use super::problems::Findings;
-use super::{Config, Dns, Limits, tls, values, written};
+use super::{Config, Dns, Http, Limits, http, tls, values, written};
 
 /// Answers of 512 octets are what every resolver takes without asking (RFC 1035 §4.2.1); above 4096 nothing but
 /// fragments is to be won.
@@ -40,14 +40,7 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
     if let Some(store) = &written.store {
         check_store(findings, store);
     }
-    if let Some(http) = &written.http {
-        if let Some(listen) = http.listen.as_ref().filter(|listen| !listen.get_ref().is_empty()) {
-            findings.without_effect(&listen.span(), "http.listen");
-        }
-        without_effect(findings, http.open.as_ref(), "http.open");
-        without_effect(findings, http.certificate.as_ref(), "http.certificate");
-        without_effect(findings, http.key.as_ref(), "http.key");
-    }
+    let http = written.http.as_ref().map_or_else(Http::default, |written| http::check(findings, written));
     without_effect(findings, written.token.first(), "token");
     without_effect(findings, written.cluster.as_ref(), "cluster");
     without_effect(findings, written.memcached_config.first(), "memcached-config");
@@ -57,6 +50,7 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
         zones_dir: folder.join(written.zones_dir.as_deref().unwrap_or("zones")),
         dns,
         tls,
+        http,
         limits: written.limits.as_ref().map_or_else(Limits::default, |limits| check_limits(findings, limits)),
         keys,
         files: {

@@ -165,12 +165,13 @@ fn the_documented_files_load() {
     assert_eq!(config.data_dir, files.path("data"));
     assert_eq!(config.zones_dir, files.path("zones"));
     assert_eq!(config.dns, Dns::default());
+    assert_eq!(config.http, Http::default());
     assert_eq!(config.keys.len(), 2);
     assert_eq!(
         files.lines(&config.warnings.join("\n")),
-        ["http.listen", "cluster", "memcached-config"]
+        ["cluster", "memcached-config"]
             .iter()
-            .zip([11, 18, 22])
+            .zip([18, 22])
             .map(|(key, line)| format!("livezone.toml:{line}: `{key}` has no effect in this version"))
             .collect::<Vec<_>>()
     );
@@ -271,6 +272,29 @@ fn quotas_have_defaults_and_a_range_and_an_owner_has_at_most_the_whole() {
 }
 
 #[test]
+fn http_beyond_loopback_is_for_everyone_or_not_at_all() {
+    let listen = |text: &str| server(&format!("[http]\n{text}\n"));
+    assert_eq!(server("").0.http.listen, Some("127.0.0.1:8053".parse().unwrap()));
+    for loopback in ["127.0.0.1:0", "127.3.2.1:80", "[::1]:8053", "[::ffff:127.0.0.1]:1"] {
+        let (config, warnings) = listen(&format!("listen = \"{loopback}\""));
+        assert_eq!((config.http.listen, warnings.len()), (Some(loopback.parse().unwrap()), 0));
+    }
+    for beyond in ["0.0.0.0:8053", "[::]:8053", "192.0.2.1:80"] {
+        let text = format!("[http]\nlisten = \"{beyond}\"\n");
+        assert_one(&server_problems(&text), "l.toml:2:10: ", &[beyond, "tokens", "`open = true`"]);
+        assert_eq!(server_problems(&format!("{text}open = false\n")).len(), 1);
+        let (config, warnings) = listen(&format!("listen = \"{beyond}\"\nopen = true"));
+        assert_eq!((config.http.listen, warnings.len()), (Some(beyond.parse().unwrap()), 0));
+    }
+    let (_, warnings) = listen("open = true");
+    assert_has(&warnings, "l.toml:2: ", &["`http.open` has no effect"]);
+    for wrong in ["8053", "localhost:8053", "127.0.0.1"] {
+        let problems = server_problems(&format!("[http]\nlisten = \"{wrong}\"\n"));
+        assert_one(&problems, "l.toml:2:10: ", &[wrong, "127.0.0.1:8053"]);
+    }
+}
+
+#[test]
 fn every_documented_key_of_later_versions_is_accepted() {
     let (_, warnings) = server(
         "[dns]\nrotate = true\nrrl = { rate = 5 }\ncookies = true\ntls-listen = []\nhttps-listen = []\nquic-listen = []\n\
@@ -286,6 +310,8 @@ fn every_documented_key_of_later_versions_is_accepted() {
         assert_has(&warnings, "l.toml:", &[&format!("`{key}`")]);
     }
     assert!(!warnings.iter().any(|warning| warning.contains("http.listen")));
+    let (config, _) = server("[http]\nlisten = \"\"\n");
+    assert_eq!(config.http.listen, None);
 
     let (_, warnings) = zone(
         "drain-timeout = \"1m\"\nkey = \"xfer.\"\n[history]\ncommits = 5\n[hold]\nfraction = 0.9\n[[service]]\n\

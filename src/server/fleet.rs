@@ -19,6 +19,7 @@ use crate::store::Store;
 
 use super::clock::Clock;
 use super::counters::Counters;
+use super::directory::{INQUIRIES, Inquiry};
 use super::front::{Registrar, Routing};
 use super::load::{self, OpenError, Opened};
 use super::notifier::{self, Audience, Notifier};
@@ -39,6 +40,7 @@ pub(super) struct Running {
     changing: Option<(oneshot::Receiver<Outcome>, Ready)>,
     served: Arc<ServedZone>,
     queue: mpsc::Sender<Submission>,
+    inquiries: mpsc::Sender<Inquiry>,
     changes: Arc<Changes>,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
@@ -132,11 +134,12 @@ impl Fleet {
         };
         task.begin().await.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause })?;
         let (queue, requests) = mpsc::channel(PUBLISHER_QUEUE);
+        let (inquiries, questions) = mpsc::channel(INQUIRIES);
         let changes: Arc<Changes> = Arc::default();
         let (stop, stopped) = watch::channel(false);
         let notifier = Notifier::start(self.notifying.clone(), Audience::of(&ready), commits, stopped.clone());
-        let task = tokio::spawn(task.run(requests, changes.clone(), stopped));
-        let running = Running { ready, changing: None, served, queue, changes, stop, task, notifier };
+        let task = tokio::spawn(task.run(requests, questions, changes.clone(), stopped));
+        let running = Running { ready, changing: None, served, queue, inquiries, changes, stop, task, notifier };
         self.running.insert(place(&origin), running);
         Ok(())
     }
@@ -221,6 +224,7 @@ impl Fleet {
     pub(super) fn routing(&self, config: &Config) -> Routing {
         let registrar = |running: &Running| Registrar {
             queue: running.queue.clone(),
+            inquiries: running.inquiries.clone(),
             access: UpdateAccess::new(running.ready.zone.update.clone()),
             notices: running.notifier.notices().clone(),
         };

@@ -22,6 +22,7 @@ use crate::net::{Completion, Handled, Handler, Messages};
 
 use super::clock::Clock;
 use super::counters::Counters;
+use super::directory::Inquiry;
 use super::notifier::Notices;
 use super::publisher::Submission;
 
@@ -30,6 +31,8 @@ use super::publisher::Submission;
 pub struct Registrar {
     /// The publisher's queue.
     pub queue: mpsc::Sender<Submission>,
+    /// Where its publisher is asked.
+    pub inquiries: mpsc::Sender<Inquiry>,
     /// Who may update at all: the others are refused before they take a place in the queue.
     pub access: UpdateAccess,
     /// What became of NOTIFY to its secondaries.

@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod counters;
+pub mod directory;
 mod first_epoch;
 mod fleet;
 pub mod front;

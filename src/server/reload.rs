@@ -237,6 +237,7 @@ impl Reloader {
             ("data-dir", config.data_dir != started.data_dir),
             ("dns.listen", config.dns.listen != started.dns.listen),
             ("dns.threads", config.dns.threads != started.dns.threads),
+            ("http.listen", config.http != started.http),
             ("limits.tcp-connections", config.limits.tcp.connections != started.limits.tcp.connections),
             ("limits.tcp-connections-per-client", config.limits.tcp.per_client != started.limits.tcp.per_client),
             ("limits.tcp-idle", config.limits.tcp.idle != started.limits.tcp.idle),

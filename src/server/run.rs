@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
+use crate::api;
 use crate::base::{Epoch, Name};
 use crate::config::{self, Config, Problem};
 use crate::dns::identity::{IDENTITY_OCTETS, Identity};
@@ -20,6 +21,7 @@ use crate::store::{Embedded, Store, StoreError};
 
 use super::clock::{Clock, SystemClock};
 use super::counters::{self, Counters};
+use super::directory::Directory;
 use super::first_epoch;
 use super::fleet::{Fleet, STORE_PATIENCE};
 use super::front::Front;
@@ -72,12 +74,21 @@ pub enum StartError {
         /// What the system says.
         cause: std::io::Error,
     },
+    /// The listener of the HTTP API.
+    #[error("can't serve HTTP on {address}: {cause}; choose another address with [http] listen or --http, or none: \"\"")]
+    ListenHttp {
+        /// The address.
+        address: SocketAddr,
+        /// What the system says.
+        cause: std::io::Error,
+    },
 }
 
 /// A running server. Dropping it doesn't stop it; [`Server::stop`] does.
 pub struct Server {
     addresses: Vec<SocketAddr>,
     tls_addresses: Vec<SocketAddr>,
+    http_address: Option<SocketAddr>,
     front: Arc<Front>,
     stop: watch::Sender<bool>,
     udp: Vec<udp::Listener>,
@@ -100,9 +111,10 @@ impl Server {
         let listeners = config.dns.listen.iter().map(|&address| Listeners::bind(address, threads(&config)));
         let listeners: Vec<Listeners> = listeners.collect::<Result<_, _>>()?;
         let tls = config.tls.as_ref().map(bind_tls).transpose()?;
+        let http = config.http.listen.map(bind_http).transpose()?;
         let store = open(&config.data_dir).await?;
         let started =
-            Server::bring_up(Options { config, zones, source, epoch, on_commit }, clock, listeners, tls, &store);
+            Server::bring_up(Options { config, zones, source, epoch, on_commit }, clock, listeners, (tls, http), &store);
         match started.await {
             Ok(server) => Ok(server),
             Err(error) => {
@@ -117,7 +129,7 @@ impl Server {
         options: Options,
         clock: Arc<dyn Clock>,
         listeners: Vec<Listeners>,
-        tls: Option<Vec<(SocketAddr, tokio::net::TcpListener)>>,
+        (tls, http): (Option<Vec<Bound>>, Option<Bound>),
         store: &Arc<dyn Store>,
     ) -> Result<Server, StartError> {
         let Options { config, zones, source, epoch, on_commit } = options;
@@ -163,12 +175,18 @@ impl Server {
             }
             transports.spawn(carried.run(stopped.clone()));
         }
+        let http_address = http.as_ref().map(|(address, _)| *address);
+        if let Some((_, listener)) = http {
+            let directory = Arc::new(Directory { front: front.clone(), store: store.clone() });
+            transports.spawn(api::serve(listener, directory, stopped.clone()));
+        }
         fleet.open();
         // One more request than the one being carried out is as good as many.
         let (reloads, requests) = mpsc::channel(1);
         let reloader = Reloader::new(fleet, front.clone(), config, source);
         let reloader = tokio::spawn(reloader.run(requests, stopped));
-        Ok(Server { addresses, tls_addresses, front, stop, udp, transports, reloads, reloader, store: store.clone() })
+        let store = store.clone();
+        Ok(Server { addresses, tls_addresses, http_address, front, stop, udp, transports, reloads, reloader, store })
     }
 
     /// Where it listens.
@@ -179,6 +197,11 @@ impl Server {
     /// Where it listens for DNS over TLS.
     pub fn tls_addresses(&self) -> &[SocketAddr] {
         &self.tls_addresses
+    }
+
+    /// Where it serves the HTTP API.
+    pub fn http_address(&self) -> Option<SocketAddr> {
+        self.http_address
     }
 
     /// The zones that it serves, in canonical order.
@@ -273,8 +296,20 @@ fn threads(config: &Config) -> usize {
     }
 }
 
+/// A listener with the address that it has.
+type Bound = (SocketAddr, tokio::net::TcpListener);
+
+/// The listener of the HTTP API.
+fn bind_http(address: SocketAddr) -> Result<Bound, StartError> {
+    let bind = || -> std::io::Result<Bound> {
+        let listener = tcp::bind(address)?;
+        Ok((listener.local_addr()?, listener))
+    };
+    bind().map_err(|cause| StartError::ListenHttp { address, cause })
+}
+
 /// The listeners for DNS over TLS, with the addresses that they have.
-fn bind_tls(tls: &config::Tls) -> Result<Vec<(SocketAddr, tokio::net::TcpListener)>, StartError> {
+fn bind_tls(tls: &config::Tls) -> Result<Vec<Bound>, StartError> {
     let bind = |&address: &SocketAddr| {
         let failed = |cause| StartError::Listen { address, cause };
         let listener = tcp::bind(address).map_err(failed)?;

@@ -18,6 +18,7 @@ use crate::store::{Appended, Pending, Store};
 use crate::zone::{Commit, Step};
 
 use super::clock::Clock;
+use super::directory::Inquiry;
 use super::notifier::Newest;
 use super::publisher::{Clash, Configuration, Publisher, Submission};
 
@@ -134,10 +135,16 @@ impl Task {
     }
 
     /// Runs until `stop` turns, then finishes what is under way.
-    pub async fn run(mut self, queue: mpsc::Receiver<Submission>, changes: Arc<Changes>, stop: watch::Receiver<bool>) {
+    pub async fn run(
+        mut self,
+        queue: mpsc::Receiver<Submission>,
+        inquiries: mpsc::Receiver<Inquiry>,
+        changes: Arc<Changes>,
+        stop: watch::Receiver<bool>,
+    ) {
         // The time until then shows as a stall.
         let _ = self.open.wait_for(|open| *open).await;
-        let mut inputs = Inputs { queue, changes, stop };
+        let mut inputs = Inputs { queue, inquiries, changes, stop };
         let mut jobs = Jobs {
             change: None,
             write: None,
@@ -167,7 +174,7 @@ impl Task {
 
     /// Waits for something to do. Heartbeats that wait come before leases that end.
     async fn next_event(&mut self, inputs: &mut Inputs, jobs: &mut Jobs) -> Event {
-        let Inputs { queue, changes, stop } = inputs;
+        let Inputs { queue, inquiries, changes, stop } = inputs;
         let goes_on = !jobs.stopping;
         let wake = self.next_wake().filter(|_| goes_on);
         let awaits_checkpoint =
@@ -182,6 +189,8 @@ impl Task {
             () = sleep_until(jobs.next_checkpoint), if awaits_checkpoint => Event::Checkpoint,
             first = queue.recv(), if goes_on => Event::Request(first),
             () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => Event::Wake,
+            // Last, so that readers hold up nothing; a batch of requests takes one along.
+            Some(inquiry) = inquiries.recv(), if goes_on => Event::Inquiry(inquiry),
         }
     }
 
@@ -208,11 +217,15 @@ impl Task {
             Event::Change(next) => jobs.change = Some(next),
             Event::Request(Some(first)) => {
                 self.take(first, &mut inputs.queue);
+                if let Ok(inquiry) = inputs.inquiries.try_recv() {
+                    inquiry.answer(&self.publisher, self.clock.now());
+                }
                 // A crash loop must not lose who has renewed.
                 if self.publisher.table().awaits_checkpoint() {
                     jobs.next_checkpoint = jobs.next_checkpoint.min(Instant::now() + jobs.pause);
                 }
             }
+            Event::Inquiry(inquiry) => inquiry.answer(&self.publisher, self.clock.now()),
             Event::Request(None) => jobs.stopping = true,
             Event::Checkpoint => {
                 jobs.next_checkpoint = Instant::now() + self.checkpoint_interval;
@@ -406,6 +419,7 @@ pub(super) fn silence(doubt: Option<String>) -> String {
 /// What comes in.
 struct Inputs {
     queue: mpsc::Receiver<Submission>,
+    inquiries: mpsc::Receiver<Inquiry>,
     changes: Arc<Changes>,
     stop: watch::Receiver<bool>,
 }
@@ -440,6 +454,7 @@ enum Event {
     Noted((Vec<(Key, Stamp)>, Result<(), String>)),
     Change(ZoneChange),
     Request(Option<Submission>),
+    Inquiry(Inquiry),
     Checkpoint,
     Wake,
 }

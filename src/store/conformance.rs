@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::base::limits::HISTORY_COMMITS;
+use crate::base::limits::{HISTORY_COMMITS, HISTORY_PAGE_OCTETS};
 use crate::base::{Epoch, Lease, Monotonic, Name, Now, RecordType, Ttl, Wall};
 use crate::membership::{Item, Key, LeasedRecord, Owner, Stamp, Tombstone};
 use crate::zone::scenes::Universe;
@@ -161,7 +161,7 @@ pub fn a_conflict_leaves_nothing(how: Open<'_>) {
         assert_eq!(wait(store.append(full(expected, 101))), Appended::Conflict(Some(Epoch(100))));
     }
     assert_eq!(wait(store.epoch(&zone)), Ok(Some(Epoch(100))));
-    assert_eq!(wait(store.commits(&zone)).unwrap().len(), 1);
+    assert_eq!(wait(store.commits(&zone, None, usize::MAX)).unwrap().len(), 1);
     drop(store);
     let stored = open(how, folder.path()).start(&zone, Wall(0)).unwrap().unwrap();
     assert_eq!((stored.epoch, stored.items.len(), stored.services.len()), (Epoch(100), 0, 0));
@@ -197,7 +197,7 @@ pub fn concurrent_writes_are_carried_out_each_for_itself(how: Open<'_>) {
         let stored = store.start(zone, Wall(1)).unwrap().unwrap();
         assert_eq!(stored.epoch, Epoch(149));
         assert_eq!(stored.items.iter().map(|(item, ..)| item).collect::<Vec<_>>(), [&item(1, zone.as_wire()[0])]);
-        assert_eq!(wait(store.commits(zone)).unwrap().len(), 50);
+        assert_eq!(wait(store.commits(zone, None, usize::MAX)).unwrap().len(), 50);
     }
 }
 
@@ -218,10 +218,46 @@ pub fn history_is_bounded_and_in_order(how: Open<'_>) {
     for append in pending {
         assert_eq!(wait(append), Appended::Committed);
     }
-    let commits = wait(store.commits(&zone)).unwrap();
+    let commits = wait(store.commits(&zone, None, usize::MAX)).unwrap();
     let expected: Vec<Epoch> = (count - HISTORY_COMMITS..count).map(|number| Epoch(first + number)).collect();
     assert_eq!(commits.iter().map(|commit| commit.epoch).collect::<Vec<_>>(), expected);
     assert_eq!(commits[0], commit(expected[0], 0));
+    let last = *expected.last().unwrap();
+    let page = |since: Option<Epoch>, limit: usize| -> Vec<Epoch> {
+        wait(store.commits(&zone, since, limit)).unwrap().iter().map(|commit| commit.epoch).collect()
+    };
+    assert_eq!(page(None, 3), expected[..3]);
+    assert_eq!(page(Some(Epoch(0)), 3), expected[..3], "what is kept no longer is passed over");
+    assert_eq!(page(Some(expected[0]), usize::MAX), expected[1..]);
+    // Over the edge of a byte, page by page.
+    assert_eq!(page(Some(Epoch(0xffff_feff)), 2), [Epoch(0xffff_ff00), Epoch(0xffff_ff01)]);
+    for none in [last, Epoch(u64::MAX)] {
+        assert_eq!(page(Some(none), usize::MAX), []);
+    }
+    assert_eq!(page(None, 0), []);
+}
+
+/// A page of the history is bounded in octets; a commit larger than a page is one of its own.
+pub fn a_page_of_the_history_is_bounded_in_octets(how: Open<'_>) {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = name("z.");
+    let store = open(how, folder.path());
+    store.start(&zone, Wall(0)).unwrap();
+    let page_octets = usize::try_from(HISTORY_PAGE_OCTETS).unwrap();
+    let sizes = [page_octets + 1, page_octets / 2 - 1000, page_octets / 2 - 1000, page_octets / 3];
+    for (number, size) in (0u64..).zip(sizes) {
+        let expected = number.checked_sub(1).map(|before| Epoch(100 + before));
+        let mut write = bare(&zone, expected, 100 + number);
+        Arc::get_mut(write.commit.as_mut().unwrap()).unwrap().delta.added[0].rdata = vec![0; size].into();
+        assert_eq!(wait(store.append(write)), Appended::Committed);
+    }
+    let page = |since: u64| -> Vec<u64> {
+        let commits = wait(store.commits(&zone, Some(Epoch(since)), 10)).unwrap();
+        commits.iter().map(|commit| commit.epoch.0).collect()
+    };
+    assert_eq!(page(0), [100]);
+    assert_eq!(page(100), [101, 102]);
+    assert_eq!(page(102), [103]);
 }
 
 /// A folder has one user.
@@ -467,7 +503,7 @@ pub fn a_restart_gives_back_what_was_committed(how: Open<'_>) {
                     for (zone, model) in zones.iter().zip(&mut models) {
                         model.starts.begin(Wall(time));
                         model.check(start(&*opened, zone, Wall(time)));
-                        prop_assert_eq!(&wait(opened.commits(zone)).unwrap(), &model.commits);
+                        prop_assert_eq!(&wait(opened.commits(zone, None, usize::MAX)).unwrap(), &model.commits);
                     }
                     store = Some(opened);
                 }

@@ -136,6 +136,8 @@ pub trait Store: Send + Sync + 'static {
     /// Notes that the primary of a zone that is a copy has it as it is kept. Does nothing for any other zone.
     fn refreshed(&self, zone: &Name, at: Wall) -> Pending<Result<(), String>>;
 
-    /// The commits kept of a zone, from the oldest.
-    fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>>;
+    /// The commits kept of a zone after an epoch, or all, from the oldest: so many at most, and no more octets of them than
+    /// [`HISTORY_PAGE_OCTETS`](crate::base::limits::HISTORY_PAGE_OCTETS) unless the first alone has more. None: there are
+    /// no later ones.
+    fn commits(&self, zone: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Vec<Commit>, String>>;
 }

@@ -94,7 +94,7 @@ pub enum Cause {
     Configured,
     /// Nobody was in it for long enough.
     Forgotten,
-    /// The primary at this address has it so.
+    /// Somebody's copy has it so: a primary and its address.
     Transferred(Arc<str>),
 }
 
@@ -130,7 +130,7 @@ impl fmt::Display for Cause {
             Cause::Lapsed => f.write_str("lease ended"),
             Cause::Configured => f.write_str("configured"),
             Cause::Forgotten => f.write_str("forgotten, nobody came back"),
-            Cause::Transferred(from) => write!(f, "transferred from {from}"),
+            Cause::Transferred(by) => write!(f, "transferred by {by}"),
         }
     }
 }

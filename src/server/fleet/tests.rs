@@ -55,7 +55,7 @@ impl Store for Silent {
         never()
     }
 
-    fn commits(&self, _: &Name) -> Pending<Result<Vec<Commit>, String>> {
+    fn commits(&self, _: &Name, _: Option<Epoch>, _: usize) -> Pending<Result<Vec<Commit>, String>> {
         never()
     }
 }

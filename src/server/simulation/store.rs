@@ -149,8 +149,8 @@ impl Store for SimulatedStore {
         self.note(Entry::Refreshed(zone.clone(), at))
     }
 
-    fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>> {
+    fn commits(&self, zone: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Vec<Commit>, String>> {
         let (file, zone) = (self.file.clone(), zone.clone());
-        Box::pin(async move { file.lock().await.commits(&zone) })
+        Box::pin(async move { file.lock().await.commits(&zone, since, limit) })
     }
 }

@@ -261,10 +261,11 @@ impl StoreFile {
         epoch.map_err(|error| error.to_string())
     }
 
-    /// The commits kept of a zone, from the oldest.
-    pub fn commits(&mut self, zone: &Name) -> Result<Vec<Commit>, String> {
+    /// A page of the commits kept of a zone, from the oldest after an epoch.
+    pub fn commits(&mut self, zone: &Name, since: Option<Epoch>, limit: usize) -> Result<Vec<Commit>, String> {
         let transaction = self.database().map_err(|error| error.to_string())?.begin_read();
-        let commits = transaction.map_err(Fault::from).and_then(|transaction| tables::read_commits(&transaction, zone));
+        let read = |transaction| tables::read_commits(&transaction, zone, since, limit);
+        let commits = transaction.map_err(Fault::from).and_then(read);
         commits.map_err(|error| error.to_string())
     }
 }

@@ -43,7 +43,7 @@ enum Job {
     Start(Name, Wall, SyncSender<Result<Option<StoredZone>, StoreError>>),
     Write(Entry, oneshot::Sender<Appended>),
     Epoch(Name, oneshot::Sender<Result<Option<Epoch>, String>>),
-    Commits(Name, oneshot::Sender<Result<Vec<Commit>, String>>),
+    Commits(Name, Option<Epoch>, usize, oneshot::Sender<Result<Vec<Commit>, String>>),
 }
 
 impl Embedded {
@@ -122,9 +122,10 @@ impl Store for Embedded {
         self.note(Entry::Refreshed(zone.clone(), at))
     }
 
-    fn commits(&self, zone: &Name) -> Pending<Result<Vec<Commit>, String>> {
+    fn commits(&self, zone: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Vec<Commit>, String>> {
         let zone = zone.clone();
-        self.submit(|reply| Job::Commits(zone, reply), Err(CLOSED.to_owned()), Err(BUSY.to_owned()))
+        let job = |reply| Job::Commits(zone, since, limit, reply);
+        self.submit(job, Err(CLOSED.to_owned()), Err(BUSY.to_owned()))
     }
 }
 
@@ -165,7 +166,7 @@ fn read(file: &mut StoreFile, job: Job) {
     match job {
         Job::Start(zone, now, reply) => drop(reply.send(file.start(&zone, now))),
         Job::Epoch(zone, reply) => drop(reply.send(file.epoch(&zone))),
-        Job::Commits(zone, reply) => drop(reply.send(file.commits(&zone))),
+        Job::Commits(zone, since, limit, reply) => drop(reply.send(file.commits(&zone, since, limit))),
         Job::Write(..) => {}
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
 
-use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, HISTORY_OCTETS};
+use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, HISTORY_OCTETS, HISTORY_PAGE_OCTETS};
 use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Item, Key, Stamp, Tombstone};
 use crate::store::format::{FormatError, commit_key, decode, encode, item_key, name_key, zone_range};
@@ -223,9 +223,29 @@ fn read_newest(transaction: &ReadTransaction, zone: &Name) -> Result<Vec<Arc<Com
     Ok(newest)
 }
 
-pub(super) fn read_commits(transaction: &ReadTransaction, zone: &Name) -> Result<Vec<Commit>, Fault> {
-    let commits = transaction.open_table(COMMITS)?;
-    Ok(read_zone(&commits, zone)?.into_iter().map(|(_, commit)| commit).collect())
+pub(super) fn read_commits(
+    transaction: &ReadTransaction,
+    zone: &Name,
+    since: Option<Epoch>,
+    limit: usize,
+) -> Result<Vec<Commit>, Fault> {
+    let table = transaction.open_table(COMMITS)?;
+    let (mut from, to) = zone_range(zone);
+    match since.map(|since| since.0.checked_add(1)) {
+        None => {}
+        Some(Some(next)) => from = commit_key(zone, Epoch(next)),
+        Some(None) => return Ok(Vec::new()), // nothing comes after the last epoch that there can be
+    }
+    let (mut commits, mut octets) = (Vec::new(), 0);
+    for entry in table.range(from.as_slice()..to.as_slice())?.take(limit) {
+        let (_, value) = entry?;
+        octets += octets_of(value.value());
+        if octets > HISTORY_PAGE_OCTETS && !commits.is_empty() {
+            break;
+        }
+        commits.push(decode(value.value())?);
+    }
+    Ok(commits)
 }
 
 /// All values of a zone in a table, with the octets of their keys behind the zone.

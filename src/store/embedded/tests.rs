@@ -41,6 +41,11 @@ fn history_is_bounded_and_in_order() {
 }
 
 #[test]
+fn a_page_of_the_history_is_bounded_in_octets() {
+    conformance::a_page_of_the_history_is_bounded_in_octets(&open_boxed);
+}
+
+#[test]
 fn a_second_open_is_refused() {
     conformance::a_second_open_is_refused(&open_boxed);
 }
@@ -163,7 +168,7 @@ fn history_is_bounded_in_octets_and_keeps_the_last_commit_whatever_its_size() {
     assert_eq!(append(large(105, 4 * third)), [Appended::Committed]);
     assert_eq!(append(large(106, 100_000)), [Appended::Committed]);
     let epochs = |file: &mut StoreFile| -> Vec<u64> {
-        file.commits(&zone).unwrap().iter().map(|commit| commit.epoch.0).collect()
+        file.commits(&zone, None, usize::MAX).unwrap().iter().map(|commit| commit.epoch.0).collect()
     };
     assert_eq!(epochs(&mut file), [106], "the large one has gone with those before it");
     for epoch in 107..107 + HISTORY_COMMITS + 5 {

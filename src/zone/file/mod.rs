@@ -51,7 +51,7 @@ use check::Loaded;
 use lexer::Lexer;
 pub use lexer::LexicalError;
 pub use problem::{FileError, Problem};
-pub use write::write;
+pub use write::{CHUNK_OCTETS, Chunks, record_text, write};
 
 /// How deep includes may nest: deeper is a mistake, and recursion must end.
 pub const INCLUDE_DEPTH: usize = 8;

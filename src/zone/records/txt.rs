@@ -72,6 +72,28 @@ pub fn service_rdata(epoch: Epoch, fingerprint: &Fingerprint) -> Rdata {
     ])
 }
 
+/// What the TXT at an SRV owner says.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ServiceText {
+    /// The epoch of the service's last change.
+    pub epoch: Epoch,
+    /// Published members.
+    pub members: usize,
+    /// The digest, in hexadecimal digits.
+    pub digest: String,
+}
+
+/// Reads what [`service_rdata`] writes; none of any other text.
+pub fn read_service(rdata: &[u8]) -> Option<ServiceText> {
+    let mut strings = strings_in(rdata).map(|string| std::str::from_utf8(string).ok());
+    let mut value = |key: &str| strings.next()??.strip_prefix(key)?.strip_prefix('=');
+    Some(ServiceText {
+        epoch: Epoch(value("epoch")?.parse().ok()?),
+        members: value("members")?.parse().ok()?,
+        digest: value("digest")?.to_owned(),
+    })
+}
+
 /// The TXT at the host name of a known service without addresses: keeps the name from being NXDOMAIN, also on stock
 /// secondaries. Names the service below the origin (`service=_memcached._tcp`).
 pub fn host_rdata(service: &Name, origin: &Name) -> Rdata {
@@ -140,6 +162,11 @@ mod tests {
             metadata(&rdata).iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect::<Vec<_>>(),
             ["epoch=7", "members=2", "digest=3723b842fd6bc478"]
         );
+        let read = ServiceText { epoch: Epoch(7), members: 2, digest: "3723b842fd6bc478".to_owned() };
+        assert_eq!(read_service(&rdata), Some(read));
+        for other in [&b""[..], b"\0", b"\x07epoch=7", b"\x07epoch=x\x09members=2\x08digest=0"] {
+            assert_eq!(read_service(other), None);
+        }
     }
 
     #[test]

@@ -1,0 +1,92 @@
+//! The HTTP API: zones, their members and their history, for people, scripts and the client commands.
+//!
+//! It reads and changes nothing. What it reads stands behind a [`Directory`], as what the transports call stands behind
+//! [`net::Handler`](crate::net::Handler); the server provides it.
+//!
+//! # Resources
+//!
+//! | path | what |
+//! | --- | --- |
+//! | `/v1/zones` | every zone: [`views::Zones`] |
+//! | `/v1/zones/{zone}` | one zone: [`views::ZoneView`]; with `Accept: text/dns` (RFC 4027) its master file |
+//! | `/v1/zones/{zone}/services` | its services: [`views::Services`] |
+//! | `/v1/zones/{zone}/services/{service}` | one service with its members: [`views::ServiceView`] |
+//! | `/v1/zones/{zone}/commits` | its kept history, `?since=EPOCH&limit=N`: [`views::Commits`] |
+//! | `/healthz` | 200 while the process serves |
+//!
+//! GET and HEAD. A zone is named with or without its final dot; a service below its zone, or absolute. Bodies are JSON
+//! with keys in kebab-case. Errors are problem documents (RFC 9457, [`problem`]). The `ETag` of a zone, of its master file
+//! and of its services is the zone's epoch, that of a service the epoch of its last change.
+//!
+//! # Bounds
+//!
+//! [`serve`] bounds connections, the time that a request may take to come in and a response to be taken, and a
+//! connection's age. Large responses are made as they are read, or page by page, and so many at a time as [`routes`] says.
+
+mod body;
+pub mod history;
+pub mod problem;
+pub mod routes;
+pub mod serve;
+#[cfg(test)]
+mod tests;
+pub mod views;
+
+use std::future::Future;
+use std::pin::Pin;
+
+use crate::base::{Epoch, Name};
+use crate::zone::{Commit, Snapshot};
+
+pub use serve::serve;
+
+use views::{Role, ServiceView};
+
+/// A future that a directory returns.
+pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// A name as a segment of a path (RFC 3986 §3.3): the text of a name may have any ASCII character.
+pub fn segment(name: &str) -> String {
+    let escape = |octet: u8| match octet {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' => char::from(octet).to_string(),
+        _ => format!("%{octet:02X}"),
+    };
+    name.bytes().map(escape).collect()
+}
+
+/// What is read.
+pub trait Directory: Send + Sync + 'static {
+    /// The zones that are served, in canonical order.
+    fn zones(&self) -> Vec<ServedZone>;
+
+    /// One of them.
+    fn zone(&self, origin: &Name) -> Option<ServedZone>;
+
+    /// A service with its members as they stand now; none: the zone doesn't know it.
+    fn service(&self, origin: &Name, service: &Name) -> Pending<Result<Option<ServiceView>, Unavailable>>;
+
+    /// Commits kept of a zone after an epoch, or all, from the oldest: so many at most, and fewer where they are large.
+    /// None: there are no later ones.
+    fn commits(
+        &self,
+        origin: &Name,
+        since: Option<Epoch>,
+        limit: usize,
+    ) -> Pending<Result<Vec<Commit>, Unavailable>>;
+}
+
+/// A zone as it is served.
+#[derive(Clone, Debug)]
+pub struct ServedZone {
+    /// Its apex.
+    pub origin: Name,
+    /// How this server comes by it.
+    pub role: Role,
+    /// What is published; none while the zone isn't loaded.
+    pub snapshot: Option<Snapshot>,
+}
+
+/// Why something can't be read at the moment, and what to do; it can be asked for again.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unavailable(pub String);

@@ -1,0 +1,94 @@
+//! Errors as problem documents (RFC 9457).
+
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+
+use crate::base::Name;
+
+use super::Unavailable;
+
+/// The media type of a problem document.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// What went wrong with a request, and what to do. The status says it all in short, so that the type is `about:blank`
+/// (RFC 9457 §4.2.1).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Problem {
+    /// The HTTP status.
+    pub status: u16,
+    /// The status in words.
+    pub title: String,
+    /// What is wrong with this request, and what to do.
+    pub detail: String,
+    /// The parameter of the query that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameter: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
+        let title = status.canonical_reason().unwrap_or("Error").to_owned();
+        Problem { status: status.as_u16(), title, detail: detail.into(), parameter: None }
+    }
+
+    /// 400 for a parameter of the query.
+    pub(super) fn parameter(name: &str, detail: impl Into<String>) -> Problem {
+        let problem = Problem::new(StatusCode::BAD_REQUEST, detail);
+        Problem { parameter: Some(name.to_owned()), ..problem }
+    }
+
+    /// 404 for a zone.
+    pub(super) fn unknown_zone(zone: &str) -> Problem {
+        let detail = format!("no zone {zone} is served here; GET /v1/zones lists those that are");
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 404 for a service.
+    pub(super) fn unknown_service(zone: &Name, service: &str) -> Problem {
+        let detail = format!(
+            "the zone {zone} knows no service {service}; GET /v1/zones/{zone}/services lists those that it knows"
+        );
+        Problem::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 503 for a zone without answers.
+    pub(super) fn not_loaded(zone: &Name) -> Problem {
+        let detail = format!("the zone {zone} is not loaded; the server's log says why");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    }
+}
+
+impl From<Unavailable> for Problem {
+    fn from(cause: Unavailable) -> Problem {
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, cause.0)
+    }
+}
+
+impl From<PathRejection> for Problem {
+    fn from(cause: PathRejection) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, format!("the path can't be read: {}", cause.body_text()))
+    }
+}
+
+impl From<QueryRejection> for Problem {
+    fn from(cause: QueryRejection) -> Problem {
+        Problem::new(StatusCode::BAD_REQUEST, format!("the query can't be read: {}", cause.body_text()))
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let octets = serde_json::to_vec(&self).expect("plain data");
+        let mut response = (status, octets).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
+        response
+    }
+}

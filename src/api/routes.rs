@@ -1,0 +1,291 @@
+//! From requests to responses.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::rejection::{PathRejection, QueryRejection};
+use axum::extract::{Path, Query, State};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::Router;
+use serde::Serialize;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::base::{Epoch, Name};
+use crate::zone::Snapshot;
+use crate::zone::file::Chunks;
+
+use super::body::Pieces;
+use super::problem::Problem;
+use super::views::{Commits, Services, ZoneView, Zones};
+use super::{Directory, ServedZone, history};
+
+/// Responses at a time that look at a whole zone or its history, or have more than [`SMALL_OCTETS`]: each takes some
+/// megabytes, or holds its snapshot, until the client has taken it. Further ones are told to come again.
+pub const LARGE_RESPONSES: usize = 16;
+/// Octets of a response that every connection may have waiting for its client.
+pub const SMALL_OCTETS: usize = 64 << 10;
+/// Commits of a page if the request doesn't say.
+pub const PAGE_COMMITS: usize = 100;
+/// Commits of a page at most: no history has more.
+pub const PAGE_COMMITS_LIMIT: usize = 1000;
+
+/// The media type of master files (RFC 4027).
+pub const MASTER_FILE: &str = "text/dns";
+
+/// What all requests share.
+struct Shared {
+    directory: Arc<dyn Directory>,
+    large: Arc<Semaphore>,
+}
+
+type Api = State<Arc<Shared>>;
+type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+type Answer = Result<Response, Problem>;
+
+/// All resources.
+pub fn router(directory: Arc<dyn Directory>) -> Router {
+    let shared = Shared { directory, large: Arc::new(Semaphore::new(LARGE_RESPONSES)) };
+    Router::new()
+        .route("/v1/zones", get(zones))
+        .route("/v1/zones/{zone}", get(zone))
+        .route("/v1/zones/{zone}/services", get(services))
+        .route("/v1/zones/{zone}/services/{service}", get(service))
+        .route("/v1/zones/{zone}/commits", get(commits))
+        .route("/healthz", get(healthz))
+        .fallback(nothing_there)
+        .method_not_allowed_fallback(not_allowed)
+        .with_state(Arc::new(shared))
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn nothing_there() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "nothing is here; there are /v1/zones, /v1/zones/{zone}, /v1/zones/{zone}/services, \
+         /v1/zones/{zone}/services/{service}, /v1/zones/{zone}/commits and /healthz",
+    )
+}
+
+async fn not_allowed(method: Method) -> Problem {
+    let detail = format!("{method} is not possible here: this version's HTTP API is for reading, with GET and HEAD");
+    Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
+async fn zones(State(api): Api, parameters: Parameters) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let permit = api.large()?;
+    let zones = api.directory.zones();
+    let octets = look(move || json(&Zones { zones: zones.iter().map(ZoneView::of).collect() })).await?;
+    Ok(document(octets, Some(permit)))
+}
+
+async fn zone(
+    State(api): Api,
+    path: Result<Path<String>, PathRejection>,
+    method: Method,
+    headers: HeaderMap,
+    parameters: Parameters,
+) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let zone = api.find_zone(&path?)?;
+    let snapshot = loaded(&zone)?;
+    let epoch = snapshot.epoch;
+    if let Some(response) = not_modified(&headers, epoch) {
+        return Ok(vary(response));
+    }
+    let permit = api.large()?;
+    let response = if wants_master_file(&headers) {
+        let body = if method == Method::HEAD {
+            Body::empty()
+        } else {
+            Body::new(Pieces::master_file(look(move || Chunks::of(&snapshot)).await?, permit))
+        };
+        ([(header::CONTENT_TYPE, MASTER_FILE)], body).into_response()
+    } else {
+        document(look(move || json(&ZoneView::of(&zone))).await?, Some(permit))
+    };
+    Ok(vary(tag(response, epoch)))
+}
+
+async fn services(
+    State(api): Api,
+    path: Result<Path<String>, PathRejection>,
+    headers: HeaderMap,
+    parameters: Parameters,
+) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let snapshot = loaded(&api.find_zone(&path?)?)?;
+    let epoch = snapshot.epoch;
+    if let Some(response) = not_modified(&headers, epoch) {
+        return Ok(response);
+    }
+    let permit = api.large()?;
+    let octets = look(move || json(&Services::of(&snapshot))).await?;
+    Ok(tag(document(octets, Some(permit)), epoch))
+}
+
+async fn service(
+    State(api): Api,
+    path: Result<Path<(String, String)>, PathRejection>,
+    headers: HeaderMap,
+    parameters: Parameters,
+) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let Path((zone, text)) = path?;
+    let zone = api.find_zone(&zone)?;
+    loaded(&zone)?;
+    let unknown = || Problem::unknown_service(&zone.origin, &text);
+    let service = service_name(&text, &zone.origin).ok_or_else(unknown)?;
+    let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
+    let epoch = Epoch(view.summary.epoch);
+    if let Some(response) = not_modified(&headers, epoch) {
+        return Ok(response);
+    }
+    let octets = json(&view);
+    let permit = (octets.len() > SMALL_OCTETS).then(|| api.large()).transpose()?;
+    Ok(tag(document(octets, permit), epoch))
+}
+
+async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, parameters: Parameters) -> Answer {
+    let [since, limit] = accept_parameters(parameters, &["since", "limit"])?;
+    let since = since.map(|text| number("since", &text, "an epoch, as in ?since=1795393247")).transpose()?.map(Epoch);
+    let limit = limit.map(|text| number("limit", &text, "how many commits, from 1")).transpose()?;
+    if limit == Some(0) {
+        return Err(Problem::parameter("limit", "`limit` is 0: ask for 1 commit at the least"));
+    }
+    let limit = limit.map_or(PAGE_COMMITS, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+    let limit = limit.min(PAGE_COMMITS_LIMIT);
+    let zone = api.find_zone(&path?)?;
+    let epoch = loaded(&zone)?.epoch;
+    let permit = api.large()?;
+    let commits = history::page(&*api.directory, &zone.origin, since, limit).await?;
+    let follows = |since: Epoch| commits.first().is_none_or(|first| Some(first.epoch) == since.0.checked_add(1));
+    let last = commits.last().map(|last| last.epoch).filter(|&last| last < epoch.0);
+    let page = Commits {
+        zone: zone.origin.to_string(),
+        epoch: epoch.0,
+        incomplete: since.is_some_and(|since| !follows(since)),
+        next: last.map(|last| format!("/v1/zones/{}/commits?since={last}&limit={limit}", super::segment(&zone.origin.to_string()))),
+        commits,
+    };
+    Ok(document(look(move || json(&page)).await?, Some(permit)))
+}
+
+fn json(document: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(document).expect("plain data with keys of text")
+}
+
+fn document(octets: Vec<u8>, permit: Option<OwnedSemaphorePermit>) -> Response {
+    ([(header::CONTENT_TYPE, "application/json")], Body::new(Pieces::whole(octets, permit))).into_response()
+}
+
+impl Shared {
+    fn find_zone(&self, text: &str) -> Result<ServedZone, Problem> {
+        let origin = Name::parse(text, Some(&Name::root())).ok();
+        let zone = origin.and_then(|origin| self.directory.zone(&origin));
+        zone.ok_or_else(|| Problem::unknown_zone(text))
+    }
+
+    fn large(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.large.clone().try_acquire_owned().map_err(|_| {
+            let detail = format!("{LARGE_RESPONSES} responses of this size are being read; ask again in a second");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        })
+    }
+}
+
+fn loaded(zone: &ServedZone) -> Result<Snapshot, Problem> {
+    zone.snapshot.clone().ok_or_else(|| Problem::not_loaded(&zone.origin))
+}
+
+/// Does what takes a while for a large zone, away from the threads that serve.
+async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the response can't be made; see the server's log");
+    tokio::task::spawn_blocking(work).await.map_err(failed)
+}
+
+/// A service below the zone, or absolute.
+fn service_name(text: &str, origin: &Name) -> Option<Name> {
+    // `_x._tcp.svc.example.test` without its final dot is meant absolute.
+    let absolute = Name::parse(text, Some(&Name::root())).ok().filter(|name| name.is_within(origin));
+    absolute.or_else(|| Name::parse(text, Some(origin)).ok())
+}
+
+// ---- parameters ---------------------------------------------------------------------------------------------------------
+
+/// The values of these parameters. Another one is a mistake: who misspells `since` should not get the whole history.
+fn accept_parameters<const N: usize>(
+    parameters: Parameters,
+    names: &[&'static str; N],
+) -> Result<[Option<String>; N], Problem> {
+    let mut values = [const { None }; N];
+    for (name, value) in parameters?.0 {
+        let Some(at) = names.iter().position(|known| *known == name) else {
+            let known = if names.is_empty() { "there are none here".to_owned() } else { names.join(", ") };
+            return Err(Problem::parameter(&name, format!("there is no parameter `{name}`: leave it out ({known})")));
+        };
+        if values[at].replace(value).is_some() {
+            return Err(Problem::parameter(&name, format!("`{name}` is given twice: leave one out")));
+        }
+    }
+    Ok(values)
+}
+
+fn number(name: &str, text: &str, wanted: &str) -> Result<u64, Problem> {
+    text.parse().map_err(|_| {
+        Problem::parameter(name, format!("`{name}` is no number that can be, \"{text}\": write {wanted}"))
+    })
+}
+
+// ---- headers ------------------------------------------------------------------------------------------------------------
+
+/// Deviates: RFC 9110 §8.8.1, by which a strong validator tells every octet. The zone and its master file have the same,
+/// and the time that is left of leases moves without it. Nothing here is served in ranges, so that it makes no difference.
+fn entity_tag(epoch: Epoch) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{epoch}\"")).expect("digits in quotes")
+}
+
+fn tag(mut response: Response, epoch: Epoch) -> Response {
+    response.headers_mut().insert(header::ETAG, entity_tag(epoch));
+    // May be kept, and is asked for again with the tag.
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
+}
+
+fn vary(mut response: Response) -> Response {
+    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
+    response
+}
+
+/// 304, if the request has this epoch already (RFC 9110 §13.1.2).
+fn not_modified(headers: &HeaderMap, epoch: Epoch) -> Option<Response> {
+    let epoch_text = epoch.to_string();
+    let is_known = |tag: &str| {
+        let tag = tag.trim();
+        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"') == epoch_text
+    };
+    let values = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
+    let known = values.flat_map(|value| value.split(',')).any(is_known);
+    known.then(|| tag(StatusCode::NOT_MODIFIED.into_response(), epoch))
+}
+
+/// Whether a request prefers the master file: it names that type, and doesn't like JSON better (RFC 9110 §12.5.1).
+fn wants_master_file(headers: &HeaderMap) -> bool {
+    let weight = |wanted: &str| {
+        let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
+        let found = values.flat_map(|value| value.split(',')).find_map(|range| {
+            let mut parts = range.split(';').map(str::trim);
+            let named = parts.next().is_some_and(|media| media.eq_ignore_ascii_case(wanted));
+            let weight = || parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
+            named.then(weight)
+        });
+        found.unwrap_or(0.0)
+    };
+    let master_file = weight(MASTER_FILE);
+    master_file > 0.0 && master_file >= weight("application/json")
+}

@@ -1,0 +1,395 @@
+//! What the API says, one type for each document; the client commands read the same types.
+//!
+//! Names are absolute with their final dot, in lower case. Times are RFC 3339 in UTC with milliseconds, durations are
+//! seconds.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use crate::base::{Name, Now, RecordType, Wall};
+use crate::membership::cell::Reading;
+use crate::membership::{Member, State};
+use crate::zone::layout::is_service_name;
+use crate::zone::records::txt;
+use crate::zone::{Layout, Node, Snapshot};
+
+use super::ServedZone;
+
+/// `/v1/zones`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Zones {
+    /// The zones, in canonical order.
+    pub zones: Vec<ZoneView>,
+}
+
+/// How a server comes by a zone.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum Role {
+    /// Members register with it.
+    Primary,
+}
+
+/// A zone.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ZoneView {
+    /// Its apex.
+    pub origin: String,
+    /// How this server comes by it.
+    pub role: Role,
+    /// The epoch of its last commit; null while it isn't loaded.
+    pub epoch: Option<u64>,
+    /// The serial of its SOA record: the epoch's low 32 bits.
+    pub serial: Option<u32>,
+    /// How many names it has, empty non-terminals included.
+    pub names: usize,
+    /// How many services it knows.
+    pub services: usize,
+}
+
+/// `/v1/zones/{zone}/services`: all of one epoch.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Services {
+    /// The zone.
+    pub zone: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Its serial.
+    pub serial: u32,
+    /// The services that it knows, those that nobody is in included, in canonical order.
+    pub services: Vec<ServiceSummary>,
+}
+
+/// A service without its members.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServiceSummary {
+    /// The SRV owner.
+    pub service: String,
+    /// The name of its address set; null: it publishes none.
+    pub host_name: Option<String>,
+    /// The epoch of its last change.
+    pub epoch: u64,
+    /// How many members its SRV set is made of.
+    pub members_count: usize,
+    /// The digest over its list, as in its TXT record.
+    pub digest: String,
+}
+
+/// A service with its members.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ServiceView {
+    /// The zone.
+    pub zone: String,
+    /// What is published of it.
+    #[serde(flatten)]
+    pub summary: ServiceSummary,
+    /// Its members by id: whoever is published, and whoever drains.
+    pub members: Vec<MemberView>,
+}
+
+/// A member.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct MemberView {
+    /// Its id within the service.
+    pub id: String,
+    /// The SRV target.
+    pub target: String,
+    /// The SRV port.
+    pub port: u16,
+    /// The SRV priority.
+    pub priority: u16,
+    /// The SRV weight.
+    pub weight: u16,
+    /// Its addresses: IPv4 before IPv6, ascending.
+    pub addresses: Vec<IpAddr>,
+    /// Where it stands.
+    pub state: MemberState,
+    /// Whether its heartbeat is overdue while its lease runs.
+    pub late: bool,
+    /// What it registered, or changed, waits for the store and is not published yet.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pending: bool,
+    /// Who registered it: a key or an access entry.
+    pub owner: String,
+    /// The lease that each heartbeat grants, in seconds.
+    pub lease: u32,
+    /// What is left of it, in seconds; 0 once it has ended. Time in which the server stood still isn't in it.
+    pub lease_remaining: f64,
+    /// When its last heartbeat came; after a restart, the start.
+    pub last_heartbeat: String,
+    /// Its metadata by key (RFC 6763 §6.4); null for a key without a value.
+    pub metadata: BTreeMap<String, Option<String>>,
+}
+
+/// Where a member stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum MemberState {
+    /// Its lease runs.
+    Up,
+    /// Its lease has ended within the zone's grace; still published.
+    Suspect,
+    /// It has withdrawn its SRV record and keeps its own name until its lease ends.
+    Draining,
+}
+
+/// `/v1/zones/{zone}/commits`: a page of the kept history.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Commits {
+    /// The zone.
+    pub zone: String,
+    /// Its epoch.
+    pub epoch: u64,
+    /// Whether commits between `since` and the first of this page are kept no longer.
+    pub incomplete: bool,
+    /// The commits, from the oldest.
+    pub commits: Vec<CommitView>,
+    /// Where the page behind this one is; null: there is none.
+    pub next: Option<String>,
+}
+
+/// A commit.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CommitView {
+    /// The zone's epoch from then on.
+    pub epoch: u64,
+    /// The serial of its SOA record from then on.
+    pub serial: u32,
+    /// When it was made.
+    pub time: String,
+    /// What changed, and why.
+    pub changes: Vec<ChangeView>,
+    /// The records that it took away, as in a master file; the SOA, which moves with every commit, is left out.
+    pub removed: Vec<String>,
+    /// The records that it added.
+    pub added: Vec<String>,
+}
+
+/// A change with its cause. What it is about stands in `service` and `id`, or in `name` and `type`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct ChangeView {
+    /// The kind of thing that changed.
+    pub what: What,
+    /// Why.
+    pub cause: CauseView,
+    /// Who did it: a key or an address; none where nobody did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub by: Option<String>,
+    /// The service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub service: Option<String>,
+    /// The member's id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
+    /// The name of other records, or the zone's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Their type.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub rtype: Option<String>,
+    /// With `renewed-after-lapse`: the epoch of the lapse.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lapse_epoch: Option<u64>,
+}
+
+/// The kinds of things that change.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum What {
+    /// A member.
+    Member,
+    /// A set of leased records.
+    LeasedRecords,
+    /// The static records of a name.
+    StaticRecords,
+    /// The settings of the zone.
+    Settings,
+    /// A service as such.
+    Service,
+}
+
+/// Why something changed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum CauseView {
+    /// Somebody registered it.
+    Registered,
+    /// Somebody registered it again, and the last that is known of it is that its lease ended.
+    RenewedAfterLapse,
+    /// Somebody changed it.
+    Changed,
+    /// Somebody withdrew it.
+    Removed,
+    /// Somebody began to drain it.
+    Drained,
+    /// Its lease ended.
+    Expired,
+    /// The configuration or a static file changed.
+    Configured,
+    /// Nobody was in it for long enough.
+    Forgotten,
+    /// The primary of a zone that is a copy has it so.
+    Transferred,
+}
+
+impl fmt::Display for ChangeView {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = |field: &Option<String>| field.clone().unwrap_or_default();
+        match self.what {
+            What::Member => write!(f, "{} in {}", text(&self.id), text(&self.service))?,
+            What::LeasedRecords => write!(f, "{} {}", text(&self.name), text(&self.rtype))?,
+            What::StaticRecords => write!(f, "static {}", text(&self.name))?,
+            What::Settings => write!(f, "settings of {}", text(&self.name))?,
+            What::Service => f.write_str(&text(&self.service))?,
+        }
+        f.write_str(match self.cause {
+            CauseView::Registered => " registered",
+            CauseView::RenewedAfterLapse => " renewed",
+            CauseView::Changed => " changed",
+            CauseView::Removed => " removed",
+            CauseView::Drained => " drained",
+            CauseView::Expired => " expired",
+            CauseView::Configured => " configured",
+            CauseView::Forgotten => " forgotten, nobody came back",
+            CauseView::Transferred => " transferred",
+        })?;
+        if let Some(by) = &self.by {
+            write!(f, " by {by}")?;
+        }
+        match self.lapse_epoch {
+            Some(epoch) => write!(f, " after its lapse in epoch {epoch}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl ZoneView {
+    /// A zone. Cost: a look at each of its names.
+    pub fn of(zone: &ServedZone) -> ZoneView {
+        let snapshot = zone.snapshot.as_ref();
+        ZoneView {
+            origin: zone.origin.to_string(),
+            role: zone.role,
+            epoch: snapshot.map(|snapshot| snapshot.epoch.0),
+            serial: snapshot.map(|snapshot| snapshot.epoch.serial().0),
+            names: snapshot.map_or(0, Snapshot::len),
+            services: snapshot.map_or(0, |snapshot| service_nodes(snapshot).count()),
+        }
+    }
+}
+
+impl Services {
+    /// The services of a zone. Cost: a look at each of its names, and a sort of the services.
+    pub fn of(snapshot: &Snapshot) -> Services {
+        let mut nodes: Vec<&Node> = service_nodes(snapshot).collect();
+        nodes.sort_by(|a, b| a.name().canonical_cmp(b.name()));
+        Services {
+            zone: snapshot.origin().to_string(),
+            epoch: snapshot.epoch.0,
+            serial: snapshot.epoch.serial().0,
+            services: nodes.into_iter().filter_map(|node| ServiceSummary::of(snapshot, node.name())).collect(),
+        }
+    }
+}
+
+/// The names of services. A static file may have names of that form which are none: they lack the TXT record.
+fn service_nodes(snapshot: &Snapshot) -> impl Iterator<Item = &Node> {
+    let origin = snapshot.origin();
+    let nodes = snapshot.nodes().map(AsRef::as_ref);
+    nodes.filter(move |node| is_service_name(node.name(), origin) && state_of(node).is_some())
+}
+
+/// What a service's TXT record says.
+fn state_of(node: &Node) -> Option<txt::ServiceText> {
+    node.rrset(RecordType::TXT)?.rdatas().find_map(txt::read_service)
+}
+
+impl ServiceSummary {
+    /// What a snapshot says of a service; none: it isn't known.
+    pub fn of(snapshot: &Snapshot, service: &Name) -> Option<ServiceSummary> {
+        let text = state_of(snapshot.node(service.as_wire())?)?;
+        let layout = Layout::of(service, &snapshot.settings)?;
+        Some(ServiceSummary {
+            service: service.to_string(),
+            host_name: layout.address_set.map(|name| name.to_string()),
+            epoch: text.epoch.0,
+            members_count: text.members,
+            digest: text.digest,
+        })
+    }
+}
+
+impl MemberView {
+    /// A member whose heartbeats stand like that. `pending`: the store doesn't have it as it stands.
+    pub fn of(member: &Member, reading: &Reading, pending: bool, now: Now) -> MemberView {
+        let registration = &member.registration;
+        let left = reading.deadline.since(now.mono);
+        let last = Wall(now.wall.0.saturating_sub(millis(now.mono.since(reading.last))));
+        MemberView {
+            id: member.id.to_string(),
+            target: registration.target.to_string(),
+            port: registration.port,
+            priority: registration.priority,
+            weight: registration.weight,
+            addresses: registration.addresses.to_vec(),
+            state: match member.state {
+                State::Up => MemberState::Up,
+                State::Suspect => MemberState::Suspect,
+                State::Draining => MemberState::Draining,
+            },
+            late: reading.is_late(now.mono),
+            pending,
+            owner: member.owner.to_string(),
+            lease: member.lease.0,
+            lease_remaining: left.as_secs_f64(),
+            last_heartbeat: time(last),
+            metadata: metadata(&registration.metadata),
+        }
+    }
+}
+
+fn millis(span: Duration) -> u64 {
+    u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A point in time: RFC 3339, UTC, milliseconds. What lies beyond the year 9999 is the epoch's beginning: no clock says so.
+pub(super) fn time(at: Wall) -> String {
+    /// The last millisecond that the format can say.
+    const LAST: u64 = 253_402_300_799_999;
+    let at = if at.0 <= LAST { at.0 } else { 0 };
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at)).to_string()
+}
+
+/// Metadata as pairs: of a key that occurs twice, the first counts (RFC 6763 §6.4), and so it does with a key whose case
+/// differs. What is no UTF-8 is shown with a replacement character.
+fn metadata(strings: &[Box<[u8]>]) -> BTreeMap<String, Option<String>> {
+    let mut pairs: BTreeMap<String, Option<String>> = BTreeMap::new();
+    for string in strings {
+        let text = String::from_utf8_lossy(string);
+        let (key, value) = match text.split_once('=') {
+            Some((key, value)) => (key, Some(value.to_owned())),
+            None => (&*text, None),
+        };
+        if !pairs.keys().any(|other| other.eq_ignore_ascii_case(key)) {
+            pairs.insert(key.to_owned(), value);
+        }
+    }
+    pairs
+}

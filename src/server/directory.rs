@@ -1,0 +1,114 @@
+//! What the HTTP API reads: the snapshots that are served, the publishers' memberships, and the store's history.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::timeout;
+
+use crate::api::views::{MemberView, Role, ServiceSummary, ServiceView};
+use crate::api::{self, Pending, ServedZone, Unavailable};
+use crate::base::{Epoch, Name, Now};
+use crate::store::Store;
+use crate::zone::Commit;
+
+use super::front::Front;
+use super::publisher::Publisher;
+
+/// Questions that wait for a publisher. It takes one after each batch of updates, so that readers don't hold up
+/// heartbeats; at the limit they are told to come again.
+pub const INQUIRIES: usize = 64;
+/// How long a reader waits for a publisher or the store: they answer within milliseconds unless the disk hangs, and who
+/// looks into that should soon see it.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// A question for a publisher: how does this service stand?
+#[derive(Debug)]
+pub struct Inquiry {
+    service: Name,
+    answer: oneshot::Sender<Option<ServiceView>>,
+}
+
+impl Inquiry {
+    /// Answers it. Cost: that of the service's members.
+    pub fn answer(self, publisher: &Publisher, now: Now) {
+        let _ = self.answer.send(look(publisher, &self.service, now)); // whoever asked may have gone
+    }
+}
+
+/// A service as its publisher knows it. Its epoch, count and digest are published; what a write under way is about to
+/// change in its members shows already, marked as pending.
+fn look(publisher: &Publisher, service: &Name, now: Now) -> Option<ServiceView> {
+    let (snapshot, table) = (publisher.snapshot(), publisher.table());
+    let members = table.members(service).map(|(index, member)| {
+        MemberView::of(member, &table.reading(index), table.edited().contains(&index), now)
+    });
+    Some(ServiceView {
+        zone: snapshot.origin().to_string(),
+        summary: ServiceSummary::of(snapshot, service)?,
+        members: members.collect(),
+    })
+}
+
+/// What a running server has to tell.
+pub(super) struct Directory {
+    pub(super) front: Arc<Front>,
+    pub(super) store: Arc<dyn Store>,
+}
+
+impl Directory {
+    fn inquiries(&self, origin: &Name) -> Option<mpsc::Sender<Inquiry>> {
+        self.front.routing.load().registrars.get(origin).map(|registrar| registrar.inquiries.clone())
+    }
+}
+
+impl api::Directory for Directory {
+    fn zones(&self) -> Vec<ServedZone> {
+        let mut zones: Vec<ServedZone> = self.front.routing.load().zones.iter().map(|zone| served(zone)).collect();
+        zones.sort_by(|a, b| a.origin.canonical_cmp(&b.origin));
+        zones
+    }
+
+    fn zone(&self, origin: &Name) -> Option<ServedZone> {
+        self.front.routing.load().zones.find(origin.as_wire()).map(|zone| served(zone))
+    }
+
+    fn service(&self, origin: &Name, service: &Name) -> Pending<Result<Option<ServiceView>, Unavailable>> {
+        let unavailable = |why: &str| Unavailable(format!("the zone {origin} can't be looked into: {why}"));
+        let ended = unavailable("it was taken away or the server ends");
+        let silent = unavailable("its publisher does not answer; ask again, and see the server's log");
+        let (answer, view) = oneshot::channel();
+        let sent = match self.inquiries(origin) {
+            Some(inquiries) => inquiries.try_send(Inquiry { service: service.clone(), answer }).map_err(|_| {
+                unavailable(&format!("{INQUIRIES} readers wait for its publisher already; ask again in a second"))
+            }),
+            None => Err(ended.clone()),
+        };
+        Box::pin(async move {
+            sent?;
+            timeout(PATIENCE, view).await.map_err(|_| silent)?.map_err(|_| ended)
+        })
+    }
+
+    fn commits(
+        &self,
+        origin: &Name,
+        since: Option<Epoch>,
+        limit: usize,
+    ) -> Pending<Result<Vec<Commit>, Unavailable>> {
+        let commits = self.store.commits(origin, since, limit);
+        Box::pin(async move {
+            let silence = Unavailable("the store does not answer; see to its disk, and ask again".to_owned());
+            let commits = timeout(PATIENCE, commits).await.map_err(|_| silence)?;
+            commits.map_err(|cause| Unavailable(format!("the store can't be read: {cause}; see to its disk")))
+        })
+    }
+}
+
+fn served(zone: &crate::dns::respond::ServedZone) -> ServedZone {
+    ServedZone {
+        origin: zone.origin.clone(),
+        role: Role::Primary,
+        snapshot: zone.answers.load().as_deref().map(|answers| answers.snapshot().clone()),
+    }
+}
