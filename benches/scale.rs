@@ -112,7 +112,7 @@ impl Server {
     fn start(folder: &Path) -> (Server, Duration) {
         let began = Instant::now();
         let mut process = Command::new(env!("CARGO_BIN_EXE_livezone"))
-            .args(["serve", "--log", "warn", "--config"])
+            .args(["serve", "--http", "", "--log", "warn", "--config"])
             .arg(folder.join("livezone.toml"))
             .stdout(Stdio::piped())
             .spawn()

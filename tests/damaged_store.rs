@@ -40,7 +40,8 @@ fn a_damaged_page_is_reported_whichever_it_is() {
     let path = |name: &str| folder.path().join(name);
     std::fs::create_dir(path("zones")).unwrap();
     std::fs::write(path("zones/svc.example.test.toml"), ZONE).unwrap();
-    std::fs::write(path("livezone.toml"), "[dns]\nlisten = [\"127.0.0.1:0\"]\nthreads = 1\n").unwrap();
+    std::fs::write(path("livezone.toml"), "[dns]\nlisten = [\"127.0.0.1:0\"]\nthreads = 1\n[http]\nlisten = \"\"\n")
+        .unwrap();
     assert_eq!(start(folder.path()), None);
     let store = path("data/livezone.redb");
     let whole = std::fs::read(&store).unwrap();

@@ -19,6 +19,8 @@ const CONFIG: &str = r#"
 [dns]
 listen = ["127.0.0.1:0"]
 udp-size = 512
+[http]
+listen = ""
 [[key]]
 name = "agents."
 secret-file = "agents.key"

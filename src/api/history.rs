@@ -62,9 +62,7 @@ impl Lapses {
     /// Takes note of the next change; if it brings back what has lapsed, the epoch of that.
     fn take(&mut self, caused: &CausedChange, epoch: Epoch) -> Option<Epoch> {
         let (subject, gone) = match &caused.change {
-            Change::Member { service, id, member } => {
-                (Subject::Member(service.clone(), id.clone()), member.is_none())
-            }
+            Change::Member { service, id, member } => (Subject::Member(service.clone(), id.clone()), member.is_none()),
             Change::Leased { name, rtype, rdatas, .. } => (Subject::Leased(name.clone(), *rtype), rdatas.is_empty()),
             Change::Settings(_) | Change::Static { .. } | Change::Forget { .. } => return None,
         };
@@ -120,9 +118,7 @@ fn tell_change(caused: &CausedChange, lapse: Option<Epoch>) -> ChangeView {
     };
     match &caused.change {
         Change::Settings(settings) => ChangeView { name: Some(settings.origin.to_string()), ..bare },
-        Change::Static { name, .. } => {
-            ChangeView { what: What::StaticRecords, name: Some(name.to_string()), ..bare }
-        }
+        Change::Static { name, .. } => ChangeView { what: What::StaticRecords, name: Some(name.to_string()), ..bare },
         Change::Member { id, .. } => ChangeView { what: What::Member, id: Some(id.to_string()), ..bare },
         Change::Leased { name, rtype, .. } => ChangeView {
             what: What::LeasedRecords,

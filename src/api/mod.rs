@@ -67,12 +67,7 @@ pub trait Directory: Send + Sync + 'static {
 
     /// Commits kept of a zone after an epoch, or all, from the oldest: so many at most, and fewer where they are large.
     /// None: there are no later ones.
-    fn commits(
-        &self,
-        origin: &Name,
-        since: Option<Epoch>,
-        limit: usize,
-    ) -> Pending<Result<Vec<Commit>, Unavailable>>;
+    fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Vec<Commit>, Unavailable>>;
 }
 
 /// A zone as it is served.

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use axum::Router;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -170,7 +170,9 @@ async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, par
         zone: zone.origin.to_string(),
         epoch: epoch.0,
         incomplete: since.is_some_and(|since| !follows(since)),
-        next: last.map(|last| format!("/v1/zones/{}/commits?since={last}&limit={limit}", super::segment(&zone.origin.to_string()))),
+        next: last.map(|last| {
+            format!("/v1/zones/{}/commits?since={last}&limit={limit}", super::segment(&zone.origin.to_string()))
+        }),
         commits,
     };
     Ok(document(look(move || json(&page)).await?, Some(permit)))
@@ -205,7 +207,8 @@ fn loaded(zone: &ServedZone) -> Result<Snapshot, Problem> {
 
 /// Does what takes a while for a large zone, away from the threads that serve.
 async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    let failed = |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the response can't be made; see the server's log");
+    let failed =
+        |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the response can't be made; see the server's log");
     tokio::task::spawn_blocking(work).await.map_err(failed)
 }
 
@@ -237,9 +240,8 @@ fn accept_parameters<const N: usize>(
 }
 
 fn number(name: &str, text: &str, wanted: &str) -> Result<u64, Problem> {
-    text.parse().map_err(|_| {
-        Problem::parameter(name, format!("`{name}` is no number that can be, \"{text}\": write {wanted}"))
-    })
+    text.parse()
+        .map_err(|_| Problem::parameter(name, format!("`{name}` is no number that can be, \"{text}\": write {wanted}")))
 }
 
 // ---- headers ------------------------------------------------------------------------------------------------------------
@@ -288,4 +290,63 @@ fn wants_master_file(headers: &HeaderMap) -> bool {
     };
     let master_file = weight(MASTER_FILE);
     master_file > 0.0 && master_file >= weight("application/json")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: header::HeaderName, values: &[&'static str]) -> HeaderMap {
+        values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn the_master_file_is_for_those_who_name_it_and_like_json_no_better() {
+        let wants = |values: &[&'static str]| wants_master_file(&headers(header::ACCEPT, values));
+        for accept in ["text/dns", "TEXT/DNS; q=0.1", "text/dns, */*", "application/json;q=0.3, text/dns; q=0.3"] {
+            assert!(wants(&[accept]), "{accept}");
+        }
+        assert!(wants(&["text/html", "text/dns"]));
+        for accept in ["", "*/*", "text/*", "text/dns;q=0", "application/json, text/dns;q=0.9"] {
+            assert!(!wants(&[accept]), "{accept}");
+        }
+        assert!(!wants(&[]));
+    }
+
+    #[test]
+    fn an_entity_tag_is_known_in_any_form_and_any_place() {
+        let known = |values: &[&'static str]| not_modified(&headers(header::IF_NONE_MATCH, values), Epoch(7)).is_some();
+        for tags in ["\"7\"", "W/\"7\"", "*", "\"6\", \"7\"", "7"] {
+            assert!(known(&[tags]), "{tags}");
+        }
+        assert!(known(&["\"6\"", "\"7\""]));
+        for tags in ["", "\"77\"", "\"6\"", "\"7"] {
+            assert_eq!(known(&[tags]), tags == "\"7", "{tags}");
+        }
+        assert!(!known(&[]));
+    }
+
+    #[test]
+    fn a_service_is_named_below_its_zone_or_absolute() {
+        let origin: Name = "svc.example.test.".parse().unwrap();
+        let full = "_x._tcp.svc.example.test.";
+        for text in ["_x._tcp", "_X._TCP", full, "_x._tcp.svc.example.test"] {
+            assert_eq!(service_name(text, &origin).unwrap().to_string(), full, "{text}");
+        }
+        assert_eq!(service_name("_x._tcp.east", &origin).unwrap().to_string(), "_x._tcp.east.svc.example.test.");
+        assert!(service_name("a..b", &origin).is_none());
+    }
+
+    #[test]
+    fn parameters_are_known_and_stand_once() {
+        let accept = |pairs: &[(&str, &str)]| {
+            let pairs = pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            accept_parameters(Ok(Query(pairs)), &["since", "limit"])
+        };
+        assert_eq!(accept(&[("limit", "3")]).unwrap(), [None, Some("3".to_owned())]);
+        assert_eq!(accept(&[("sinec", "3")]).unwrap_err().parameter.as_deref(), Some("sinec"));
+        assert_eq!(accept(&[("since", "3"), ("since", "4")]).unwrap_err().parameter.as_deref(), Some("since"));
+        assert!(number("since", "4294967296", "").is_ok());
+        assert!(number("since", "", "").is_err());
+    }
 }

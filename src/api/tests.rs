@@ -1,0 +1,261 @@
+//! Routes, history and connections, with a directory that the test plays.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::base::{RecordType, Ttl, Wall};
+use crate::membership::{MemberId, Registration};
+use crate::zone::{Cause, CausedChange, Change, Delta, PublishedMember};
+
+use super::routes::LARGE_RESPONSES;
+use super::serve::PATIENCE;
+use super::views::CauseView;
+use super::*;
+
+fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// A directory with one zone, `z.`.
+struct Played {
+    loaded: bool,
+    commits: Result<Vec<Commit>, Unavailable>,
+    /// What was asked for: since when, and how many.
+    asked: Mutex<Vec<(Option<u64>, usize)>>,
+}
+
+impl Played {
+    fn with(commits: Vec<Commit>) -> Arc<Played> {
+        Arc::new(Played { loaded: true, commits: Ok(commits), asked: Mutex::default() })
+    }
+}
+
+impl Directory for Played {
+    fn zones(&self) -> Vec<ServedZone> {
+        self.zone(&name("z.")).into_iter().collect()
+    }
+
+    fn zone(&self, origin: &Name) -> Option<ServedZone> {
+        let settings = crate::zone::scenes::Universe::new("z.").settings();
+        let snapshot = self.loaded.then(|| crate::zone::Zone::new(settings, Epoch(1000)).snapshot().clone());
+        (*origin == name("z.")).then(|| ServedZone { origin: origin.clone(), role: Role::Primary, snapshot })
+    }
+
+    fn service(&self, _: &Name, _: &Name) -> Pending<Result<Option<ServiceView>, Unavailable>> {
+        Box::pin(async { Err(Unavailable("its publisher is busy; ask again".to_owned())) })
+    }
+
+    fn commits(&self, _: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Vec<Commit>, Unavailable>> {
+        self.asked.lock().unwrap().push((since.map(|since| since.0), limit));
+        let later = |commits: &Vec<Commit>| {
+            commits
+                .iter()
+                .filter(|commit| since.is_none_or(|since| commit.epoch > since))
+                .take(limit)
+                .cloned()
+                .collect()
+        };
+        let commits = self.commits.as_ref().map(later).map_err(Clone::clone);
+        Box::pin(async move { commits })
+    }
+}
+
+fn member(id: &str, there: bool) -> Change {
+    let registration = Registration {
+        target: name("t.z."),
+        port: 1,
+        priority: 0,
+        weight: 0,
+        addresses: Box::default(),
+        metadata: Box::default(),
+    };
+    Change::Member {
+        service: name("_x._tcp.z."),
+        id: MemberId::new(id).unwrap(),
+        member: there.then(|| PublishedMember { registration: registration.into(), in_service: true }),
+    }
+}
+
+fn leased(rdatas: &[u8]) -> Change {
+    let rdatas = rdatas.iter().map(|&octet| vec![1, octet].into()).collect();
+    Change::Leased { name: name("h.z."), rtype: RecordType::TXT, ttl: Ttl(5), rdatas }
+}
+
+fn by(text: &str) -> Arc<str> {
+    text.into()
+}
+
+fn commit(epoch: u64, changes: Vec<(Change, Cause)>) -> Commit {
+    let changes = changes.into_iter().map(|(change, cause)| CausedChange { change, cause }).collect();
+    Commit { epoch: Epoch(epoch), at: Wall(epoch), changes, delta: Delta::default() }
+}
+
+/// Causes of the changes of a page, and the lapses that they tell.
+async fn told(directory: &Played, since: Option<u64>, limit: usize) -> Vec<(u64, CauseView, Option<u64>)> {
+    let page = history::page(directory, &name("z."), since.map(Epoch), limit).await.unwrap();
+    let changes = page.iter().flat_map(|commit| commit.changes.iter().map(|change| (commit.epoch, change)));
+    changes.map(|(epoch, change)| (epoch, change.cause, change.lapse_epoch)).collect()
+}
+
+#[tokio::test]
+async fn a_return_after_a_lapse_is_told_as_such_wherever_the_page_begins() {
+    let registered = |id| (member(id, true), Cause::Registered(by("key k.")));
+    let lapsed = |id| (member(id, false), Cause::Lapsed);
+    let directory = Played::with(vec![
+        commit(1, vec![registered("a"), registered("b")]),
+        commit(2, vec![lapsed("a"), lapsed("b")]),
+        commit(3, vec![registered("a")]),
+        // Somebody withdrew it meanwhile: no return after a lapse.
+        commit(4, vec![(member("a", false), Cause::Removed(by("key k.")))]),
+        commit(5, vec![registered("a")]),
+        commit(6, vec![registered("b"), lapsed("a"), registered("a")]),
+        commit(7, vec![(member("b", true), Cause::Changed(by("key k.")))]),
+        commit(8, vec![(leased(&[1, 2]), Cause::Registered(by("key k.")))]),
+        commit(9, vec![(leased(&[1]), Cause::Lapsed)]),
+        commit(10, vec![(leased(&[1, 3]), Cause::Registered(by("key k.")))]),
+        commit(11, vec![(leased(&[]), Cause::Lapsed)]),
+        commit(12, vec![(leased(&[4]), Cause::Registered(by("key k.")))]),
+    ]);
+    let all = told(&directory, None, 100).await;
+    use CauseView::{Changed, Expired, Registered, Removed, RenewedAfterLapse};
+    let expected = [
+        (1, Registered, None),
+        (1, Registered, None),
+        (2, Expired, None),
+        (2, Expired, None),
+        (3, RenewedAfterLapse, Some(2)),
+        (4, Removed, None),
+        (5, Registered, None),
+        (6, RenewedAfterLapse, Some(2)),
+        (6, Expired, None),
+        (6, RenewedAfterLapse, Some(6)),
+        (7, Changed, None),
+        (8, Registered, None),
+        (9, Expired, None),
+        (10, Registered, None), // a record of the set was there all the time
+        (11, Expired, None),
+        (12, RenewedAfterLapse, Some(11)),
+    ];
+    assert_eq!(all, expected);
+    for since in 0..12 {
+        let later: Vec<_> = expected.into_iter().filter(|(epoch, ..)| *epoch > since).collect();
+        assert_eq!(told(&directory, Some(since), 100).await, later, "since {since}");
+        let next: Vec<_> = later.iter().copied().filter(|(epoch, ..)| *epoch == since + 1).collect();
+        assert_eq!(told(&directory, Some(since), 1).await, next, "since {since}");
+    }
+    // What registers nobody is not held against what was before.
+    directory.asked.lock().unwrap().clear();
+    told(&directory, Some(6), 1).await;
+    assert_eq!(*directory.asked.lock().unwrap(), [(Some(6), 1)]);
+}
+
+/// A server of a directory, with the switch that ends it.
+async fn serve_it(directory: Arc<Played>) -> (std::net::SocketAddr, watch::Sender<bool>, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let (stop, stopped) = watch::channel(false);
+    (address, stop, tokio::spawn(serve(listener, directory, stopped)))
+}
+
+/// The status, the head and the body of a response.
+async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String, String) {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nconnection: close\r\n\r\n").as_bytes()).await.unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), head.to_lowercase(), body.to_owned())
+}
+
+#[tokio::test]
+async fn what_cant_be_read_at_the_moment_is_503_with_the_reason() {
+    let full = Unavailable("the store can't be read: full".to_owned());
+    let broken = Played { loaded: true, commits: Err(full), asked: Mutex::default() };
+    let unloaded = Played { loaded: false, commits: Ok(Vec::new()), asked: Mutex::default() };
+    let (broken, _stop, _) = serve_it(Arc::new(broken)).await;
+    let (unloaded, _stop_too, _) = serve_it(Arc::new(unloaded)).await;
+    for (address, path, detail) in [
+        (broken, "/v1/zones/z/commits", "the store can't be read: full"),
+        (broken, "/v1/zones/z./services/_x._tcp", "busy"),
+        (unloaded, "/v1/zones/z.", "not loaded"),
+        (unloaded, "/v1/zones/z./services", "not loaded"),
+        (unloaded, "/v1/zones/z./services/_x._tcp", "not loaded"),
+        (unloaded, "/v1/zones/z./commits", "not loaded"),
+    ] {
+        let (status, head, body) = get(address, path).await;
+        assert_eq!(status, 503, "{path}");
+        assert!(head.contains("\r\nretry-after: 1") && head.contains("application/problem+json"), "{head}");
+        let problem: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((&problem["title"], &problem["status"]), (&"Service Unavailable".into(), &503.into()));
+        assert!(problem["detail"].as_str().unwrap().contains(detail), "{problem}");
+    }
+    let (status, _, body) = get(unloaded, "/v1/zones").await;
+    assert_eq!(status, 200, "it is among the zones all the same");
+    let zones: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!((&zones["zones"][0]["origin"], &zones["zones"][0]["epoch"]), (&"z.".into(), &Value::Null));
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_and_slow_connections_end_in_time() {
+    let (address, _stop, _) = serve_it(Played::with(Vec::new())).await;
+    for sent in ["", "GET /heal", "GET /healthz HTTP/1.1\r\nx: y\r\n", "GET /healthz HTTP/1.1\r\n\r\n"] {
+        let start = Instant::now();
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let mut octets = Vec::new();
+        let _ = stream.read_to_end(&mut octets).await;
+        let took = start.elapsed();
+        assert!(took >= PATIENCE && took < PATIENCE + Duration::from_secs(5), "{sent:?}: {took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn clients_that_take_nothing_keep_others_from_large_responses_for_a_while_only() {
+    // More than the kernel takes in for a client.
+    let large = Cause::Registered(by(&"x".repeat(12 << 20)));
+    let (address, stop, server) = serve_it(Played::with(vec![commit(1, vec![(member("a", true), large)])])).await;
+    let mut stuck = Vec::new();
+    for _ in 0..LARGE_RESPONSES {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        stream.write_all(b"GET /v1/zones/z/commits HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        stuck.push(stream);
+    }
+    assert_eq!(get(address, "/v1/zones/z/services").await.0, 503);
+    assert_eq!(get(address, "/healthz").await.0, 200);
+    tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
+    assert_eq!(get(address, "/v1/zones/z/services").await.0, 200);
+    // Nor do they hold up the end.
+    let start = Instant::now();
+    let mut another = TcpStream::connect(address).await.unwrap();
+    another.write_all(b"GET /v1/zones/z/commits HTTP/1.1\r\n\r\n").await.unwrap();
+    another.readable().await.unwrap();
+    stop.send(true).unwrap();
+    server.await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(5));
+    drop(stuck);
+}
+
+#[test]
+fn a_name_is_one_segment_of_a_path() {
+    assert_eq!(segment("_x._tcp.z."), "_x._tcp.z.");
+    assert_eq!(segment("a\\.b/c?%\\000.z."), "a%5C.b%2Fc%3F%25%5C000.z.");
+}
+
+#[test]
+fn times_are_rfc_3339_with_milliseconds() {
+    assert_eq!(views::time(Wall(1_700_000_000_123)), "2023-11-14T22:13:20.123Z");
+    assert_eq!(views::time(Wall(253_402_300_799_999)), "9999-12-31T23:59:59.999Z");
+    assert_eq!(views::time(Wall(u64::MAX)), "1970-01-01T00:00:00.000Z", "rather than none");
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Name, Now, RecordType, Wall};
+use crate::base::{Monotonic, Name, Now, RecordType, Wall};
 use crate::membership::cell::Reading;
 use crate::membership::{Member, State};
 use crate::zone::layout::is_service_name;
@@ -124,7 +124,7 @@ pub struct MemberView {
     pub owner: String,
     /// The lease that each heartbeat grants, in seconds.
     pub lease: u32,
-    /// What is left of it, in seconds; 0 once it has ended. Time in which the server stood still isn't in it.
+    /// What is left of it, in seconds; 0 once it has ended.
     pub lease_remaining: f64,
     /// When its last heartbeat came; after a restart, the start.
     pub last_heartbeat: String,
@@ -337,10 +337,11 @@ impl ServiceSummary {
 }
 
 impl MemberView {
-    /// A member whose heartbeats stand like that. `pending`: the store doesn't have it as it stands.
-    pub fn of(member: &Member, reading: &Reading, pending: bool, now: Now) -> MemberView {
+    /// A member whose heartbeats stand like that, and whose lease ends then. `pending`: the store doesn't have it as it
+    /// stands.
+    pub fn of(member: &Member, reading: &Reading, deadline: Monotonic, pending: bool, now: Now) -> MemberView {
         let registration = &member.registration;
-        let left = reading.deadline.since(now.mono);
+        let left = deadline.since(now.mono);
         let last = Wall(now.wall.0.saturating_sub(millis(now.mono.since(reading.last))));
         MemberView {
             id: member.id.to_string(),

@@ -27,7 +27,9 @@ const PROBLEM_OCTETS: u64 = 64 << 10;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// It isn't there, or the connection broke.
-    #[error("no answer from {server}: {cause}; is `livezone serve` running, with this address in its [http] listen? Name another one with --server")]
+    #[error(
+        "no answer from {server}: {cause}; is `livezone serve` running, with this address in its [http] listen? Name another one with --server"
+    )]
     Silent {
         /// Whom we asked.
         server: String,
@@ -43,7 +45,9 @@ pub enum Error {
         problem: Problem,
     },
     /// It doesn't speak as livezone does.
-    #[error("{server} doesn't answer as livezone does: {cause}; name the address in livezone's [http] listen with --server")]
+    #[error(
+        "{server} doesn't answer as livezone does: {cause}; name the address in livezone's [http] listen with --server"
+    )]
     Strange {
         /// Whom we asked.
         server: String,
@@ -104,9 +108,8 @@ impl Client {
     /// A document.
     pub fn document<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
         let response = self.ask(path, "application/json")?;
-        serde_json::from_reader(response.into_body().into_reader()).map_err(|error| {
-            if error.is_io() { self.silent(&error) } else { self.strange(error.to_string()) }
-        })
+        serde_json::from_reader(response.into_body().into_reader())
+            .map_err(|error| if error.is_io() { self.silent(&error) } else { self.strange(error.to_string()) })
     }
 
     /// Any representation, to be read as it comes.

@@ -45,7 +45,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
             let after = since.unwrap_or_default();
             let _ = std::io::Write::write_fmt(
                 &mut std::io::stderr(),
-                format_args!("livezone: the server keeps not all commits after epoch {after}; the older ones are gone\n"),
+                format_args!(
+                    "livezone: the server keeps not all commits after epoch {after}; the older ones are gone\n"
+                ),
             );
         }
         for commit in &page.commits {

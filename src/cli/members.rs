@@ -119,9 +119,8 @@ mod tests {
 
     #[test]
     fn the_table_is_aligned() {
-        let row = |id: &str, owner: &str| {
-            ["_x._tcp.z.", id, "192.0.2.1", "80", "up", "9s of 15s", owner].map(str::to_owned)
-        };
+        let row =
+            |id: &str, owner: &str| ["_x._tcp.z.", id, "192.0.2.1", "80", "up", "9s of 15s", owner].map(str::to_owned);
         let text = table(&[row("i-1", "key agents."), row("a-long-id", "access")]);
         assert_eq!(
             text,

@@ -106,13 +106,10 @@ pub(super) fn parse_http(text: &str) -> Result<config::Http, String> {
     if text.is_empty() {
         return Ok(config::Http { listen: None });
     }
-    let address: SocketAddr = text.parse().map_err(|_| "write an address with a port, as in 127.0.0.1:8053".to_owned())?;
+    let address: SocketAddr =
+        text.parse().map_err(|_| "write an address with a port, as in 127.0.0.1:8053".to_owned())?;
     let beyond = "beyond loopback only `[http] listen` with `open = true` in livezone.toml serves HTTP".to_owned();
-    if address.ip().to_canonical().is_loopback() {
-        Ok(config::Http { listen: Some(address) })
-    } else {
-        Err(beyond)
-    }
+    if address.ip().to_canonical().is_loopback() { Ok(config::Http { listen: Some(address) }) } else { Err(beyond) }
 }
 
 /// Starts the server; none if a signal ends the process before. What is left of the start then goes with the runtime: a

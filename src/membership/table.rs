@@ -203,6 +203,12 @@ impl Table {
         self.cells.read(index.cell())
     }
 
+    /// When an item's lease ends, as far as is known now: its deadline, and the time in which nobody could renew.
+    pub fn deadline(&self, index: Index) -> Monotonic {
+        let reading = self.reading(index);
+        self.stalls.extend(&reading, reading.deadline)
+    }
+
     /// One member.
     pub fn member(&self, service: &Name, id: &str) -> Option<(Index, &Member)> {
         let &index = self.services.get(service)?.get(id)?;

@@ -38,10 +38,11 @@ impl Inquiry {
 
 /// A service as its publisher knows it. Its epoch, count and digest are published; what a write under way is about to
 /// change in its members shows already, marked as pending.
-fn look(publisher: &Publisher, service: &Name, now: Now) -> Option<ServiceView> {
+pub(super) fn look(publisher: &Publisher, service: &Name, now: Now) -> Option<ServiceView> {
     let (snapshot, table) = (publisher.snapshot(), publisher.table());
     let members = table.members(service).map(|(index, member)| {
-        MemberView::of(member, &table.reading(index), table.edited().contains(&index), now)
+        let pending = table.edited().contains(&index);
+        MemberView::of(member, &table.reading(index), table.deadline(index), pending, now)
     });
     Some(ServiceView {
         zone: snapshot.origin().to_string(),
@@ -90,12 +91,7 @@ impl api::Directory for Directory {
         })
     }
 
-    fn commits(
-        &self,
-        origin: &Name,
-        since: Option<Epoch>,
-        limit: usize,
-    ) -> Pending<Result<Vec<Commit>, Unavailable>> {
+    fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Vec<Commit>, Unavailable>> {
         let commits = self.store.commits(origin, since, limit);
         Box::pin(async move {
             let silence = Unavailable("the store does not answer; see to its disk, and ask again".to_owned());

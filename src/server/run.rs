@@ -75,7 +75,9 @@ pub enum StartError {
         cause: std::io::Error,
     },
     /// The listener of the HTTP API.
-    #[error("can't serve HTTP on {address}: {cause}; choose another address with [http] listen or --http, or none: \"\"")]
+    #[error(
+        "can't serve HTTP on {address}: {cause}; choose another address with [http] listen or --http, or none: \"\""
+    )]
     ListenHttp {
         /// The address.
         address: SocketAddr,
@@ -113,8 +115,13 @@ impl Server {
         let tls = config.tls.as_ref().map(bind_tls).transpose()?;
         let http = config.http.listen.map(bind_http).transpose()?;
         let store = open(&config.data_dir).await?;
-        let started =
-            Server::bring_up(Options { config, zones, source, epoch, on_commit }, clock, listeners, (tls, http), &store);
+        let started = Server::bring_up(
+            Options { config, zones, source, epoch, on_commit },
+            clock,
+            listeners,
+            (tls, http),
+            &store,
+        );
         match started.await {
             Ok(server) => Ok(server),
             Err(error) => {

@@ -95,7 +95,9 @@ fn serve_needs_no_configuration_file() {
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("zones").join(file);
         std::fs::copy(shipped, folder.path().join("zones").join(file)).unwrap();
     }
-    let running = Running::start(livezone().args(["serve", "--listen", "127.0.0.1:0"]).current_dir(folder.path()));
+    let running = Running::start(
+        livezone().args(["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]).current_dir(folder.path()),
+    );
     let address = running.line("listening on ").split(',').next().unwrap().parse().unwrap();
     assert!(running.line("zone svc.example.test.").contains("serial"));
     assert_eq!(dig(address, &[ZONE, "SOA"]).answers.len(), 1);
@@ -141,7 +143,7 @@ fn a_wrong_configuration_is_an_error_with_file_and_line() {
     expect("", zone, "@ IN NS ns1\nns1 IN A 127.0.0.999\n", &["z.zone:2:"]);
     expect("", "origin = \"svc.example.test.\"\n", statics, &["ns1.svc.example.test.", "no address"]);
     std::fs::remove_file(zones.join("z.toml")).unwrap();
-    let output = run(folder.path(), &["serve", "--listen", "127.0.0.1:0"]);
+    let output = run(folder.path(), &["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(errors(&output).contains("origin = "), "{}", errors(&output));
     let output = run(folder.path(), &["serve", "--config", "missing.toml"]);
@@ -161,12 +163,18 @@ fn wrong_usage_ends_with_status_2() {
         &["keygen", "k", "--algorithm", "hmac-md5"],
         &["serve", "--listen", "here"],
         &["serve", "--log-format", "xml"],
+        &["serve", "--http", "8053"],
+        &["serve", "--http", "0.0.0.0:8053"],
+        &["explain"],
+        &["explain", "z.", "--since", "yesterday"],
+        &["members", "z.", "--server", "ftp://127.0.0.1"],
+        &["export", "z.", "--server", "127.0.0.1:1", "--config", "livezone.toml"],
     ] {
         let output = run(folder.path(), arguments);
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
-    for command in ["serve", "demo", "keygen"] {
+    for command in ["serve", "demo", "keygen", "export", "members", "explain"] {
         let output = run(folder.path(), &[command, "--help"]);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0));
@@ -179,7 +187,8 @@ fn a_port_in_use_is_named() {
     let server = TestServer::start();
     let expect = |address: &str| {
         let folder = TempDir::new().unwrap();
-        let output = livezone().args(["demo", "--listen", address]).current_dir(folder.path()).output().unwrap();
+        let output =
+            livezone().args(["demo", "--listen", address, "--http", ""]).current_dir(folder.path()).output().unwrap();
         let text = errors(&output);
         assert_eq!(output.status.code(), Some(1), "{text}");
         assert!(text.contains(address) && text.contains("in use") && text.contains("--listen"), "{text}");
@@ -192,9 +201,28 @@ fn a_port_in_use_is_named() {
 }
 
 #[test]
+fn an_http_port_in_use_is_named_and_the_demo_takes_another() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let folder = TempDir::new().unwrap();
+    let output = run(folder.path(), &["demo", "--listen", "127.0.0.1:0", "--http", &address]);
+    let text = errors(&output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains(&address) && text.contains("in use") && text.contains("[http] listen"), "{text}");
+    // Whoever else has the default port here, somebody has it.
+    let _taken = TcpListener::bind("127.0.0.1:8053");
+    let demo = Running::start(livezone().args(["demo", "--listen", "127.0.0.1:0"]).env("TMPDIR", folder.path()));
+    assert!(demo.line("127.0.0.1:8053 can't be had for HTTP").ends_with("another port is taken"));
+    let http: std::net::SocketAddr = demo.line("http on ").parse().unwrap();
+    assert!(http.ip().is_loopback() && http.port() != 8053);
+}
+
+#[test]
 fn the_demo_answers_its_dig_line_with_live_members() {
     let folder = TempDir::new().unwrap();
-    let mut demo = Running::start(livezone().args(["demo", "--listen", "127.0.0.1:0"]).env("TMPDIR", folder.path()));
+    let mut demo = Running::start(
+        livezone().args(["demo", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"]).env("TMPDIR", folder.path()),
+    );
     let line = demo.line("try: ");
     assert!(
         line.starts_with("dig @127.0.0.1 -p ") && line.ends_with("_memcached._tcp.svc.example.test. SRV"),
@@ -274,7 +302,7 @@ fn the_log_filter_is_honoured() {
 fn a_reader_that_went_away_does_not_stop_the_server() {
     let folder = TempDir::new().unwrap();
     let mut child = livezone()
-        .args(["demo", "--listen", "127.0.0.1:0"])
+        .args(["demo", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"])
         .env("TMPDIR", folder.path())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -183,7 +183,7 @@ fn a_second_process_on_the_same_data_is_refused() {
     let server = TestServer::start();
     let config = server.folder().join("livezone.toml");
     let output = livezone()
-        .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+        .args(["serve", "--listen", "127.0.0.1:0", "--http", "", "--config"])
         .arg(&config)
         .stdout(Stdio::piped())
         .output()

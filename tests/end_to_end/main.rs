@@ -17,6 +17,7 @@ mod disk;
 mod durability;
 mod first_epoch;
 mod hostile;
+mod http;
 mod large;
 mod leases;
 mod peers;

@@ -64,6 +64,8 @@ pub(crate) struct TestServer {
     arguments: Vec<&'static str>,
     wrapper: Vec<String>,
     pub(crate) address: SocketAddr,
+    /// Where it serves HTTP; none if it doesn't.
+    pub(crate) http: Option<SocketAddr>,
     pub(crate) stdout: Lines,
     pub(crate) stderr: Lines,
 }
@@ -92,6 +94,7 @@ impl TestServer {
             arguments: setup.arguments.clone(),
             wrapper: setup.wrapper.clone(),
             address: setup.listen,
+            http: None,
             stdout: Lines::default(),
             stderr: Lines::default(),
         };
@@ -157,6 +160,11 @@ impl TestServer {
             .arg(config)
             .args(["--listen", &listen])
             .args(&self.arguments);
+        // Servers run side by side: each has a free port, unless its test says otherwise.
+        let says_otherwise = std::fs::read_to_string(self.folder().join("livezone.toml")).unwrap().contains("[http]");
+        if !says_otherwise {
+            command.args(["--http", "127.0.0.1:0"]);
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let before = self.stdout.lock().unwrap().len();
         let errors_before = self.stderr.lock().unwrap().len();
@@ -165,8 +173,12 @@ impl TestServer {
         let outcome = wait_until(PATIENCE, "a listening server", || {
             let lines = self.stdout.lock().unwrap();
             let listening = |line: &String| line.strip_prefix("listening on ")?.split(',').next()?.parse().ok();
-            if let Some(address) = lines[before..].iter().find_map(listening) {
-                return Some(Ok(address));
+            let http = |line: &String| line.strip_prefix("http on ")?.parse().ok();
+            let address = lines[before..].iter().find_map(listening);
+            // What comes behind all listeners.
+            let ready = lines[before..].iter().any(|line| line.starts_with("zone "));
+            if let Some(address) = address.filter(|_| ready) {
+                return Some(Ok((address, lines[before..].iter().find_map(http))));
             }
             drop(lines);
             child.try_wait().unwrap().map(|_| {
@@ -175,7 +187,7 @@ impl TestServer {
                 Err(wait_until(PATIENCE, "an error message", || Some(words()).filter(|words| !words.is_empty())))
             })
         });
-        self.address = outcome?;
+        (self.address, self.http) = outcome?;
         self.process = Some(child);
         Ok(())
     }

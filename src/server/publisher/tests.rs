@@ -18,6 +18,7 @@ use crate::zone::scenes::{Universe, nodes, records, service_states};
 
 use super::*;
 
+mod inquiry;
 mod room;
 
 /// Replies by the id of their request, in order: rcode, and lease granted.
