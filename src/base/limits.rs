@@ -89,6 +89,12 @@ pub const HISTORY_MEMORY: usize = 16 << 20;
 /// Octets of commits, as stored, that are read from the store at a time: whoever reads the history in steps of this size
 /// keeps writes waiting for some milliseconds at most, and little in memory. A larger commit is read by itself.
 pub const HISTORY_PAGE_OCTETS: u64 = 1 << 20;
+/// Records that one zone transfer may bring: eighty times the zone of a hundred thousand members. Each takes 32 octets
+/// besides its data while it comes in. A message without any counts as one, so that every stream ends.
+pub const TRANSFER_RECORDS: u32 = 16 << 20;
+/// Octets of names and data that it may bring, 64 for each of these records; counted as they are kept, since a compressed
+/// name unfolds to a hundred times what comes in.
+pub const TRANSFER_OCTETS: u64 = 1 << 30;
 /// Requests gathered for one commit; the rest waits for the next. Bounds the latency of the first one in.
 pub const BATCH_REQUESTS: usize = 4096;
 /// Requests waiting for a zone's publisher. At the limit a UDP update is dropped and counted (its sender retransmits).

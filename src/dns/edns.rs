@@ -1,4 +1,4 @@
-//! EDNS (RFC 6891): what the client's OPT record says, and ours.
+//! EDNS (RFC 6891): what the other side's OPT record says, and ours.
 
 use std::sync::Arc;
 
@@ -13,11 +13,13 @@ pub const OPTION_TCP_KEEPALIVE: u16 = 11;
 /// Extended DNS Error (RFC 8914).
 pub const OPTION_EDE: u16 = 15;
 
-/// The client's OPT record.
+/// The other side's OPT record.
 #[derive(Clone, Copy, Debug)]
 pub struct Edns<'m> {
     /// The largest UDP payload that it can take.
     pub size: u16,
+    /// The upper eight bits of the rcode (RFC 6891 §6.1.3).
+    pub extended_rcode: u8,
     /// The EDNS version; we speak 0.
     pub version: u8,
     /// DNSSEC OK, which is copied into the answer (RFC 3225 §3).
@@ -34,9 +36,10 @@ pub struct Edns<'m> {
 impl<'m> Edns<'m> {
     /// Reads the fields of an OPT record.
     pub fn read(class: u16, ttl: u32, options: &'m [u8]) -> Result<Edns<'m>, Malformed> {
-        let [_extended_rcode, version, flags, _] = ttl.to_be_bytes();
+        let [extended_rcode, version, flags, _] = ttl.to_be_bytes();
         let mut edns = Edns {
             size: class,
+            extended_rcode,
             version,
             dnssec_ok: flags & 0x80 != 0,
             lease: None,
@@ -60,6 +63,20 @@ impl<'m> Edns<'m> {
             rest = tail;
         }
         Ok(edns)
+    }
+
+    /// What the other side says of an error, the first if it says several things (RFC 8914 §2). The text is clipped.
+    pub fn extended_error(&self) -> Option<ExtendedError> {
+        let mut rest = self.options;
+        while let Some((code, data, tail)) = read_option(rest) {
+            if let (OPTION_EDE, Some((info, text))) = (code, data.split_first_chunk::<2>()) {
+                // The text may end with a zero octet, which is none of it (RFC 8914 §2).
+                let text = String::from_utf8_lossy(text.strip_suffix(&[0]).unwrap_or(text));
+                return Some(ExtendedError::new(u16::from_be_bytes(*info), clip(&text)));
+            }
+            rest = tail;
+        }
+        None
     }
 
     /// The options as they were sent.
@@ -126,7 +143,8 @@ pub struct EdnsReply {
 
 /// Octets of an OPT record without options.
 const BARE: usize = 11;
-/// The longest text of an Extended DNS Error that we send: it must fit beside everything else in 512 octets.
+/// The longest text of an Extended DNS Error that we send, since it must fit beside everything else in 512 octets; and that
+/// we take.
 const ERROR_TEXT: usize = 200;
 
 impl EdnsReply {

@@ -60,6 +60,13 @@ pub(super) fn find<'m>(
     Ok(None)
 }
 
+/// The serial in the data of a SOA record; `None` if they are too short for one.
+pub fn serial(rdata: &[u8]) -> Option<Serial> {
+    // SERIAL is the first of the five words behind the two names (RFC 1035 §3.3.13).
+    let (serial, _) = rdata.last_chunk::<20>()?.split_first_chunk::<4>()?;
+    Some(Serial(u32::from_be_bytes(*serial)))
+}
+
 #[cfg(test)]
 mod tests {
     use hickory_proto::op::{Message, MessageType, OpCode, Query, ResponseCode};

@@ -2,6 +2,7 @@
 //!
 //! [`Envelope::parse`] walks a message once, checks every length and pointer, and notes where things stand; nothing is
 //! copied until somebody asks for a name or for data. What can't be walked to its end is FORMERR.
+//! [`Envelope::parse_transfer`] does the same with the messages of a zone transfer, which may leave out the question.
 
 use std::fmt;
 
@@ -12,6 +13,9 @@ use crate::zone::records::schema::{self, Field};
 
 use super::edns::Edns;
 use super::tsig;
+
+/// Octets of a message's header (RFC 1035 §4.1.1).
+const HEADER: usize = 12;
 
 /// The class Internet (RFC 1035 §3.2.4).
 pub const CLASS_IN: u16 = 1;
@@ -104,6 +108,11 @@ impl Header {
         self.flags & 0x8000 != 0
     }
 
+    /// TC: something that did not fit was left out.
+    pub fn is_truncated(&self) -> bool {
+        self.flags & 0x0200 != 0
+    }
+
     /// The operation code.
     pub fn opcode(&self) -> Opcode {
         Opcode(u8::try_from(self.flags >> 11 & 0xf).expect("four bits"))
@@ -174,9 +183,13 @@ impl<'m> RawRecord<'m> {
 
     /// The owner, expanded and folded.
     pub fn name(&self) -> Result<Name, Malformed> {
-        let mut buffer = [0; NAME_OCTETS];
-        let (len, _) = read_name(self.packet, self.start, &mut buffer)?;
-        Name::from_wire(&buffer[..len]).map_err(|_| Malformed("a name is malformed"))
+        Name::from_wire(self.owner(&mut [0; NAME_OCTETS])?).map_err(|_| Malformed("a name is malformed"))
+    }
+
+    /// The same as octets in `buffer`, for look-ups.
+    pub fn owner<'b>(&self, buffer: &'b mut [u8; NAME_OCTETS]) -> Result<&'b [u8], Malformed> {
+        let (len, _) = read_name(self.packet, self.start, buffer)?;
+        Ok(&buffer[..len])
     }
 
     /// The data as they stand, names possibly compressed.
@@ -219,15 +232,15 @@ impl<'m> RawRecord<'m> {
     }
 }
 
-/// A message, walked once.
+/// A message, walked once; `Q` is its question, or an option of one.
 #[derive(Clone, Debug)]
-pub struct Envelope<'m> {
+pub struct Envelope<'m, Q = Question<'m>> {
     /// The message.
     pub packet: &'m [u8],
     /// Its header.
     pub header: Header,
     /// Its only question.
-    pub question: Question<'m>,
+    pub question: Q,
     /// The OPT record (RFC 6891).
     pub edns: Option<Edns<'m>>,
     /// The TSIG record (RFC 8945).
@@ -242,7 +255,30 @@ impl<'m> Envelope<'m> {
         if header.counts[0] != 1 {
             return Err(Malformed("there must be exactly one question"));
         }
-        let (question, mut at) = read_question(packet)?;
+        let (question, at) = read_question(packet)?;
+        Envelope::walk(packet, header, question, at)
+    }
+}
+
+impl<'m> Envelope<'m, Option<Question<'m>>> {
+    /// Walks a message with one question or none: the messages of a transfer behind the first may leave it out (RFC 5936
+    /// §2.2.2), and so do errors of servers that could not read ours.
+    pub fn parse_transfer(packet: &'m [u8]) -> Result<Self, Malformed> {
+        let header = Header::read(packet).ok_or(Malformed("shorter than a header"))?;
+        match header.counts[0] {
+            0 => Envelope::walk(packet, header, None, HEADER),
+            1 => {
+                let (question, at) = read_question(packet)?;
+                Envelope::walk(packet, header, Some(question), at)
+            }
+            _ => Err(Malformed("there must be one question at most")),
+        }
+    }
+}
+
+impl<'m, Q> Envelope<'m, Q> {
+    /// Walks the records, which begin at `at`.
+    fn walk(packet: &'m [u8], header: Header, question: Q, mut at: usize) -> Result<Self, Malformed> {
         let mut envelope = Envelope { packet, header, question, edns: None, tsig: None, sections: [at; 3] };
         for section in 0..3 {
             envelope.sections[section] = at;
@@ -280,37 +316,56 @@ impl<'m> Envelope<'m> {
         Ok(())
     }
 
+    /// The response code, with the bits that the OPT record has of it (RFC 6891 §6.1.3).
+    pub fn rcode(&self) -> Rcode {
+        let extended = self.edns.as_ref().map_or(0, |edns| u16::from(edns.extended_rcode));
+        Rcode(extended << 4 | self.header.rcode().0)
+    }
+
     /// The records of the first section behind the question (answers; prerequisites of an update).
-    pub fn first_section(&self) -> impl Iterator<Item = RawRecord<'m>> + use<'m> {
+    pub fn first_section(&self) -> Records<'m> {
         self.section(0)
     }
 
     /// The records of the second section (authority; the changes of an update).
-    pub fn second_section(&self) -> impl Iterator<Item = RawRecord<'m>> + use<'m> {
+    pub fn second_section(&self) -> Records<'m> {
         self.section(1)
     }
 
-    fn section(&self, section: usize) -> impl Iterator<Item = RawRecord<'m>> + use<'m> {
-        let packet = self.packet;
-        let mut at = self.sections[section];
-        (0..self.header.counts[section + 1]).map_while(move |_| {
-            let (record, next) = RawRecord::read(packet, at).ok()?;
-            at = next;
-            Some(record)
-        })
+    fn section(&self, section: usize) -> Records<'m> {
+        Records { packet: self.packet, at: self.sections[section], left: self.header.counts[section + 1] }
+    }
+}
+
+/// The records of a section.
+#[derive(Clone, Debug)]
+pub struct Records<'m> {
+    packet: &'m [u8],
+    at: usize,
+    left: u16,
+}
+
+impl<'m> Iterator for Records<'m> {
+    type Item = RawRecord<'m>;
+
+    fn next(&mut self) -> Option<RawRecord<'m>> {
+        self.left = self.left.checked_sub(1)?;
+        let (record, next) = RawRecord::read(self.packet, self.at).ok()?;
+        self.at = next;
+        Some(record)
     }
 }
 
 /// The first question; its name may not be compressed, as there is nothing before it to point to.
 pub fn read_question(packet: &[u8]) -> Result<(Question<'_>, usize), Malformed> {
     let mut name = [0; NAME_OCTETS];
-    let (len, at) = read_name(packet, 12, &mut name)?;
-    if at != 12 + len {
+    let (len, at) = read_name(packet, HEADER, &mut name)?;
+    if at != HEADER + len {
         return Err(Malformed("a compressed question"));
     }
     let fixed = packet.get(at..at + 4).ok_or(Malformed("the question ends early"))?;
     let question = Question {
-        octets: &packet[12..at + 4],
+        octets: &packet[HEADER..at + 4],
         name,
         len,
         qtype: RecordType(u16::from_be_bytes([fixed[0], fixed[1]])),

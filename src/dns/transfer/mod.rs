@@ -1,3 +1,5 @@
-//! Zone transfers: whole zones (AXFR, RFC 5936) and what differs (IXFR, RFC 1995).
+//! Zone transfers, AXFR (RFC 5936) and IXFR (RFC 1995), without sockets: each side is a value that is fed or asked for
+//! the messages of one TCP stream.
 
+pub mod incoming;
 pub mod outgoing;
