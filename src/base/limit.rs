@@ -44,6 +44,8 @@ pub enum Limit {
     OwnerServices,
     /// Zone transfers at once.
     Transfers,
+    /// Updates on their way to a primary.
+    Forwards,
 }
 
 impl Limit {
@@ -51,7 +53,7 @@ impl Limit {
     pub const COUNT: usize = Limit::ALL.len();
 
     /// All of them, each at the place of its number.
-    pub const ALL: [Limit; 20] = [
+    pub const ALL: [Limit; 21] = [
         Limit::UpdateRate,
         Limit::UpdateSources,
         Limit::PublisherQueue,
@@ -72,6 +74,7 @@ impl Limit {
         Limit::OwnerLeases,
         Limit::OwnerServices,
         Limit::Transfers,
+        Limit::Forwards,
     ];
 
     /// Its name in logs and metrics, which stays the same.
@@ -104,6 +107,7 @@ impl Limit {
             Limit::ZoneLeases => ("zone-leases", "registrations refused, the zone has too many leases"),
             Limit::ZoneServices => ("zone-services", "registrations refused, the zone has too many services"),
             Limit::OwnerLeases => ("owner-leases", "registrations refused, their owner has too many leases"),
+            Limit::Forwards => ("forwards", "updates for copies dropped, more than may be on their way to a primary"),
             Limit::Transfers => ("transfers", "zone transfers answered SERVFAIL, more than there may be at once"),
             Limit::OwnerServices => ("owner-services", "registrations refused, their owner is in too many services"),
         }

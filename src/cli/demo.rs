@@ -16,7 +16,7 @@ use tokio::time::timeout;
 use crate::base::Name;
 use crate::config::{self, Config};
 use crate::dns::tsig::Keys;
-use crate::server::task::OnCommit;
+use crate::server::visible::OnCommit;
 use crate::server::{Options, StartError, reading};
 
 use super::serve::{Error, LogArgs, Received, Signals, THREAD_PATIENCE, is_terminal, parse_http, print, start};

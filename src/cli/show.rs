@@ -28,6 +28,8 @@ pub fn started(server: &Server) -> String {
                 &mut text,
                 format_args!("zone {} with serial {}, {} names", zone.origin, snapshot.epoch.serial(), snapshot.len()),
             );
+        } else if zone.source.load().is_some() {
+            line(&mut text, format_args!("zone {}, which waits for its primary", zone.origin));
         }
     }
     if std::io::stdout().is_terminal()

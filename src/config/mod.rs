@@ -173,7 +173,7 @@ pub struct Zone {
 }
 
 /// Where a zone comes from that is a copy.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Default, Debug)]
 pub struct Following {
     /// Servers to transfer it from, in the order in which they are asked; all different, at least one.
     pub primaries: Vec<SocketAddr>,

@@ -5,14 +5,14 @@
 //! needs. One reply at most, and never one to a response.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 
-use crate::answer::{Answers, End};
+use crate::answer::{Answers, Counts, End};
 use crate::base::{Limit, Name, RecordType, Serial, Wall};
 use crate::membership::access::{Identity, TransferAccess};
 use crate::zone::History;
@@ -20,12 +20,13 @@ use crate::zone::settings::serial_of;
 
 use super::edns::ExtendedError;
 use super::identity;
+use super::notify;
 use super::reply::{Reply, Seal, Transport};
 use super::soa;
 use super::transfer::outgoing::{Body, Outgoing};
 use super::tsig::{self, Keys, Rejection};
 use super::update;
-use super::wire::{CLASS_CH, CLASS_IN, Envelope, Header, Opcode, Rcode};
+use super::wire::{CLASS_CH, CLASS_IN, Envelope, Header, Malformed, Opcode, Rcode};
 
 /// A zone as the transports see it.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub struct ServedZone {
     pub query: ArcSwapOption<Vec<IpNet>>,
     /// Who may transfer the zone. A reload replaces it.
     pub transfer: ArcSwap<TransferAccess>,
+    /// Where it comes from, if it is a copy. A reload replaces it.
+    pub source: ArcSwapOption<Source>,
     /// The commits that led to the answers, and perhaps beyond: a commit is here before its answers are there.
     pub history: Mutex<History>,
 }
@@ -50,9 +53,19 @@ impl ServedZone {
             answers: ArcSwapOption::empty(),
             query: ArcSwapOption::empty(),
             transfer: ArcSwap::default(),
+            source: ArcSwapOption::empty(),
             history: Mutex::default(),
         }
     }
+}
+
+/// Whose copy a zone is: who may say that it has changed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Source {
+    /// Its primaries.
+    pub primaries: Vec<IpAddr>,
+    /// The key that they have.
+    pub key: Option<Name>,
 }
 
 /// The zones of a server, by origin.
@@ -124,6 +137,19 @@ pub enum Verdict {
     Update(Box<update::Request>),
     /// Send its messages, as fast as the client takes them.
     Transfer(Box<Outgoing>),
+    /// Send what was written, and have this copy see what its primary has.
+    Notified(Name),
+    /// Hand the message on to the primary of this copy, as it is, and send what comes back.
+    Forward(Forward),
+}
+
+/// An update for a zone that is a copy (RFC 2136 §6).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Forward {
+    /// The zone.
+    pub zone: Name,
+    /// Whether its signature was verified here. It need not be: the primary may have keys that this server has not.
+    pub is_verified: bool,
 }
 
 /// Answers one message into `out`, or says what else to do with it.
@@ -132,7 +158,7 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
     if header.is_response() {
         return Verdict::Silence;
     }
-    let is_known = matches!(header.opcode(), Opcode::QUERY | Opcode::UPDATE);
+    let is_known = matches!(header.opcode(), Opcode::QUERY | Opcode::UPDATE | Opcode::NOTIFY);
     let Ok(envelope) = Envelope::parse(packet) else {
         return bare(header, if is_known { Rcode::FORMERR } else { Rcode::NOTIMP }, context, out);
     };
@@ -144,7 +170,10 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
         return Verdict::Reply;
     }
     if !is_known {
-        reply.explain(ExtendedError::new(ExtendedError::NOT_SUPPORTED, "this server knows queries and updates only"));
+        reply.explain(ExtendedError::new(
+            ExtendedError::NOT_SUPPORTED,
+            "this server knows queries, updates and NOTIFY only",
+        ));
         reply.refuse(Rcode::NOTIMP, question, context.now, out);
         return Verdict::Reply;
     }
@@ -157,6 +186,7 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
         reply.refuse(Rcode::FORMERR, question, context.now, out);
         return Verdict::Reply;
     }
+    let copy = || context.zones.find(envelope.question.name()).filter(|zone| zone.source.load().is_some());
     let mut key = None;
     if let Some(signature) = &envelope.tsig {
         let rcode = match tsig::verify(packet, signature, context.keys, context.now) {
@@ -164,6 +194,13 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
                 key = Some(signer.key_name().clone());
                 reply.seal = Seal::Sign(Box::new(signer), None);
                 Rcode::NOERROR
+            }
+            Err(Rejection::Unsigned(error))
+                if error.is_of_key()
+                    && header.opcode() == Opcode::UPDATE
+                    && let Some(zone) = copy() =>
+            {
+                return Verdict::Forward(Forward { zone: zone.origin.clone(), is_verified: false });
             }
             Err(Rejection::Unsigned(error)) => {
                 reply.seal = Seal::Unsigned(error);
@@ -183,6 +220,16 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
         }
     }
     match header.opcode() {
+        Opcode::NOTIFY => notified(context, &envelope, key, reply, out),
+        Opcode::UPDATE if let Some(zone) = copy() => {
+            if key.is_some() {
+                return Verdict::Forward(Forward { zone: zone.origin.clone(), is_verified: true });
+            }
+            let text = "this server has a copy of the zone and forwards signed updates alone: send it to the primary";
+            reply.explain(ExtendedError::new(ExtendedError::PROHIBITED, text));
+            reply.refuse(Rcode::REFUSED, question, context.now, out);
+            Verdict::Reply
+        }
         Opcode::UPDATE => match update::Request::read(context, &envelope, key, reply) {
             Ok(request) => Verdict::Update(Box::new(request)),
             Err(refusal) => {
@@ -197,6 +244,49 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
         _ => {
             answer(context, &envelope, reply, out);
             Verdict::Reply
+        }
+    }
+}
+
+/// A primary says that a zone has changed (RFC 1996 §3). It is taken at its word only as far as to ask it.
+fn notified(
+    context: &Context<'_>,
+    envelope: &Envelope<'_>,
+    key: Option<Name>,
+    mut reply: Reply,
+    out: &mut Vec<u8>,
+) -> Verdict {
+    let question = &envelope.question;
+    let refusal = match (notify::read(envelope), context.zones.find(question.name())) {
+        (Err(Malformed(text)), _) => Err((Rcode::FORMERR, ExtendedError::INVALID_DATA, text)),
+        (Ok(None), _) => Err((Rcode::NOTIMP, ExtendedError::NOT_SUPPORTED, "NOTIFY is about the SOA record of a zone")),
+        (Ok(Some(_)), None) => {
+            Err((Rcode::NOTAUTH, ExtendedError::NOT_AUTHORITATIVE, "this is not the apex of a zone of this server"))
+        }
+        (Ok(Some(notice)), Some(zone)) => match zone.source.load().as_deref() {
+            None => Err((Rcode::REFUSED, ExtendedError::PROHIBITED, "this server is the primary of the zone")),
+            Some(source) => {
+                let sender = context.peer.ip().to_canonical();
+                let by_key = key.is_some() && source.key == key;
+                if by_key || source.primaries.contains(&sender) {
+                    Ok((zone, notice))
+                } else {
+                    Err((Rcode::REFUSED, ExtendedError::PROHIBITED, "this address is none of the zone's primaries"))
+                }
+            }
+        },
+    };
+    match refusal {
+        Err((rcode, code, text)) => {
+            reply.explain(ExtendedError::new(code, text));
+            reply.refuse(rcode, question.octets, context.now, out);
+            Verdict::Reply
+        }
+        Ok((zone, notice)) => {
+            reply.begin(question.octets, out);
+            reply.finish(Rcode::NOERROR, true, false, Counts::default(), context.now, out);
+            let own = zone.answers.load().as_deref().map(|answers| answers.snapshot().epoch.serial());
+            if own.is_some() && own == notice.serial { Verdict::Reply } else { Verdict::Notified(notice.origin) }
         }
     }
 }
@@ -226,7 +316,7 @@ fn transfer(
             Err((Rcode::REFUSED, ExtendedError::PROHIBITED, "needs an [access] transfer entry for this key or address"))
         }
         Some(zone) => match (read_serial(envelope), &*zone.answers.load()) {
-            (_, None) => Err((Rcode::SERVFAIL, ExtendedError::NOT_READY, "the zone is not loaded")),
+            (_, None) => Err((Rcode::SERVFAIL, ExtendedError::NOT_READY, absence(Some(zone)))),
             (None, _) if question.qtype == RecordType::IXFR => {
                 Err((Rcode::FORMERR, ExtendedError::INVALID_DATA, "the authority section needs your SOA (RFC 1995 §3)"))
             }
@@ -298,7 +388,7 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
     }
     let loaded = zone.map(|zone| zone.answers.load());
     let Some(answers) = loaded.as_deref().and_then(Option::as_ref) else {
-        reply.explain(ExtendedError::new(ExtendedError::NOT_READY, "the zone is not loaded"));
+        reply.explain(ExtendedError::new(ExtendedError::NOT_READY, absence(zone)));
         return reply.refuse(Rcode::SERVFAIL, question.octets, context.now, out);
     };
     reply.begin(question.octets, out);
@@ -309,6 +399,14 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
         End::TooLong => Rcode::YXDOMAIN,
     };
     reply.finish(rcode, found.authoritative, found.truncated, found.counts, context.now, out);
+}
+
+/// Why a zone is not there.
+fn absence(zone: Option<&Arc<ServedZone>>) -> &'static str {
+    match zone {
+        Some(zone) if zone.source.load().is_some() => "the copy of the zone is missing or has expired",
+        _ => "the zone is not loaded",
+    }
 }
 
 /// The zone that answers: the closest one, but for DS, which the parent has (RFC 4035 §3.1.4.1).

@@ -390,6 +390,7 @@ fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
                 continue;
             }
             Verdict::Reply | Verdict::ReplyAtLimit(_) => replies += 1,
+            Verdict::Notified(_) | Verdict::Forward(_) => panic!("no zone here is a copy"),
             Verdict::Transfer(mut transfer) => {
                 replies += 1;
                 transfer.message(Wall(NOW * 1000), &mut out);

@@ -5,6 +5,7 @@ pub mod ask;
 pub mod hickory;
 pub mod peer;
 pub mod tcp;
+pub mod transfer;
 pub mod udp;
 
 use std::net::SocketAddr;

@@ -46,7 +46,8 @@ pub(super) async fn choose(fleet: &Fleet, zones: &[Ready], given: Option<Epoch>)
     }
     let deadline = Instant::now() + PATIENCE;
     let mut numbers = Vec::new();
-    for (number, ready) in zones.iter().enumerate() {
+    // A copy has the serial of its primary.
+    for (number, ready) in zones.iter().enumerate().filter(|(_, ready)| ready.zone.following.is_none()) {
         // A store that can't tell now may have nothing of the zone when it is opened.
         let known = timeout_at(deadline, fleet.store.epoch(ready.origin())).await;
         if !matches!(known, Ok(Ok(Some(_)))) {

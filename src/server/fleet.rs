@@ -12,26 +12,29 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Epoch, Name};
-use crate::config::Config;
-use crate::dns::respond::{ServedZone, Zones};
+use crate::config::{Config, Following};
+use crate::dns::respond::{ServedZone, Source, Zones};
 use crate::membership::UpdateAccess;
 use crate::store::Store;
+use crate::zone::History;
 
 use super::clock::Clock;
 use super::counters::Counters;
 use super::directory::{INQUIRIES, Inquiry};
-use super::front::{Registrar, Routing};
-use super::load::{self, OpenError, Opened};
+use super::follower::{FollowState, Follower, Notified, Surroundings};
+use super::front::{Copied, Registrar, Routing};
+use super::load::{self, OpenError, Opened, OpenedCopy};
 use super::notifier::{self, Audience, Notifier};
 use super::publisher::{Clash, Configuration, Submission};
 use super::reading::Ready;
 use super::run::StartError;
-use super::task::{Changes, Changing, FIRST_COMMIT_PATIENCE, OnCommit, Task, ZoneChange, silence};
+use super::task::{Changes, Changing, FIRST_COMMIT_PATIENCE, Task, ZoneChange, silence};
+use super::visible::{OnCommit, Visible};
 
 /// How long writes under way may take to end when a zone or the server stops.
 pub(super) const STORE_PATIENCE: Duration = Duration::from_secs(30);
 
-/// A zone with its running publisher.
+/// A zone with the task that writes it.
 #[derive(Debug)]
 pub(super) struct Running {
     /// What it runs by.
@@ -39,12 +42,19 @@ pub(super) struct Running {
     /// What it was told to run by, and has not said whether it does.
     changing: Option<(oneshot::Receiver<Outcome>, Ready)>,
     served: Arc<ServedZone>,
-    queue: mpsc::Sender<Submission>,
-    inquiries: mpsc::Sender<Inquiry>,
-    changes: Arc<Changes>,
+    side: Side,
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,
     notifier: Notifier,
+}
+
+/// What the task of a zone is spoken to by.
+#[derive(Debug)]
+enum Side {
+    /// The publisher of a zone of our own.
+    Publisher { queue: mpsc::Sender<Submission>, inquiries: mpsc::Sender<Inquiry>, changes: Arc<Changes> },
+    /// The follower of a copy.
+    Follower { following: watch::Sender<Following>, notified: watch::Sender<Notified>, state: Arc<Mutex<FollowState>> },
 }
 
 /// What became of a changed configuration.
@@ -77,6 +87,30 @@ pub(super) struct Fleet {
     pub(super) opening: Option<JoinHandle<()>>,
 }
 
+/// A zone as the store has it.
+enum Found {
+    Own(Box<Opened>),
+    Copy((OpenedCopy, History)),
+}
+
+/// A zone as the transports see it, before it is loaded.
+fn served_zone(ready: &Ready, history: History) -> ServedZone {
+    ServedZone {
+        query: ArcSwapOption::new(ready.zone.query.clone().map(Arc::new)),
+        transfer: ArcSwap::from_pointee(ready.zone.transfer.clone()),
+        source: ArcSwapOption::new(source(ready).map(Arc::new)),
+        history: Mutex::new(history),
+        ..ServedZone::new(ready.origin().clone())
+    }
+}
+
+/// Who may say that a copy has changed.
+fn source(ready: &Ready) -> Option<Source> {
+    let following = ready.zone.following.as_ref()?;
+    let primaries = following.primaries.iter().map(|primary| primary.ip().to_canonical()).collect();
+    Some(Source { primaries, key: following.key.clone() })
+}
+
 /// The place of a zone among the others.
 pub(super) fn place(origin: &Name) -> Vec<u8> {
     origin.as_wire().to_vec()
@@ -97,7 +131,10 @@ impl Fleet {
         let (store, counters, now) = (self.store.clone(), self.counters.clone(), self.clock.now());
         let (opened, found) = oneshot::channel();
         self.opening = Some(tokio::task::spawn_blocking(move || {
-            let found = load::open(&ready, &*store, counters, first, now);
+            let found = match ready.zone.following {
+                Some(_) => load::open_copy(&ready, &*store, now).map(Found::Copy).map_err(OpenError::Store),
+                None => load::open(&ready, &*store, counters, first, now).map(|own| Found::Own(Box::new(own))),
+            };
             drop(opened.send((ready, found)));
         }));
         let found = timeout_at(deadline, found).await.map_err(|_| unanswered())?;
@@ -107,27 +144,47 @@ impl Fleet {
             OpenError::Store(error) => StartError::Store(error),
             OpenError::Clash(problem) => StartError::Clash(problem),
         })?;
-        self.run(ready, opened).await
+        match opened {
+            Found::Own(opened) => self.run(ready, *opened).await?,
+            Found::Copy((copy, history)) => self.follow(ready, copy, history),
+        }
+        Ok(())
+    }
+
+    /// Follows the primaries of a zone. It is served as soon as there is a copy.
+    fn follow(&mut self, ready: Ready, copy: OpenedCopy, history: History) {
+        let Some(following) = ready.zone.following.clone() else { return };
+        let served = Arc::new(served_zone(&ready, history));
+        let (newest, commits) = watch::channel(None);
+        let (stop, stopped) = watch::channel(false);
+        let (notified, notices) = watch::channel(None);
+        let (following, followed) = watch::channel(following);
+        let around = Surroundings {
+            visible: Visible { served: served.clone(), newest, on_commit: self.on_commit.clone() },
+            store: self.store.clone(),
+            clock: self.clock.clone(),
+            keys: self.notifying.keys(),
+            listening: self.listening.clone().into(),
+        };
+        let follower = Follower::new(followed, copy, around);
+        let side = Side::Follower { following, notified, state: follower.state() };
+        let notifier = Notifier::start(self.notifying.clone(), Audience::of(&ready), commits, stopped.clone());
+        let task = tokio::spawn(follower.run(notices, stopped));
+        let place = place(ready.origin());
+        self.running.insert(place, Running { ready, changing: None, served, side, stop, task, notifier });
     }
 
     /// Runs a zone: its first commit, and then its task.
     pub(super) async fn run(&mut self, ready: Ready, opened: Opened) -> Result<(), StartError> {
         let origin = ready.origin().clone();
         let zone = &ready.zone;
-        let served = Arc::new(ServedZone {
-            query: ArcSwapOption::new(zone.query.clone().map(Arc::new)),
-            transfer: ArcSwap::from_pointee(zone.transfer.clone()),
-            history: Mutex::new(opened.history),
-            ..ServedZone::new(origin.clone())
-        });
+        let served = Arc::new(served_zone(&ready, opened.history));
         let (newest, commits) = watch::channel(None);
         let mut task = Task {
             publisher: opened.publisher,
             store: self.store.clone(),
-            served: served.clone(),
+            visible: Visible { served: served.clone(), newest, on_commit: self.on_commit.clone() },
             clock: self.clock.clone(),
-            on_commit: self.on_commit.clone(),
-            newest,
             checkpoint_interval: zone.leases.min.duration() / 3,
             changing: None,
             open: self.open.subscribe(),
@@ -139,7 +196,8 @@ impl Fleet {
         let (stop, stopped) = watch::channel(false);
         let notifier = Notifier::start(self.notifying.clone(), Audience::of(&ready), commits, stopped.clone());
         let task = tokio::spawn(task.run(requests, questions, changes.clone(), stopped));
-        let running = Running { ready, changing: None, served, queue, inquiries, changes, stop, task, notifier };
+        let side = Side::Publisher { queue, inquiries, changes };
+        let running = Running { ready, changing: None, served, side, stop, task, notifier };
         self.running.insert(place(&origin), running);
         Ok(())
     }
@@ -169,11 +227,26 @@ impl Fleet {
         };
         if let Some(running) = self.running.get_mut(&place(ready.origin())) {
             // For a task that ended, `done` is dropped, which tells enough.
-            if !running.task.is_finished() {
-                running.changes.put(change);
+            match &running.side {
+                Side::Publisher { changes, .. } if !running.task.is_finished() => changes.put(change),
+                Side::Follower { following, .. } if !running.task.is_finished() => {
+                    running.served.query.store(ready.zone.query.clone().map(Arc::new));
+                    running.served.transfer.store(Arc::new(ready.zone.transfer.clone()));
+                    running.served.source.store(source(&ready).map(Arc::new));
+                    following.send_replace(ready.zone.following.clone().unwrap_or_default());
+                    drop(change.changing.done.send(Ok(())));
+                }
+                _ => {}
             }
             running.changing = Some((outcome, ready));
         }
+    }
+
+    /// Whether a zone that runs would become a copy by this, or cease to be one.
+    pub(super) fn changes_side(&self, ready: &Ready) -> bool {
+        self.running
+            .get(&place(ready.origin()))
+            .is_some_and(|running| matches!(running.side, Side::Follower { .. }) != ready.zone.following.is_some())
     }
 
     /// Waits, up to the deadline, for changed configurations to be in force: until then a zone counts as running by what it
@@ -215,23 +288,36 @@ impl Fleet {
         let place = place(&zone);
         let leaving = tokio::spawn(async move {
             stop(running, Instant::now() + STORE_PATIENCE).await;
-            tracing::info!(%zone, "zone removed; the store keeps its members");
+            tracing::info!(%zone, "zone ended; the store keeps what it has");
         });
         self.leaving.insert(place, leaving);
     }
 
     /// What messages meet from now on.
     pub(super) fn routing(&self, config: &Config) -> Routing {
-        let registrar = |running: &Running| Registrar {
-            queue: running.queue.clone(),
-            inquiries: running.inquiries.clone(),
-            access: UpdateAccess::new(running.ready.zone.update.clone()),
-            notices: running.notifier.notices().clone(),
+        let registrar = |running: &Running| match &running.side {
+            Side::Publisher { queue, inquiries, .. } => Some(Registrar {
+                queue: queue.clone(),
+                inquiries: inquiries.clone(),
+                access: UpdateAccess::new(running.ready.zone.update.clone()),
+            }),
+            Side::Follower { .. } => None,
+        };
+        let copy = |running: &Running| match &running.side {
+            Side::Follower { following, notified, state } => Some(Copied {
+                primaries: following.borrow().primaries.clone(),
+                notified: notified.clone(),
+                state: state.clone(),
+            }),
+            Side::Publisher { .. } => None,
         };
         let running = || self.running.values();
+        let named = |running: &Running| running.served.origin.clone();
         Routing {
             zones: Zones::new(running().map(|running| running.served.clone())),
-            registrars: running().map(|running| (running.served.origin.clone(), registrar(running))).collect(),
+            registrars: running().filter_map(|running| Some((named(running), registrar(running)?))).collect(),
+            copies: running().filter_map(|running| Some((named(running), copy(running)?))).collect(),
+            notices: running().map(|running| (named(running), running.notifier.notices().clone())).collect(),
             keys: super::run::keys(config),
             identity: super::run::identity(&config.dns),
             udp_size: config.dns.udp_size,

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::base::limits::TRANSFERS;
 use crate::base::{Limit, Monotonic, Name, Now};
@@ -23,6 +23,8 @@ use crate::net::{Completion, Handled, Handler, Messages};
 use super::clock::Clock;
 use super::counters::Counters;
 use super::directory::Inquiry;
+use super::follower::{FollowState, Notified};
+use super::forward::Forwarded;
 use super::notifier::Notices;
 use super::publisher::Submission;
 
@@ -35,8 +37,17 @@ pub struct Registrar {
     pub inquiries: mpsc::Sender<Inquiry>,
     /// Who may update at all: the others are refused before they take a place in the queue.
     pub access: UpdateAccess,
-    /// What became of NOTIFY to its secondaries.
-    pub notices: Notices,
+}
+
+/// The side of a copy that hears of its primary.
+#[derive(Debug)]
+pub struct Copied {
+    /// Its primaries.
+    pub primaries: Vec<SocketAddr>,
+    /// Where its follower hears that it has changed.
+    pub notified: watch::Sender<Notified>,
+    /// How it stands.
+    pub state: Arc<Mutex<FollowState>>,
 }
 
 /// What a reload replaces, as a whole: a message meets either all of the old or all of the new.
@@ -44,8 +55,12 @@ pub struct Registrar {
 pub struct Routing {
     /// The zones.
     pub zones: Zones,
-    /// Where updates go, by zone.
+    /// Where updates go, by zone, unless it is a copy.
     pub registrars: HashMap<Name, Registrar>,
+    /// Zones that are copies.
+    pub copies: HashMap<Name, Copied>,
+    /// What became of NOTIFY to the secondaries of each zone.
+    pub notices: HashMap<Name, Notices>,
     /// The TSIG keys.
     pub keys: Keys,
     /// What the server says of itself.
@@ -63,6 +78,8 @@ pub struct Front {
     pub tcp_idle: Duration,
     /// The clock.
     pub clock: Arc<dyn Clock>,
+    /// Where updates for copies go, on their way to the primary.
+    pub forwards: mpsc::Sender<Forwarded>,
     /// Places for zone transfers.
     pub transfers: Arc<Semaphore>,
     /// Unsigned updates a second from one source.
@@ -101,17 +118,24 @@ impl Handler for Front {
             }
             Verdict::Silence => Handled::Nothing,
             Verdict::Transfer(outgoing) => self.transfer(outgoing, peer, now, out),
+            Verdict::Notified(zone) => {
+                if let Some(copied) = routing.copies.get(&zone) {
+                    copied.notified.send_replace(Some(peer.ip().to_canonical()));
+                }
+                Handled::Answered
+            }
+            Verdict::Forward(forward) => {
+                if let Some(copied) = routing.copies.get(&forward.zone)
+                    && (forward.is_verified || self.may_update(peer, transport, now, complete))
+                {
+                    self.forward(packet, copied, transport, complete());
+                }
+                Handled::Nothing
+            }
             Verdict::Update(request) => {
                 // Deviates: RFC 9664 §5.3 has a least interval between updates of one client; several members may share an
                 // address, so livezone has a rate per source instead. What exceeds it is ignored silently, as there.
-                let exempt = request.identity.key.is_some() || peer.ip().to_canonical().is_loopback();
-                let over =
-                    (!exempt).then(|| self.rate.lock().expect("no panic holds it").admit(peer.ip(), now.mono).err());
-                if let Some(limit) = over.flatten() {
-                    self.counters.count(limit);
-                    if transport != Transport::Udp {
-                        drop(complete()); // closes the connection: a client that waits there should know
-                    }
+                if request.identity.key.is_none() && !self.may_update(peer, transport, now, complete) {
                     return Handled::Nothing;
                 }
                 let registrar = routing.registrars.get(&request.zone);
@@ -137,14 +161,52 @@ impl Handler for Front {
 
 impl Front {
     /// A front for these zones.
-    pub fn new(routing: Routing, config: &Config, clock: Arc<dyn Clock>, counters: Arc<Counters>) -> Front {
+    pub fn new(
+        routing: Routing,
+        config: &Config,
+        clock: Arc<dyn Clock>,
+        counters: Arc<Counters>,
+        forwards: mpsc::Sender<Forwarded>,
+    ) -> Front {
         Front {
             routing: ArcSwap::from_pointee(routing),
             tcp_idle: config.limits.tcp.idle,
             clock,
+            forwards,
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
             rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
             counters,
+        }
+    }
+
+    /// Whether an update that is not known to be signed is within the rate of its source. If it isn't, it is dropped.
+    fn may_update(
+        &self,
+        peer: SocketAddr,
+        transport: Transport,
+        now: Now,
+        complete: &mut dyn FnMut() -> Completion,
+    ) -> bool {
+        if peer.ip().to_canonical().is_loopback() {
+            return true;
+        }
+        let Err(limit) = self.rate.lock().expect("no panic holds it").admit(peer.ip(), now.mono) else { return true };
+        self.counters.count(limit);
+        if transport != Transport::Udp {
+            drop(complete()); // closes the connection: a client that waits there should know
+        }
+        false
+    }
+
+    /// Hands an update on to the primary of a copy, beginning with the one that last answered.
+    fn forward(&self, packet: &[u8], copied: &Copied, transport: Transport, completion: Completion) {
+        let mut primaries = copied.primaries.clone();
+        let last = copied.state.lock().expect("no panic holds it").primary;
+        primaries.sort_by_key(|&primary| Some(primary) != last);
+        let connected = transport != Transport::Udp;
+        let forwarded = Forwarded { packet: packet.to_vec(), primaries, connected, completion };
+        if self.forwards.try_send(forwarded).is_err() {
+            self.counters.count(Limit::Forwards);
         }
     }
 

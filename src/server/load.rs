@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::base::{Epoch, Name, Now, RecordType};
+use crate::base::{Epoch, Name, Now, RecordType, Wall};
 use crate::config::Problem;
 use crate::dns::update::Rules;
 use crate::membership::{Item, Table, UpdateAccess};
@@ -79,6 +79,38 @@ pub struct Opened {
     pub publisher: Publisher,
     /// What it committed last.
     pub history: History,
+}
+
+/// A zone that is a copy, as the store has it.
+#[derive(Debug)]
+pub struct OpenedCopy {
+    /// The zone; empty, if there is no copy of it.
+    pub zone: Zone,
+    /// The epoch in the store.
+    pub epoch: Option<Epoch>,
+    /// When a primary was last known to have it so; none if there is no copy.
+    pub refreshed: Option<Wall>,
+}
+
+/// Restores a zone that is a copy of another server's, with its last commits. What the store kept of a zone that was our own
+/// is left there until the first transfer replaces it.
+pub fn open_copy(ready: &Ready, store: &dyn Store, now: Now) -> Result<(OpenedCopy, History), StoreError> {
+    let settings = Arc::new(ready.zone.settings.clone());
+    let Some(stored) = store.start(&settings.origin, now.wall)? else {
+        return Ok((
+            OpenedCopy { zone: Zone::new(settings, Epoch(0)), epoch: None, refreshed: None },
+            History::default(),
+        ));
+    };
+    let epoch = stored.epoch;
+    if stored.refreshed.is_none() {
+        let zone = Zone::new(settings, epoch);
+        return Ok((OpenedCopy { zone, epoch: Some(epoch), refreshed: None }, History::default()));
+    }
+    let history = History::restore(&stored.settings, epoch, &stored.history);
+    let statics = stored.statics.into_iter().map(|node| Change::Static { name: node.name, rrsets: node.rrsets });
+    let zone = Zone::restore(stored.settings, epoch, statics, []);
+    Ok((OpenedCopy { zone, epoch: Some(epoch), refreshed: stored.refreshed }, history))
 }
 
 /// The zone and the membership as the store has them.

@@ -5,6 +5,8 @@ pub mod counters;
 pub mod directory;
 mod first_epoch;
 mod fleet;
+pub mod follower;
+pub mod forward;
 pub mod front;
 pub mod load;
 mod name_servers;
@@ -16,6 +18,7 @@ pub mod run;
 #[cfg(test)]
 mod simulation;
 pub mod task;
+pub mod visible;
 
 pub use reload::Source;
 pub use run::{Options, Server, StartError};

@@ -180,6 +180,13 @@ impl Reloader {
         let (mut changes, mut removed, mut adding, mut added) = (false, Vec::new(), Vec::new(), 0);
         for step in steps {
             match step {
+                // What it is changes: the one ends, and the other begins with what the store has.
+                Step::Change(ready) if self.fleet.changes_side(&ready) => {
+                    if let Some(running) = self.fleet.detach(ready.origin()) {
+                        self.fleet.end(running);
+                    }
+                    adding.push(ready);
+                }
                 Step::Change(ready) => {
                     self.fleet.change(ready);
                     changes = true;

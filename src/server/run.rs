@@ -24,11 +24,13 @@ use super::counters::{self, Counters};
 use super::directory::Directory;
 use super::first_epoch;
 use super::fleet::{Fleet, STORE_PATIENCE};
+use super::forward;
 use super::front::Front;
 use super::notifier;
 use super::reading::Ready;
 use super::reload::{Reloader, Source};
-use super::task::{FIRST_COMMIT_PATIENCE, OnCommit};
+use super::task::FIRST_COMMIT_PATIENCE;
+use super::visible::OnCommit;
 
 /// What a server is started with.
 pub struct Options {
@@ -160,9 +162,11 @@ impl Server {
         for (ready, first) in zones.into_iter().zip(first) {
             fleet.add(ready, first).await?;
         }
-        let front = Arc::new(Front::new(fleet.routing(&config), &config, clock, counters.clone()));
+        let (forwards, forwarded) = mpsc::channel(forward::UNDER_WAY);
+        let front = Arc::new(Front::new(fleet.routing(&config), &config, clock, counters.clone(), forwards));
         let mut udp = Vec::new();
         let mut transports = JoinSet::new();
+        transports.spawn(forward::run(forwarded, addresses.clone().into(), counters.clone(), stopped.clone()));
         transports.spawn(counters::report(counters, stopped.clone()));
         let mut tls_addresses = Vec::new();
         let handler: Arc<dyn Handler> = front.clone();

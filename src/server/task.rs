@@ -8,22 +8,17 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::answer::Answers;
+use crate::base::Now;
 use crate::base::limits::{BATCH_REQUESTS, SETTLE_LIMIT};
-use crate::base::{Name, Now};
-use crate::dns::respond::ServedZone;
 use crate::membership::access::TransferAccess;
 use crate::membership::stall::PULSE;
 use crate::membership::{Key, Stamp};
 use crate::store::{Appended, Pending, Store};
-use crate::zone::{Commit, Step};
 
 use super::clock::Clock;
 use super::directory::Inquiry;
-use super::notifier::Newest;
 use super::publisher::{Clash, Configuration, Publisher, Submission};
-
-/// Called with each commit after it has become visible.
-pub type OnCommit = Arc<dyn Fn(&Name, &Commit) + Send + Sync>;
+use super::visible::Visible;
 
 /// A publisher with what it needs to run.
 pub struct Task {
@@ -31,14 +26,10 @@ pub struct Task {
     pub publisher: Publisher,
     /// Its store.
     pub store: Arc<dyn Store>,
-    /// Where its answers are visible.
-    pub served: Arc<ServedZone>,
+    /// Where it becomes visible.
+    pub visible: Visible,
     /// The clock.
     pub clock: Arc<dyn Clock>,
-    /// Told of each commit.
-    pub on_commit: Option<OnCommit>,
-    /// Where the notifier learns of commits.
-    pub newest: watch::Sender<Newest>,
     /// How often to note who has renewed since the start: a third of the shortest lease.
     pub checkpoint_interval: Duration,
     /// A changed configuration on its way into force.
@@ -116,8 +107,7 @@ impl Task {
     /// carried out whole or not at all.
     pub async fn begin(&mut self) -> Result<(), String> {
         if !self.publisher.snapshot().is_empty() {
-            self.served.answers.store(Some(Arc::new(Answers::build(self.publisher.snapshot()))));
-            self.newest.send_replace(Some(Arc::new(self.publisher.snapshot().soa())));
+            self.visible.show(self.publisher.snapshot());
         }
         let mut now = self.clock.now();
         now.mono = now.mono.after(SETTLE_LIMIT); // the first commit has nothing to wait for
@@ -284,10 +274,10 @@ impl Task {
         let Some(outcome) = self.publisher.take_configured() else { return };
         let Some(changing) = self.changing.take() else { return };
         if let Err(clash) = &outcome {
-            tracing::error!(zone = %self.served.origin, "the changed configuration can't be used: {clash}");
+            tracing::error!(zone = %self.visible.served.origin, "the changed configuration can't be used: {clash}");
         } else {
-            self.served.query.store(changing.query.map(Arc::new));
-            self.served.transfer.store(Arc::new(changing.transfer));
+            self.visible.served.query.store(changing.query.map(Arc::new));
+            self.visible.served.transfer.store(Arc::new(changing.transfer));
             self.checkpoint_interval = changing.checkpoint_interval;
         }
         drop(changing.done.send(outcome));
@@ -312,37 +302,14 @@ impl Task {
 
     /// Makes a commit visible, and only then answers those who wait for it.
     fn finish(&mut self, result: &Appended) {
-        let zone = self.served.origin.clone();
+        let zone = self.visible.served.origin.clone();
         if let Appended::Conflict(found) = result {
             tracing::error!(%zone, ?found, "the store has another epoch than this server; its commits are refused");
         }
         if let Some(advance) = self.publisher.appended(result, self.clock.now()) {
-            let commit = &advance.commit;
-            let answers = match self.served.answers.load_full() {
-                Some(current) => {
-                    // Before the answers: whoever follows from what they show finds the way there.
-                    let [from, to] =
-                        [current.snapshot(), &advance.published.snapshot].map(|snapshot| snapshot.soa().into());
-                    let step = Step { from, to, commit: commit.clone() };
-                    self.served.history.lock().expect("no panic holds it").push(step);
-                    current.advance(&advance.published)
-                }
-                None => Answers::build(&advance.published.snapshot),
-            };
-            self.served.answers.store(Some(Arc::new(answers)));
-            self.newest.send_replace(Some(Arc::new(advance.published.snapshot.soa())));
-            tracing::info!(
-                %zone,
-                epoch = %commit.epoch,
-                serial = %commit.epoch.serial(),
-                removed = commit.delta.removed.len(),
-                added = commit.delta.added.len(),
-                cause = %commit.summary(),
-                "commit"
-            );
-            if let Some(on_commit) = &self.on_commit {
-                on_commit(&zone, commit);
-            }
+            let shown = self.visible.served.answers.load_full();
+            let before = shown.as_deref().map(Answers::snapshot);
+            self.visible.advance(before, &advance.published, &advance.commit);
         }
         self.reply();
     }
@@ -360,7 +327,7 @@ impl Task {
 
     /// Notes that this run has begun.
     fn begin_run(&self) -> Pending<Result<(), String>> {
-        self.store.begin(&self.served.origin, self.clock.now().wall)
+        self.store.begin(&self.visible.served.origin, self.clock.now().wall)
     }
 
     fn checkpoint(&mut self) -> Option<Checkpoint> {
@@ -369,7 +336,7 @@ impl Task {
             return None;
         }
         let store = self.store.clone();
-        let zone = self.served.origin.clone();
+        let zone = self.visible.served.origin.clone();
         Some(Box::pin(async move {
             let result = store.checkpoint(&zone, renewed.clone()).await;
             (renewed, result)
@@ -379,7 +346,7 @@ impl Task {
 
 /// Hands a write to the store; when its fate is unknown, the store's epoch tells, as soon as it can be read. `doubt` has
 /// why it was unknown last.
-async fn append(store: &dyn Store, write: crate::store::Write, doubt: &mut Option<String>) -> Appended {
+pub(super) async fn append(store: &dyn Store, write: crate::store::Write, doubt: &mut Option<String>) -> Appended {
     let zone = write.zone.clone();
     let epoch = write.commit.as_ref().map(|commit| commit.epoch);
     // A write without a commit leaves the epoch alone, so writing it once more settles it.

@@ -97,9 +97,8 @@ pub fn amend(contents: &Contents, differences: &[Difference]) -> Result<Vec<Chan
     for Difference { delta, .. } in differences {
         for (records, comes) in [(&delta.removed, false), (&delta.added, true)] {
             for record in records {
-                let rrsets = touched
-                    .entry(record.owner.clone())
-                    .or_insert_with(|| contents.statics(&record.owner).to_vec());
+                let rrsets =
+                    touched.entry(record.owner.clone()).or_insert_with(|| contents.statics(&record.owner).to_vec());
                 if !(if comes { add(rrsets, record) } else { take(rrsets, record) }) {
                     return Err(Unfit::Differences { owner: record.owner.clone(), rtype: record.rtype });
                 }

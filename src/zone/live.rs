@@ -167,7 +167,15 @@ impl Zone {
 
     /// Finds out what the changes since the last time publish.
     pub fn stage(&mut self, at: Wall) -> Staged {
-        let epoch = self.snapshot.epoch.next();
+        self.stage_as(self.snapshot.epoch.next(), false, at)
+    }
+
+    /// The same for a copy, which gets the epoch that its primary decides about: there is a commit, whatever differs.
+    pub fn stage_copy(&mut self, epoch: Epoch, at: Wall) -> Staged {
+        self.stage_as(epoch, true, at)
+    }
+
+    fn stage_as(&mut self, epoch: Epoch, moves: bool, at: Wall) -> Staged {
         let Open { changes, undo, touched } = std::mem::take(&mut self.open);
         let mut told: NameSet = changes.iter().filter_map(|caused| caused.change.service().cloned()).collect();
         if changes.iter().any(|caused| matches!(caused.change, super::Change::Settings(_))) {
@@ -214,7 +222,7 @@ impl Zone {
             delta.compare(self.snapshot.node(name.as_wire()).map(|node| &**node), Some(node));
         }
         let new_soa = self.snapshot.is_empty() || !self.contents.settings().same_soa(&self.snapshot.settings);
-        let commit = (!delta.is_empty() || new_soa).then(|| Arc::new(Commit { epoch, at, changes, delta }));
+        let commit = (moves || !delta.is_empty() || new_soa).then(|| Arc::new(Commit { epoch, at, changes, delta }));
         Staged { commit, nodes, undo, services: told.into_iter().collect(), moved, referrers: shown }
     }
 

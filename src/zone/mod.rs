@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod contents;
+pub mod copy;
 pub mod cut;
 pub mod delta;
 mod derive;

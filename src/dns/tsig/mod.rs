@@ -393,6 +393,11 @@ impl Signer {
 }
 
 impl UnsignedError {
+    /// Whether the key isn't known here, or has another algorithm: the signature may be right all the same.
+    pub fn is_of_key(&self) -> bool {
+        self.error == TsigError::BadKey
+    }
+
     /// How many octets [`UnsignedError::append`] appends.
     pub fn len(&self) -> usize {
         self.key.as_wire().len() + 10 + self.algorithm.as_wire().len() + 16

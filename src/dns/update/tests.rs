@@ -93,7 +93,7 @@ impl Bench {
             Answer::Update(request) => Ok(request),
             Answer::Reply | Answer::ReplyAtLimit(_) => Err(out),
             Answer::Silence => panic!("silence"),
-            Answer::Transfer(_) => panic!("a transfer"),
+            other => panic!("{other:?}"),
         }
     }
 

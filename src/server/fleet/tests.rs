@@ -151,7 +151,8 @@ async fn a_reload_that_hangs_is_left_when_the_server_stops() {
     write_zone(&folder.path().join("zones"), "z.", "");
     let (config, _, source) = reading::read(Some(&path), None).whole(Some(&path)).unwrap();
     let fleet = fleet(Arc::new(Silent { unknown: false, commits: 0.into() }));
-    let front = Arc::new(Front::new(fleet.routing(&config), &config, fleet.clock.clone(), Arc::default()));
+    let front =
+        Arc::new(Front::new(fleet.routing(&config), &config, fleet.clock.clone(), Arc::default(), mpsc::channel(1).0));
     let (stop, stopped) = watch::channel(false);
     let (reloads, requests) = mpsc::channel(1);
     let reloader = tokio::spawn(Reloader::new(fleet, front, config, Some(source)).run(requests, stopped));

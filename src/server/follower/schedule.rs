@@ -15,7 +15,7 @@ const LONGEST_WITHOUT: Duration = Duration::from_secs(60);
 
 /// The timers of a zone, from its SOA record.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Timers {
+pub(super) struct Timers {
     refresh: Duration,
     retry: Duration,
     expire: Duration,
@@ -23,19 +23,15 @@ pub struct Timers {
 
 impl Timers {
     /// As the zone has them, within reason.
-    pub fn of(settings: &Settings) -> Timers {
+    pub(super) fn of(settings: &Settings) -> Timers {
         let within = |seconds: u32| Duration::from_secs(seconds.into()).clamp(SHORTEST, LONGEST);
-        Timers {
-            refresh: within(settings.refresh),
-            retry: within(settings.retry),
-            expire: within(settings.expire),
-        }
+        Timers { refresh: within(settings.refresh), retry: within(settings.retry), expire: within(settings.expire) }
     }
 }
 
 /// What the schedule knows.
 #[derive(Clone, Debug)]
-pub struct Schedule {
+pub(super) struct Schedule {
     /// Of the copy that is there.
     copy: Option<Copy>,
     next: Monotonic,
@@ -57,33 +53,33 @@ struct Copy {
 impl Schedule {
     /// A schedule that begins to ask at once. `copy` is what there is: its timers, and how long ago its primary was known to
     /// have it so.
-    pub fn new(copy: Option<(Timers, Duration)>, now: Monotonic) -> Schedule {
+    pub(super) fn new(copy: Option<(Timers, Duration)>, now: Monotonic) -> Schedule {
         let copy = copy.map(|(timers, age)| Copy { timers, expires: now.after(timers.expire.saturating_sub(age)) });
         Schedule { copy, next: now, failures: 0, again: false, asking: false }
     }
 
     /// When the next round is due; none while one is under way.
-    pub fn next(&self) -> Option<Monotonic> {
+    pub(super) fn next(&self) -> Option<Monotonic> {
         (!self.asking).then_some(self.next)
     }
 
     /// Until when the copy is good; none if there is none.
-    pub fn expires(&self) -> Option<Monotonic> {
+    pub(super) fn expires(&self) -> Option<Monotonic> {
         self.copy.map(|copy| copy.expires)
     }
 
     /// Whether there is a copy that is good.
-    pub fn is_good(&self, now: Monotonic) -> bool {
+    pub(super) fn is_good(&self, now: Monotonic) -> bool {
         self.expires().is_some_and(|end| now < end)
     }
 
     /// A round begins.
-    pub fn begin(&mut self) {
+    pub(super) fn begin(&mut self) {
         (self.asking, self.again) = (true, false);
     }
 
     /// The primary says that the zone has changed.
-    pub fn notify(&mut self, now: Monotonic) {
+    pub(super) fn notify(&mut self, now: Monotonic) {
         if self.asking {
             self.again = true;
         } else {
@@ -92,7 +88,7 @@ impl Schedule {
     }
 
     /// The round under way ended: somebody has the copy just as it is here, which has these timers.
-    pub fn succeed(&mut self, timers: Timers, now: Monotonic) {
+    pub(super) fn succeed(&mut self, timers: Timers, now: Monotonic) {
         self.copy = Some(Copy { timers, expires: now.after(timers.expire) });
         self.failures = 0;
         self.next = if self.again { now } else { now.after(timers.refresh) };
@@ -100,7 +96,7 @@ impl Schedule {
     }
 
     /// The round under way ended: nobody had anything.
-    pub fn fail(&mut self, now: Monotonic) {
+    pub(super) fn fail(&mut self, now: Monotonic) {
         let pause = match self.copy {
             Some(copy) if self.is_good(now) => copy.timers.retry,
             // Whoever waits for a first copy should have it soon after its primary came up.
@@ -194,7 +190,12 @@ mod tests {
 
     #[test]
     fn timers_are_within_reason() {
-        let settings = Settings { refresh: 0, retry: 0, expire: u32::MAX, ..(*crate::zone::scenes::Universe::new("z.").settings()).clone() };
+        let settings = Settings {
+            refresh: 0,
+            retry: 0,
+            expire: u32::MAX,
+            ..(*crate::zone::scenes::Universe::new("z.").settings()).clone()
+        };
         let timers = Timers::of(&settings);
         assert_eq!((timers.refresh, timers.retry, timers.expire), (SHORTEST, SHORTEST, LONGEST));
     }

@@ -87,6 +87,11 @@ impl Shared {
         })
     }
 
+    /// The keys, as they change.
+    pub fn keys(&self) -> watch::Receiver<Keys> {
+        self.keys.subscribe()
+    }
+
     /// Replaces the keys: whatever is sent from now on is signed with these. Where something was wrong, it is tried again.
     pub fn set_keys(&self, keys: Keys) {
         self.keys.send_replace(keys);

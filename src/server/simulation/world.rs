@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::base::{Monotonic, Name, Now, Wall};
@@ -171,7 +171,8 @@ impl World {
             opening: None,
         };
         fleet.run(self.ready.clone(), opened).await.map_err(|error| error.to_string())?;
-        let front = Front::new(fleet.routing(&self.config), &self.config, self.clock.clone(), counters);
+        let front =
+            Front::new(fleet.routing(&self.config), &self.config, self.clock.clone(), counters, mpsc::channel(1).0);
         fleet.open();
         self.oracle().note_open(self.now());
         *self.process() = Some(Process { front: Arc::new(front), fleet, cells });

@@ -1,0 +1,174 @@
+//! One round of asking the primaries of a copy: what does one of them have that is newer?
+//!
+//! They are asked one after the other, the one that answered last first, until one has the zone as it is here or newer. A
+//! round for the refresh time asks for the SOA record over UDP first, which is all that most of them cost; one after a
+//! NOTIFY asks for the changes at once. What a primary doesn't answer as changes, or what doesn't fit, is asked for as a
+//! whole in the same round.
+
+use std::cmp::Ordering;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::base::{Name, Serial};
+use crate::dns::soa;
+use crate::dns::transaction::Transaction;
+use crate::dns::transfer::incoming::{Bounds, Request, Transferred};
+use crate::dns::tsig::{Exchange, Key};
+use crate::net::{peer, transfer};
+use crate::server::clock::Clock;
+use crate::zone::Record;
+use crate::zone::settings::serial_of;
+
+/// How long a primary has for its SOA record, and how often it is asked within that.
+const PROBE_PATIENCE: Duration = Duration::from_secs(3);
+const PROBES: u32 = 3;
+
+/// What is asked, of whom.
+#[derive(Clone)]
+pub(super) struct Round {
+    pub(super) origin: Name,
+    /// In the order in which they are asked.
+    pub(super) primaries: Vec<SocketAddr>,
+    pub(super) key: Option<Key>,
+    /// Our SOA record; none if there is no copy.
+    pub(super) have: Option<Arc<Record>>,
+    /// Whether the copy is past its time: then any other version is better.
+    pub(super) expired: bool,
+    /// Whether to ask for the SOA record first.
+    pub(super) probes: bool,
+    /// Whether to ask for the whole zone: differences didn't fit.
+    pub(super) whole: bool,
+    /// Where this server listens: it is not its own primary.
+    pub(super) listening: Arc<[SocketAddr]>,
+    pub(super) clock: Arc<dyn Clock>,
+}
+
+/// What a round found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// This primary has what is here.
+    Same(SocketAddr),
+    /// This primary has something else.
+    Newer(SocketAddr, Transferred),
+}
+
+/// What each primary that was asked in vain said.
+pub(super) type Failures = Vec<(SocketAddr, String)>;
+
+impl Round {
+    /// Asks until one has something.
+    pub(super) async fn run(self) -> Result<Found, Failures> {
+        let mut failures = Failures::new();
+        for &primary in &self.primaries {
+            match self.ask(primary).await {
+                Ok(found) => return Ok(found),
+                Err(failure) => failures.push((primary, failure)),
+            }
+        }
+        Err(failures)
+    }
+
+    async fn ask(&self, primary: SocketAddr) -> Result<Found, String> {
+        let socket = peer::connect(primary, &self.listening).await.map_err(|error| error.to_string())?;
+        let Some(socket) = socket else { return Err("it is this server itself".to_owned()) };
+        if self.probes
+            && let Some(have) = self.have.as_deref()
+        {
+            // A primary that is silent over UDP may well be there over TCP.
+            if let Ok(serial) = self.probe(&socket).await? {
+                match self.compare(serial, have) {
+                    Some(Ok(())) => return Ok(Found::Same(primary)),
+                    Some(Err(older)) => return Err(older),
+                    None => {}
+                }
+            }
+        }
+        drop(socket);
+        let mut found = None;
+        if let Some(have) = self.have.as_deref().filter(|_| !self.expired && !self.whole) {
+            let request =
+                Request::ixfr(self.origin.clone(), id()?, have.clone()).ok_or("the copy has no SOA record")?;
+            match self.fetch(primary, request).await {
+                Ok(transferred) => found = Some(transferred),
+                Err(failure) if suggests_axfr(&failure) => {
+                    tracing::info!(zone = %self.origin, %primary, reason = %failure, "the whole zone is asked for");
+                }
+                Err(failure) => return Err(failure.to_string()),
+            }
+        }
+        let transferred = match found {
+            Some(transferred) => transferred,
+            None => {
+                let request = Request::axfr(self.origin.clone(), id()?);
+                self.fetch(primary, request).await.map_err(|failure| failure.to_string())?
+            }
+        };
+        self.judge(primary, transferred)
+    }
+
+    /// Whether what came is newer than what is here.
+    fn judge(&self, primary: SocketAddr, transferred: Transferred) -> Result<Found, String> {
+        let Some(have) = self.have.as_deref() else { return Ok(Found::Newer(primary, transferred)) };
+        let serial = match &transferred {
+            Transferred::Current(soa) => serial_of(soa),
+            Transferred::Whole(whole) => serial_of(&whole.soa),
+            Transferred::Changes(_) => return Ok(Found::Newer(primary, transferred)),
+        };
+        match (self.compare(serial, have), &transferred) {
+            (Some(Ok(())), Transferred::Current(_)) => Ok(Found::Same(primary)),
+            (Some(Err(older)), _) => Err(older),
+            (None, Transferred::Current(_)) => Err(format!("it has serial {serial}, and does not send it")),
+            // Asked for as a whole since the differences were no use: it is right, whatever we had.
+            (Some(Ok(())) | None, _) => Ok(Found::Newer(primary, transferred)),
+        }
+    }
+
+    /// A primary's serial beside ours: the same, an error if it is behind, `None` if it is newer (RFC 1982 §3.2), or if
+    /// anything will do.
+    fn compare(&self, serial: Serial, have: &Record) -> Option<Result<(), String>> {
+        let own = serial_of(have);
+        match serial.partial_cmp(&own) {
+            Some(Ordering::Equal) => Some(Ok(())),
+            Some(Ordering::Less) if !self.expired => Some(Err(format!(
+                "its serial {serial} is behind {own}, which is here; it counts once the copy has expired"
+            ))),
+            None if !self.expired => Some(Err(format!(
+                "its serial {serial} is neither before nor after {own}, which is here (RFC 1982 §3.2)"
+            ))),
+            _ => None,
+        }
+    }
+
+    /// The serial that a primary has; the inner error is its silence.
+    async fn probe(&self, socket: &tokio::net::UdpSocket) -> Result<Result<Serial, peer::Failure>, String> {
+        let mut query = soa::query(id()?, &self.origin);
+        let mut transaction = Transaction::begin(&mut query, self.key.as_ref(), self.clock.now().wall);
+        let read = |packet: &[u8]| match transaction.accept(packet, self.clock.now().wall)? {
+            Ok(envelope) => soa::record(&envelope, &self.origin).map(Ok),
+            Err(distrust) => Some(Err(distrust)),
+        };
+        match peer::exchange(socket, &query, PROBES, Instant::now() + PROBE_PATIENCE, read).await {
+            Ok(Ok(soa)) => Ok(Ok(serial_of(&soa))),
+            Ok(Err(none)) => Err(none.to_string()),
+            Err(failure) => Ok(Err(failure)),
+        }
+    }
+
+    async fn fetch(&self, primary: SocketAddr, request: Request) -> Result<Transferred, transfer::Failure> {
+        let mut octets = request.octets();
+        let now = || self.clock.now().wall;
+        let exchange = self.key.as_ref().map(|key| Exchange::sign(key, &mut octets, now()));
+        transfer::fetch(primary, &octets, request.incoming(exchange, Bounds::default()), now).await
+    }
+}
+
+fn suggests_axfr(failure: &transfer::Failure) -> bool {
+    matches!(failure, transfer::Failure::Transfer(error) if error.suggests_axfr())
+}
+
+fn id() -> Result<u16, String> {
+    peer::random_id().map_err(|error| error.to_string())
+}

@@ -1,0 +1,68 @@
+//! Where a zone becomes visible: to queries, to those who follow it, and to whoever is told of commits.
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use crate::answer::Answers;
+use crate::base::Name;
+use crate::dns::respond::ServedZone;
+use crate::zone::{Commit, Published, Snapshot, Step};
+
+use super::notifier::Newest;
+
+/// Called with each commit after it has become visible.
+pub type OnCommit = Arc<dyn Fn(&Name, &Commit) + Send + Sync>;
+
+/// A zone's visible side, for its only writer.
+pub struct Visible {
+    /// What transports read.
+    pub served: Arc<ServedZone>,
+    /// Where the notifier learns of commits.
+    pub newest: watch::Sender<Newest>,
+    /// Told of each commit.
+    pub on_commit: Option<OnCommit>,
+}
+
+impl Visible {
+    /// Shows a zone as it was found.
+    pub fn show(&self, snapshot: &Snapshot) {
+        self.served.answers.store(Some(Arc::new(Answers::build(snapshot))));
+        self.newest.send_replace(Some(Arc::new(snapshot.soa())));
+    }
+
+    /// Shows nothing: the zone is answered with SERVFAIL.
+    pub fn hide(&self) {
+        self.served.answers.store(None);
+    }
+
+    /// Shows what a commit has published. `before` is the zone before it, if there was one to follow.
+    pub fn advance(&self, before: Option<&Snapshot>, published: &Published, commit: &Arc<Commit>) {
+        let Visible { served, newest, on_commit } = self;
+        let zone = &served.origin;
+        let soa = Arc::new(published.snapshot.soa());
+        if let Some(before) = before {
+            // Ahead of the answers: whoever follows from what they show finds the way there.
+            let step = Step { from: before.soa().into(), to: soa.clone(), commit: commit.clone() };
+            served.history.lock().expect("no panic holds it").push(step);
+        }
+        let answers = match served.answers.load_full().filter(|_| before.is_some()) {
+            Some(current) => current.advance(published),
+            None => Answers::build(&published.snapshot),
+        };
+        served.answers.store(Some(Arc::new(answers)));
+        newest.send_replace(Some(soa));
+        tracing::info!(
+            %zone,
+            epoch = %commit.epoch,
+            serial = %commit.epoch.serial(),
+            removed = commit.delta.removed.len(),
+            added = commit.delta.added.len(),
+            cause = %commit.summary(),
+            "commit"
+        );
+        if let Some(on_commit) = on_commit {
+            on_commit(zone, commit);
+        }
+    }
+}
