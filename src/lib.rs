@@ -119,6 +119,12 @@
 //! reload: [`zone::room`] bounds each set from above by its sources, so that no lapse makes one too large. What an owner
 //! holds is counted with each edit of the table ([`membership::holdings`]).
 //!
+//! **HTTP reads what is there** ([`api`]). Lists and master files come from the served snapshot, which costs its publisher
+//! nothing; members come from the publisher's task, which takes one question after each batch of updates; the history comes
+//! from the store in steps of a megabyte. What is stored of a commit says who registered a member; that this was a return
+//! after a lapse is derived from the commits before when it is told. Large responses are made while they are taken, and so
+//! many at a time.
+//!
 //! **One simulated machine** (`server::simulation`, in tests). Publisher, task, front and store run as they are, in one
 //! thread, on a clock, a disk and a network that a seed decides about; the process is killed at any step of a write, and
 //! what must hold is checked from outside. Scripts (`tests/scripts`) play there too.
@@ -127,7 +133,8 @@
 //!
 //! RFC 1034 and 1035 (DNS, master files), 1982 (serials), 2136 (UPDATE), 2181 (RRsets), 2308 (negative answers), 2782
 //! (SRV), 3225 (DO), 3597 (unknown types), 5952 (text of IPv6), 6672 (DNAME), 6763 (DNS-SD), 6891 (EDNS), 7766 (TCP),
-//! 8482 (ANY), 8552 (underscored names), 8914 (Extended DNS Errors), 8945 (TSIG), 9664 (Update Lease).
+//! 8482 (ANY), 8552 (underscored names), 8914 (Extended DNS Errors), 8945 (TSIG), 9664 (Update Lease); 4027 (text/dns), 9110
+//! (HTTP), 9457 (problem documents).
 
 // In the order of the flow; the blank lines keep rustfmt from sorting them.
 

@@ -296,13 +296,13 @@ fn wants_master_file(headers: &HeaderMap) -> bool {
 mod tests {
     use super::*;
 
-    fn headers(name: header::HeaderName, values: &[&'static str]) -> HeaderMap {
+    fn headers(name: &header::HeaderName, values: &[&'static str]) -> HeaderMap {
         values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
     }
 
     #[test]
     fn the_master_file_is_for_those_who_name_it_and_like_json_no_better() {
-        let wants = |values: &[&'static str]| wants_master_file(&headers(header::ACCEPT, values));
+        let wants = |values: &[&'static str]| wants_master_file(&headers(&header::ACCEPT, values));
         for accept in ["text/dns", "TEXT/DNS; q=0.1", "text/dns, */*", "application/json;q=0.3, text/dns; q=0.3"] {
             assert!(wants(&[accept]), "{accept}");
         }
@@ -315,7 +315,8 @@ mod tests {
 
     #[test]
     fn an_entity_tag_is_known_in_any_form_and_any_place() {
-        let known = |values: &[&'static str]| not_modified(&headers(header::IF_NONE_MATCH, values), Epoch(7)).is_some();
+        let known =
+            |values: &[&'static str]| not_modified(&headers(&header::IF_NONE_MATCH, values), Epoch(7)).is_some();
         for tags in ["\"7\"", "W/\"7\"", "*", "\"6\", \"7\"", "7"] {
             assert!(known(&[tags]), "{tags}");
         }
