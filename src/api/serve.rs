@@ -13,16 +13,19 @@ use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
 
+use crate::net::tcp::places::DESCRIPTORS_KEPT;
+
 use super::{Directory, routes};
 
 /// Connections at a time: a few for each of many dashboards, far from what takes descriptors that DNS needs. Further ones
-/// wait in the kernel until one ends.
+/// wait in the kernel until one ends. Fewer where the process may not open so many descriptors ([`room`]).
 pub const CONNECTIONS: usize = 256;
 /// How long a connection may be idle, the head of a request may take to come in, and a client may take nothing of what it
 /// asked for.
@@ -37,10 +40,24 @@ const ENDING: Duration = Duration::from_secs(1);
 /// How long nothing is accepted after the system refused (no descriptor is free, say): without it the loop would spin.
 const REST: Duration = Duration::from_millis(100);
 
-/// Serves until `stop` turns, then lets responses under way end.
-pub async fn serve(listener: TcpListener, directory: Arc<dyn Directory>, mut stop: watch::Receiver<bool>) {
+/// How many connections there may be beside so many of DNS: what these leave of the process's descriptors, and no fewer
+/// than half of those that they always leave.
+pub fn room(dns_connections: usize) -> usize {
+    let descriptors = getrlimit(Resource::Nofile).current;
+    let descriptors = descriptors.map_or(usize::MAX, |most| usize::try_from(most).unwrap_or(usize::MAX));
+    let kept = DESCRIPTORS_KEPT / 2;
+    descriptors.saturating_sub(dns_connections).saturating_sub(kept).clamp(kept, CONNECTIONS)
+}
+
+/// Serves until `stop` turns, so many connections at a time, then lets responses under way end.
+pub async fn serve(
+    listener: TcpListener,
+    directory: Arc<dyn Directory>,
+    connections: usize,
+    mut stop: watch::Receiver<bool>,
+) {
     let router = routes::router(directory);
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Semaphore::new(connections));
     let mut connections = JoinSet::new();
     loop {
         let admit = async {

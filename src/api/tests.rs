@@ -161,7 +161,7 @@ async fn serve_it(directory: Arc<Played>) -> (std::net::SocketAddr, watch::Sende
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    (address, stop, tokio::spawn(serve(listener, directory, stopped)))
+    (address, stop, tokio::spawn(serve(listener, directory, 100, stopped)))
 }
 
 /// The status, the head and the body of a response.

@@ -189,7 +189,8 @@ impl Server {
         let http_address = http.as_ref().map(|(address, _)| *address);
         if let Some((_, listener)) = http {
             let directory = Arc::new(Directory { front: front.clone(), store: store.clone() });
-            transports.spawn(api::serve(listener, directory, stopped.clone()));
+            let room = api::serve::room(config.limits.tcp.connections);
+            transports.spawn(api::serve(listener, directory, room, stopped.clone()));
         }
         fleet.open();
         // One more request than the one being carried out is as good as many.

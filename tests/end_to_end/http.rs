@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -302,6 +302,9 @@ fn every_commit_is_told_with_who_and_why_and_what() {
     assert!(heads[2].ends_with("i-2 in _memcached._tcp.svc.example.test. expired"), "{}", heads[2]);
     assert!(text.contains(&format!("\n  + i-1.memcached.{ZONE} 1 IN A 192.0.2.1\n")), "{text}");
     assert!(text.contains(&format!("\n  - i-2.memcached.{ZONE} 1 IN A 192.0.2.2\n")), "{text}");
+    let url = format!("http://{}", http(&server));
+    let gap = command(&["explain", ZONE, "--since", "1", "--server", &url]);
+    assert!(gap.status.success() && String::from_utf8_lossy(&gap.stderr).contains("after epoch 1"), "{gap:?}");
     let json = ask(&server, &["explain", "svc.example.test", "--json", "--since", &before.to_string()]);
     assert_eq!(json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>(), told);
 }
@@ -557,6 +560,44 @@ fn slow_and_idle_clients_are_cut_off_and_hold_up_nobody() {
     wait_until(PATIENCE * 2, "a place", || {
         let response = run("curl", &["-s", "-m", "5", &format!("http://{}/healthz", http(&server))], "");
         (response.stdout == b"ok\n").then_some(())
+    });
+}
+
+#[test]
+fn readers_and_registrars_go_on_beside_each_other() {
+    const READERS: usize = 6;
+    let server = TestServer::start();
+    let client = server.client();
+    let update = (0..250).fold(Update::new().lease(3600), |update, number| {
+        update.and_member(MEMCACHED, &format!("m-{number}"), &format!("10.0.0.{number}"))
+    });
+    assert_eq!(client.ask_tcp(&update.encode()).rcode(), 0);
+    let (ended, views) = (AtomicBool::new(false), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for _ in 0..READERS {
+            scope.spawn(|| {
+                while !ended.load(Ordering::Relaxed) {
+                    let mut stream = connect(&server);
+                    let request = format!("GET /v1/zones/{ZONE}/services/_memcached._tcp HTTP/1.0\r\n\r\n");
+                    stream.write_all(request.as_bytes()).unwrap();
+                    let answer = String::from_utf8(rest(&mut stream)).unwrap();
+                    // Sixteen large responses at a time are more than these readers have.
+                    assert!(
+                        answer.starts_with("HTTP/1.0 200") && answer.contains("\"m-249\""),
+                        "{}",
+                        &answer[..answer.len().min(80)]
+                    );
+                    views.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        let mut registered = 0;
+        wait_until(PATIENCE, "commits beside views", || {
+            client.update(&Update::member(MEMCACHED, &format!("n-{registered}"), "192.0.2.1").lease(3600));
+            registered += 1;
+            (registered >= 30 && views.load(Ordering::Relaxed) >= 30).then_some(())
+        });
+        ended.store(true, Ordering::Relaxed);
     });
 }
 
