@@ -20,7 +20,7 @@
 //!
 //! # Bounds
 //!
-//! [`serve`] bounds connections, the time that a request may take to come in and a response to be taken, and a
+//! [`mod@serve`] bounds connections, the time that a request may take to come in and a response to be taken, and a
 //! connection's age. Large responses are made as they are read, or page by page, and so many at a time as [`routes`] says.
 
 mod body;

@@ -12,7 +12,7 @@ use crate::api::problem::{MEDIA_TYPE, Problem};
 /// Which server to ask.
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerArgs {
-    /// The server's HTTP address ([http] listen)
+    /// The address of its HTTP API, `http.listen` in livezone.toml
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8053", value_parser = parse_url)]
     pub server: String,
 }

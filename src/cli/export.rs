@@ -20,7 +20,7 @@ use super::keygen::parse_name;
 /// Write a zone as a master file
 ///
 /// Of a running server, what it publishes at the moment, all of one serial: the server at --server, or the one that has the
-/// store of the configuration, at its [http] listen. Of a stopped one, the zone as its last commit left it in the store,
+/// store of the configuration, at its `http.listen`. Of a stopped one, the zone as its last commit left it in the store,
 /// members included whose leases have ended since. Nothing is changed; other name servers load it.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Example:\n  livezone export svc.example.test. > svc.example.test.zone\n  \
