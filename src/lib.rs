@@ -29,7 +29,7 @@
 //!             |                                 |
 //!             +---- pointer swap ------- answer::Answers::advance, touched names only
 //!                                               |
-//!                                         replies to the registrars
+//!                                         replies to the registrars; server::notifier tells secondaries
 //! ```
 //!
 //! # Modules, in the order in which data flows
@@ -40,13 +40,13 @@
 //! - [`membership`]: who is alive, until when, and who may say so.
 //! - [`zone`]: what the world should see of that: contents, delta, commit, snapshot; record types; the master file.
 //! - [`answer`]: the octets of every answer, compiled when a name is touched.
-//! - [`dns`]: messages: reader, EDNS, TSIG, replies, updates, the question for a serial.
+//! - [`dns`]: messages: reader, EDNS, TSIG, replies, updates, zone transfers, NOTIFY, the question for a serial.
 //! - [`store`]: durable truth.
 //! - [`net`]: sockets: UDP threads, TCP connections, hickory-server's transports (TLS) behind one request handler; and
-//!   asking other servers.
+//!   asking and telling other servers.
 //! - [`api`]: HTTP: zones, members and history, read through a trait of its own; problem documents.
 //! - [`config`]: TOML as written to checked configuration.
-//! - [`server`]: assembly: front, publishers, start and stop.
+//! - [`server`]: assembly: front, publishers, followers of copies, notifiers, start and stop.
 //! - [`cli`]: one file per subcommand.
 //!
 //! # Decisions
@@ -91,6 +91,10 @@
 //! RRset: a smaller answer is a shorter copy. A query costs a pointer load, a hash, a copy and the echo of its own
 //! question. An RRset goes out whole or not at all with TC; room for OPT and TSIG is kept before anything is written.
 //!
+//! **NOTIFY says that something changed, never what.** A publisher leaves the newest SOA record in a `watch`, and the zone's
+//! notifier sends what is newest when it can send ([`server::notifier`]); so commits never wait for a secondary, and how many
+//! there were does not show. Its schedule is as pure as the publisher: commits, answers and times go in, requests come out.
+//!
 //! **Persistent maps.** Names to nodes and names to answers are two-level maps ([`zone::map`]): a commit copies the
 //! touched pages and the vector of pages, and readers keep the version that they loaded.
 //!
@@ -131,10 +135,10 @@
 //!
 //! # Sources
 //!
-//! RFC 1034 and 1035 (DNS, master files), 1982 (serials), 2136 (UPDATE), 2181 (RRsets), 2308 (negative answers), 2782
-//! (SRV), 3225 (DO), 3597 (unknown types), 5952 (text of IPv6), 6672 (DNAME), 6763 (DNS-SD), 6891 (EDNS), 7766 (TCP),
-//! 8482 (ANY), 8552 (underscored names), 8914 (Extended DNS Errors), 8945 (TSIG), 9664 (Update Lease); 4027 (text/dns), 9110
-//! (HTTP), 9457 (problem documents).
+//! RFC 1034 and 1035 (DNS, master files), 1982 (serials), 1995 (IXFR), 1996 (NOTIFY), 2136 (UPDATE), 2181 (RRsets), 2308
+//! (negative answers), 2782 (SRV), 3225 (DO), 3597 (unknown types), 5936 (AXFR), 5952 (text of IPv6), 6672 (DNAME), 6763
+//! (DNS-SD), 6891 (EDNS), 7766 (TCP), 8482 (ANY), 8552 (underscored names), 8914 (Extended DNS Errors), 8945 (TSIG), 9664
+//! (Update Lease); 4027 (text/dns), 9110 (HTTP), 9457 (problem documents).
 
 // In the order of the flow; the blank lines keep rustfmt from sorting them.
 

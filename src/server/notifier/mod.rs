@@ -16,12 +16,13 @@
 //! One task a zone, which a publisher tells of commits by a `watch`: that neither waits nor queues. Requests on their way
 //! are tasks of that task, and end with it.
 //!
-//! Bounds: [`PROMPT`] and [`PATIENT`] sockets for the whole server, [`LOOK_UPS`] names looked up at the same moment; who
+//! Bounds: `PROMPT` and `PATIENT` sockets for the whole server, `LOOK_UPS` names looked up at the same moment; who
 //! finds none free waits for its turn. Targets: those that a zone may list, and the name servers of
-//! [`super::name_servers`].
+//! `server::name_servers`.
 
 pub mod schedule;
 
+use std::collections::hash_map::Entry;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -31,7 +32,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use crate::base::{Name, NameMap};
+use crate::base::{Name, NameMap, NameSet};
 use crate::config::Secondary;
 use crate::dns::notify;
 use crate::dns::transaction::Transaction;
@@ -176,6 +177,7 @@ impl Notifier {
             newest,
             keys,
             found: NameMap::default(),
+            sought: NameSet::default(),
             look_up_at: Instant::now(),
             tasks: JoinSet::new(),
         };
@@ -225,6 +227,8 @@ struct Driver {
     keys: watch::Receiver<Keys>,
     /// Where the name servers outside of the zone are.
     found: NameMap<Vec<SocketAddr>>,
+    /// Those that were looked up, or are.
+    sought: NameSet,
     look_up_at: Instant,
     tasks: JoinSet<Done>,
 }
@@ -232,8 +236,8 @@ struct Driver {
 /// What came of a task.
 enum Done {
     Told(SocketAddr, Flight, Outcome),
-    /// The addresses of names, as far as the resolver has them.
-    Found(Vec<(Name, io::Result<Vec<SocketAddr>>)>),
+    /// The addresses of a name server, if the resolver has them.
+    Found(Name, io::Result<Vec<SocketAddr>>),
 }
 
 impl Driver {
@@ -252,13 +256,13 @@ impl Driver {
             tokio::select! {
                 biased;
                 _ = stop.wait_for(|stop| *stop) => break,
-                Ok(()) = self.audience.changed() => self.aim(true),
-                Ok(()) = self.newest.changed() => self.commit(),
+                Ok(()) = self.audience.changed() => self.aim(),
                 Ok(()) = self.keys.changed() => self.notices.lock().try_again(self.shared.clock.now()),
                 Some(done) = self.tasks.join_next() => match done {
                     Ok(done) => self.heed(done),
                     Err(error) => tracing::error!(%error, "a NOTIFY ended badly"),
                 },
+                Ok(()) = self.newest.changed() => self.commit(),
                 () = sleep_until(wake.unwrap_or_else(Instant::now)), if wake.is_some() => {}
                 () = sleep_until(self.look_up_at), if looks_up => self.look_up(),
             }
@@ -285,11 +289,12 @@ impl Driver {
         due.map(|at| start + at.since(now) + Duration::from_millis(1))
     }
 
-    /// Sets the targets; those whose names are new to it are looked up at once.
-    fn aim(&mut self, look_up: bool) {
+    /// Sets the targets. Names that were never looked up are, at once.
+    fn aim(&mut self) {
         let audience = self.audience.borrow_and_update().clone();
         self.found.retain(|name, _| audience.names.contains(name));
-        if look_up && audience.names.iter().any(|name| !self.found.contains_key(name)) {
+        self.sought.retain(|name| audience.names.contains(name));
+        if audience.names.iter().any(|name| !self.sought.contains(name)) {
             self.look_up_at = Instant::now();
         }
         self.notices.lock().set_targets(&audience.targets(&self.found), self.shared.clock.now());
@@ -311,41 +316,34 @@ impl Driver {
                     self.log(address, &news);
                 }
             }
-            Done::Found(found) => {
-                let mut pause = LOOK_UP_INTERVAL;
-                for (name, addresses) in found {
-                    match addresses {
-                        Ok(addresses) => drop(self.found.insert(name, addresses)),
-                        Err(error) => {
-                            pause = LOOK_UP_AGAIN;
-                            // Said once.
-                            self.found.entry(name.clone()).or_insert_with(|| {
-                                tracing::info!(%name, %error, "a name server has no address, so it is not told of commits");
-                                Vec::new()
-                            });
-                        }
-                    }
+            Done::Found(name, Ok(addresses)) => {
+                self.found.insert(name, addresses);
+                self.aim();
+            }
+            Done::Found(name, Err(error)) => {
+                self.look_up_at = self.look_up_at.min(Instant::now() + LOOK_UP_AGAIN);
+                // What was known stays; that nothing is, is said once.
+                if let Entry::Vacant(place) = self.found.entry(name) {
+                    let name = place.key();
+                    tracing::info!(%name, %error, "a name server has no address, so it is not told of commits");
+                    place.insert(Vec::new());
                 }
-                self.look_up_at = Instant::now() + pause;
-                self.aim(false);
             }
         }
     }
 
     /// Looks the name servers up that are not in the zone, in the background.
     fn look_up(&mut self) {
-        // Until it has ended, at which the time of the next one is known.
         self.look_up_at = Instant::now() + LOOK_UP_INTERVAL;
-        let (shared, names) = (self.shared.clone(), self.audience.borrow().names.clone());
-        self.tasks.spawn(async move {
-            let mut found = Vec::new();
-            for name in names {
+        for name in self.audience.borrow().names.clone() {
+            self.sought.insert(name.clone());
+            let shared = self.shared.clone();
+            self.tasks.spawn(async move {
                 let _permit = shared.look_ups.acquire().await.expect("it is never closed");
                 let addresses = name_servers::look_up(&name, Instant::now() + LOOK_UP_PATIENCE).await;
-                found.push((name, addresses));
-            }
-            Done::Found(found)
-        });
+                Done::Found(name, addresses)
+            });
+        }
     }
 
     fn log(&self, target: SocketAddr, news: &News) {
