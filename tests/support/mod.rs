@@ -1,6 +1,7 @@
 //! What the end-to-end tests stand on: the real binary in a scratch folder, the field's own programs run against it, and a
 //! small client that says byte for byte what it sends.
 
+pub(crate) mod answering;
 pub(crate) mod client;
 pub(crate) mod message;
 pub(crate) mod namespace;
