@@ -20,6 +20,7 @@ mod hostile;
 mod http;
 mod large;
 mod leases;
+mod notify;
 mod peers;
 mod policy;
 mod reload;

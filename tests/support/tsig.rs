@@ -39,6 +39,11 @@ pub(crate) fn unix_time() -> u64 {
     std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
 }
 
+/// What an answer's MAC covers of its request.
+fn prior(request_mac: &[u8]) -> Vec<u8> {
+    [&u16::try_from(request_mac.len()).unwrap().to_be_bytes()[..], request_mac].concat()
+}
+
 impl TsigKey {
     /// Reads what `livezone keygen` wrote.
     pub(crate) fn read(file: &std::path::Path) -> TsigKey {
@@ -89,8 +94,17 @@ impl TsigKey {
 
     /// Signs a message as if it were this time.
     pub(crate) fn sign_at(&self, message: &[u8], time: u64) -> Signed {
+        self.sign_behind(&[], message, time)
+    }
+
+    /// Signs the answer to a request with this MAC.
+    pub(crate) fn sign_answer(&self, message: &[u8], request_mac: &[u8]) -> Vec<u8> {
+        self.sign_behind(&prior(request_mac), message, unix_time()).octets
+    }
+
+    fn sign_behind(&self, prior: &[u8], message: &[u8], time: u64) -> Signed {
         const FUDGE: u16 = 300;
-        let covered = [message, &self.variables(time, FUDGE, 0, &[])].concat();
+        let covered = [prior, message, &self.variables(time, FUDGE, 0, &[])].concat();
         let mac = hmac::sign(&self.state(), &covered).as_ref().to_vec();
         let mut rdata = name(&self.algorithm);
         rdata.extend(&time.to_be_bytes()[2..]);
@@ -108,6 +122,16 @@ impl TsigKey {
 
     /// Reads the TSIG record at the end of an answer; `None` if there is none of this key.
     pub(crate) fn read_answer(&self, answer: &[u8], request_mac: &[u8]) -> Option<AnswerTsig> {
+        self.read_behind(&prior(request_mac), answer).map(|(tsig, _)| tsig)
+    }
+
+    /// A request without its TSIG record, and its MAC; `None` unless it is signed with this key, and rightly.
+    pub(crate) fn read_request(&self, request: &[u8]) -> Option<Signed> {
+        let (tsig, signed) = self.read_behind(&[], request)?;
+        (tsig.verified == Some(true)).then_some(signed)
+    }
+
+    fn read_behind(&self, prior: &[u8], answer: &[u8]) -> Option<(AnswerTsig, Signed)> {
         let owner = name(&self.name.to_ascii_lowercase());
         let head = [&owner[..], &[0, 250, 0, 255, 0, 0, 0, 0]].concat();
         let start = answer.windows(head.len()).rposition(|window| window.eq_ignore_ascii_case(&head))?;
@@ -124,14 +148,8 @@ impl TsigKey {
         let mut message = answer[..start].to_vec();
         let additional = u16::from_be_bytes([message[10], message[11]]) - 1;
         message[10..12].copy_from_slice(&additional.to_be_bytes());
-        let covered = [
-            &u16::try_from(request_mac.len()).unwrap().to_be_bytes()[..],
-            request_mac,
-            &message,
-            &self.variables(time, word(6), error, &other),
-        ]
-        .concat();
+        let covered = [prior, &message, &self.variables(time, word(6), error, &other)].concat();
         let verified = (!mac.is_empty()).then(|| hmac::verify(&self.state(), &covered, mac).is_ok());
-        Some(AnswerTsig { time, error, other, verified })
+        Some((AnswerTsig { time, error, other, verified }, Signed { octets: message, mac: mac.to_vec() }))
     }
 }
