@@ -220,7 +220,7 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
         }
     }
     match header.opcode() {
-        Opcode::NOTIFY => notified(context, &envelope, key, reply, out),
+        Opcode::NOTIFY => notified(context, &envelope, key.as_ref(), reply, out),
         Opcode::UPDATE if let Some(zone) = copy() => {
             if key.is_some() {
                 return Verdict::Forward(Forward { zone: zone.origin.clone(), is_verified: true });
@@ -252,7 +252,7 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
 fn notified(
     context: &Context<'_>,
     envelope: &Envelope<'_>,
-    key: Option<Name>,
+    key: Option<&Name>,
     mut reply: Reply,
     out: &mut Vec<u8>,
 ) -> Verdict {
@@ -267,7 +267,7 @@ fn notified(
             None => Err((Rcode::REFUSED, ExtendedError::PROHIBITED, "this server is the primary of the zone")),
             Some(source) => {
                 let sender = context.peer.ip().to_canonical();
-                let by_key = key.is_some() && source.key == key;
+                let by_key = key.is_some() && source.key.as_ref() == key;
                 if by_key || source.primaries.contains(&sender) {
                     Ok((zone, notice))
                 } else {

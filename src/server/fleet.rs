@@ -90,7 +90,7 @@ pub(super) struct Fleet {
 /// A zone as the store has it.
 enum Found {
     Own(Box<Opened>),
-    Copy((OpenedCopy, History)),
+    Copy(Box<(OpenedCopy, History)>),
 }
 
 /// A zone as the transports see it, before it is loaded.
@@ -132,7 +132,10 @@ impl Fleet {
         let (opened, found) = oneshot::channel();
         self.opening = Some(tokio::task::spawn_blocking(move || {
             let found = match ready.zone.following {
-                Some(_) => load::open_copy(&ready, &*store, now).map(Found::Copy).map_err(OpenError::Store),
+                Some(_) => {
+                    let opened = load::open_copy(&ready, &*store, now).map_err(OpenError::Store);
+                    opened.map(|copy| Found::Copy(Box::new(copy)))
+                }
                 None => load::open(&ready, &*store, counters, first, now).map(|own| Found::Own(Box::new(own))),
             };
             drop(opened.send((ready, found)));
@@ -146,7 +149,7 @@ impl Fleet {
         })?;
         match opened {
             Found::Own(opened) => self.run(ready, *opened).await?,
-            Found::Copy((copy, history)) => self.follow(ready, copy, history),
+            Found::Copy(opened) => self.follow(ready, opened.0, opened.1),
         }
         Ok(())
     }
