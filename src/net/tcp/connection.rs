@@ -22,9 +22,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::tcp::ReadHalf;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
@@ -313,7 +313,7 @@ impl Output {
         }
     }
 
-    async fn write(&mut self, writer: &mut WriteHalf<'_>) -> io::Result<()> {
+    async fn write(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         match writer.write(&self.octets[self.written..]).await? {
             0 => return Err(io::ErrorKind::WriteZero.into()),
             written => self.written += written,
@@ -321,6 +321,8 @@ impl Output {
         if self.is_empty() {
             self.octets.clear();
             self.written = 0;
+            // What is put here next, perhaps before anybody looks, has its own time.
+            self.deadline = None;
             give_back(&mut self.octets);
         } else if self.written >= OUTPUT {
             // Behind a client that is never quite finished the buffer doesn't grow without end.
@@ -380,6 +382,48 @@ impl Drop for Pending {
     fn drop(&mut self) {
         if let Some(replies) = self.0.take() {
             let _ = replies.try_send(None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// A client that takes all of a message before the next one is made has taken what was due.
+    #[tokio::test]
+    async fn what_comes_after_everything_was_taken_has_a_deadline_of_its_own() {
+        let start = Instant::now();
+        let (mut output, mut taken) = (Output::default(), Vec::new());
+        for seconds in [0, 6, 12, 18] {
+            output.octets.extend_from_slice(&[7; 100]);
+            let now = start + Duration::from_secs(seconds);
+            output.watch(now, PATIENCE);
+            assert_eq!(output.deadline.map(|(at, _)| at), Some(now + PATIENCE));
+            while !output.is_empty() {
+                output.write(&mut taken).await.unwrap();
+            }
+        }
+        output.watch(start, PATIENCE);
+        assert_eq!(output.deadline, None);
+    }
+
+    #[tokio::test]
+    async fn what_is_due_is_taken_in_time_whatever_comes_behind_it() {
+        let start = Instant::now();
+        let mut output = Output::default();
+        let mut first = None;
+        for second in 0..8 {
+            output.octets.extend_from_slice(&[7; 100]);
+            output.watch(start + Duration::from_secs(second), PATIENCE);
+            let deadline = output.deadline.map(|(at, _)| at);
+            assert_eq!(*first.get_or_insert(deadline), deadline);
+            let mut narrow = [0; 10];
+            output.write(&mut io::Cursor::new(&mut narrow[..])).await.unwrap();
         }
     }
 }
