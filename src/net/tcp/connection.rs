@@ -180,12 +180,14 @@ impl Connection<'_> {
                         self.take(reply)?;
                     }
                 }
-                written = self.output.write(&mut writer), if !self.output.is_empty() => written?,
+                // Before writing, which would go on and on while a stream has messages that the client takes; what reading
+                // leads to is bounded by [`OUTPUT`].
                 read = read_some(&mut reader, &mut self.input), if reading => {
                     if read? == 0 {
                         self.ending = Some(None);
                     }
                 }
+                written = self.output.write(&mut writer), if !self.output.is_empty() => written?,
                 cut = expire(deadline) => return Ok(Some(cut)),
             }
         }
