@@ -8,6 +8,9 @@
 //! first alone. Messages are packed as full as they may be (RFC 5936 §2.2), with names compressed, and each is signed if
 //! the request was (RFC 8945 §5.3.1).
 //!
+//! Deviates: RFC 5936 §3.4 wants compression to keep the case of names. Ours are in lower case; those that end in the
+//! question's name show the case that the client wrote there.
+//!
 //! Cost: that of encoding each record once; the order of a whole zone is that of its pages, so nothing is sorted.
 
 use std::cmp::Ordering;
@@ -87,7 +90,6 @@ fn exceeds(difference: &Difference, snapshot: &Snapshot) -> bool {
 pub struct Outgoing {
     reply: Reply,
     question: Box<[u8]>,
-    encoder: Encoder,
     body: Body,
     at: Place,
 }
@@ -118,8 +120,7 @@ struct Full;
 impl Outgoing {
     /// A transfer that answers a question for the apex.
     pub fn new(reply: Reply, question: &[u8], body: Body) -> Outgoing {
-        let encoder = Encoder::after_question(&body.soa().owner);
-        Outgoing { reply, question: question.into(), encoder, body, at: Place::First }
+        Outgoing { reply, question: question.into(), body, at: Place::First }
     }
 
     /// The zone.
@@ -154,24 +155,39 @@ impl Outgoing {
     }
 
     /// Puts the next message into `out`. False once it was the last.
+    ///
+    /// A record that fits no message would come up for ever: the transfer ends before it, without the SOA record that a whole
+    /// one ends with, and so counts for nothing. RRsets are bounded to what fits ([`zone::room`](crate::zone::room)).
     pub fn message(&mut self, now: Wall, out: &mut Vec<u8>) -> bool {
-        self.encoder.restart();
-        // Any record fits a message over TCP; over UDP, where it may not, no second message is asked for.
+        let count = self.fill(now, out);
+        self.at != Place::End && count > 0
+    }
+
+    /// Puts what fits into `out`, and returns how many records those are.
+    fn fill(&mut self, now: Wall, out: &mut Vec<u8>) -> u16 {
+        // One for each message: between them, nothing is held but the place.
+        let mut encoder = Encoder::after_question(self.origin());
         let (mut count, limit) = (0, self.reply.limit());
-        while self.at != Place::End && self.write(limit, &mut count).is_ok() {}
+        while self.at != Place::End && self.write(&mut encoder, limit, &mut count).is_ok() {}
         self.reply.begin(&self.question, out);
-        out.extend_from_slice(self.encoder.tail());
+        out.extend_from_slice(encoder.tail());
         let counts = Counts { answers: count, ..Counts::default() };
         self.reply.finish_next(counts, now, out);
-        self.at != Place::End
+        count
+    }
+
+    /// Puts all of it into `out`, if it fits.
+    fn fill_all(mut self, now: Wall, out: &mut Vec<u8>) -> bool {
+        self.fill(now, out);
+        self.at == Place::End
     }
 
     /// The whole answer as one message, if it fits; else the SOA record alone, which tells a client to ask again over TCP
     /// (RFC 1995 §2).
-    pub fn only_message(mut self, now: Wall, out: &mut Vec<u8>) {
+    pub fn only_message(self, now: Wall, out: &mut Vec<u8>) {
         let (reply, question) = (self.reply.clone(), self.question.clone());
-        let soa = self.body.soa().clone();
-        if self.message(now, out) && Outgoing::new(reply.clone(), &question, Body::Current(soa)).message(now, out) {
+        let current = Body::Current(self.body.soa().clone());
+        if !self.fill_all(now, out) && !Outgoing::new(reply.clone(), &question, current).fill_all(now, out) {
             // Long names in a short datagram.
             reply.begin(&question, out);
             reply.finish(Rcode::NOERROR, true, true, Counts::default(), now, out);
@@ -179,8 +195,7 @@ impl Outgoing {
     }
 
     /// Writes what comes next, and moves on.
-    fn write(&mut self, limit: usize, count: &mut u16) -> Result<(), Full> {
-        let encoder = &mut self.encoder;
+    fn write(&mut self, encoder: &mut Encoder, limit: usize, count: &mut u16) -> Result<(), Full> {
         let mut put = |record: &Record| {
             let written = encoder.try_record(record.owner.as_wire(), record.rtype, record.ttl, &record.rdata, limit);
             *count += u16::from(written);
@@ -252,3 +267,6 @@ fn write_nodes(
     }
     Place::Last
 }
+
+#[cfg(test)]
+mod tests;

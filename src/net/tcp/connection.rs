@@ -29,7 +29,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use super::places::{Cuts, Place};
-use crate::base::limits::TRANSFER_PATIENCE;
+use crate::base::limits::{MESSAGE_OCTETS, TRANSFER_PATIENCE};
 use crate::dns::reply::Transport;
 use crate::net::{Completion, Handled, Handler, Messages};
 
@@ -41,6 +41,8 @@ const OUTPUT: usize = 64 << 10;
 /// Octets of answers not yet taken below which the next message of a stream is made: it is there before the client waits,
 /// and a connection holds little more than that one message.
 const STREAMED: usize = 16 << 10;
+/// The largest message, behind its length.
+const LARGEST: usize = 2 + MESSAGE_OCTETS;
 /// Octets read at once.
 const INPUT: usize = 4 << 10;
 /// Buffers that grew beyond this are given back when they are empty.
@@ -261,16 +263,17 @@ impl Connection<'_> {
         while self.output.len() < STREAMED
             && let Some((messages, _)) = self.streams.front_mut()
         {
-            let mut out = std::mem::take(&mut self.scratch);
+            // Not kept: a slow client holds one message, and not two.
+            let mut out = Vec::new();
             if !messages.next(&mut out) {
                 self.streams.pop_front();
             }
-            let pushed = self.push(&out);
-            if self.streams.is_empty() {
-                give_back(&mut out);
-            }
-            self.scratch = out;
-            pushed?;
+            self.output.compact();
+            self.output.octets.reserve_exact(STREAMED + LARGEST);
+            self.push(&out)?;
+        }
+        if self.streams.is_empty() && self.output.is_empty() {
+            give_back(&mut self.output.octets);
         }
         Ok(())
     }
@@ -325,14 +328,18 @@ impl Output {
             self.written = 0;
             // What is put here next, perhaps before anybody looks, has its own time.
             self.deadline = None;
-            give_back(&mut self.octets);
         } else if self.written >= OUTPUT {
             // Behind a client that is never quite finished the buffer doesn't grow without end.
-            self.octets.drain(..self.written);
-            self.deadline = self.deadline.map(|(at, due)| (at, due.saturating_sub(self.written)));
-            self.written = 0;
+            self.compact();
         }
         Ok(())
+    }
+
+    /// Forgets what was written.
+    fn compact(&mut self) {
+        self.octets.drain(..self.written);
+        self.deadline = self.deadline.map(|(at, due)| (at, due.saturating_sub(self.written)));
+        self.written = 0;
     }
 }
 
