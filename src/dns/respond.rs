@@ -343,7 +343,7 @@ fn transfer(
     Verdict::Transfer(Box::new(outgoing))
 }
 
-/// The serial that the asker of an IXFR has: that of the SOA record in its authority section (RFC 1995 §3).
+/// The serial that the asker of an IXFR has: that of the zone's SOA record in its authority section (RFC 1995 §3).
 fn read_serial(envelope: &Envelope<'_>) -> Option<Serial> {
     let origin = Name::from_wire(envelope.question.name()).ok()?;
     soa::find(envelope.second_section(), &origin).ok()?.map(|soa| serial_of(&soa))

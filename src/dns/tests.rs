@@ -13,9 +13,11 @@ use crate::answer::Answers;
 use crate::base::limits::UPDATE_RECORDS;
 use crate::base::{Limit, Wall};
 use crate::membership::MemberId;
+use crate::membership::access::{TransferAccess, TransferEntry};
 use crate::zone::Change;
 use crate::zone::scenes::{self, Universe};
 
+use super::edns::ExtendedError;
 use super::identity::Identity;
 use super::messages::{Update, name, sign};
 use super::reply::Transport;
@@ -60,7 +62,15 @@ impl Server {
         Server { zones: Zones::new([served]), keys: Keys::new(keys) }
     }
 
+    fn zone(&self) -> &ServedZone {
+        self.zones.find(name("svc.z.").as_wire()).unwrap()
+    }
+
     fn handle(&self, packet: &[u8], transport: Transport) -> (Verdict, Vec<u8>) {
+        self.handle_from(packet, PEER, transport)
+    }
+
+    fn handle_from(&self, packet: &[u8], peer: &str, transport: Transport) -> (Verdict, Vec<u8>) {
         let context = Context {
             tcp_idle: std::time::Duration::from_secs(10),
             zones: &self.zones,
@@ -68,7 +78,7 @@ impl Server {
             identity: &Identity::default(),
             udp_size: 1232,
             now: Wall(NOW * 1000),
-            peer: PEER.parse::<SocketAddr>().unwrap(),
+            peer: peer.parse::<SocketAddr>().unwrap(),
             transport,
         };
         let mut out = vec![1, 2, 3];
@@ -100,6 +110,33 @@ fn query(text: &str, rtype: WireType) -> Message {
 /// The TSIG record of a message, as hickory reads it.
 fn tsig_of(message: &[u8]) -> hickory_proto::rr::rdata::tsig::TSIG {
     Message::from_vec(message).unwrap().signature.expect("a TSIG record").data.clone()
+}
+
+/// An IXFR from this serial on, with the SOA record where RFC 1995 §3 wants it.
+fn ixfr(serial: u32) -> Vec<u8> {
+    ixfr_with("svc.z.", serial)
+}
+
+/// The same with the SOA record of another owner.
+fn ixfr_with(owner: &str, serial: u32) -> Vec<u8> {
+    let mut packet = query("svc.z.", WireType::IXFR).to_vec().unwrap();
+    packet[9] = 1;
+    packet.extend_from_slice(name(owner).as_wire());
+    packet.extend_from_slice(&[0, 6, 0, 1, 0, 0, 0, 0, 0, 22, 0, 0]);
+    packet.extend_from_slice(&serial.to_be_bytes());
+    packet.extend_from_slice(&[0; 16]);
+    packet
+}
+
+/// With an OPT record, so that errors are explained.
+fn with_edns(mut packet: Vec<u8>) -> Vec<u8> {
+    packet[11] += 1;
+    packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+    packet
+}
+
+fn anywhere() -> TransferEntry {
+    TransferEntry { key: None, network: Some("0.0.0.0/0".parse().unwrap()) }
 }
 
 /// Where the TSIG record of a message signed by [`sign`] starts.
@@ -360,23 +397,28 @@ impl Random {
 #[test]
 fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
     let server = Server::new();
-    let mut with_edns = query("a.x.svc.z.", WireType::A).to_vec().unwrap();
-    with_edns[11] = 1;
-    with_edns.extend_from_slice(&[0, 0, 41, 16, 0, 0, 0, 0x80, 0, 0, 6, 0, 10, 0, 2, 1, 2]);
+    let mut with_option = query("a.x.svc.z.", WireType::A).to_vec().unwrap();
+    with_option[11] = 1;
+    with_option.extend_from_slice(&[0, 0, 41, 16, 0, 0, 0, 0x80, 0, 0, 6, 0, 10, 0, 2, 1, 2]);
     let corpus: Vec<Vec<u8>> = vec![
         query("_x._tcp.svc.z.", WireType::SRV).to_vec().unwrap(),
         query("nobody.svc.z.", WireType::ANY).to_vec().unwrap(),
-        with_edns,
+        with_option,
         update().octets(),
         update().signed("k.", SECRET, NOW),
         update().leases(5, 6).signed("k.", SECRET, NOW - 1000),
         update().in_use("svc.z.").equals("x.svc.z. A 192.0.2.1").delete_name("a.x.svc.z.").edns().octets(),
         update().delete_record("svc.z. MX 5 a.svc.z.").add("svc.z. SOA a. b. 1 2 3 4 5").octets(),
         sign(query("_x._tcp.svc.z.", WireType::SRV).to_vec().unwrap(), "k.", SECRET, NOW, 300),
+        query("svc.z.", WireType::AXFR).to_vec().unwrap(),
+        sign(query("svc.z.", WireType::AXFR).to_vec().unwrap(), "k.", SECRET, NOW, 300),
+        ixfr(99),
+        sign(ixfr(100), "k.", SECRET, NOW, 300),
     ];
+    server.zone().transfer.store(Arc::new(TransferAccess(vec![anywhere()])));
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
-    let (mut replies, mut updates, mut silences) = (0, 0, 0);
-    for round in 0..300_000 {
+    let (mut replies, mut updates, mut transfers, mut silences) = (0, 0, 0, 0);
+    for round in 0..400_000 {
         let mut packet = corpus[random.next(corpus.len())].clone();
         let other = &corpus[random.next(corpus.len())];
         random.mutate(&mut packet, other);
@@ -392,8 +434,9 @@ fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
             Verdict::Reply | Verdict::ReplyAtLimit(_) => replies += 1,
             Verdict::Notified(_) | Verdict::Forward(_) => panic!("no zone here is a copy"),
             Verdict::Transfer(mut transfer) => {
-                replies += 1;
-                transfer.message(Wall(NOW * 1000), &mut out);
+                transfers += 1;
+                assert!(transport == Transport::Tcp);
+                assert!(!transfer.message(Wall(NOW * 1000), &mut out), "it is a small zone");
             }
             Verdict::Update(request) => {
                 updates += 1;
@@ -420,6 +463,7 @@ fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
         }
     }
     assert!(replies > 100_000 && updates > 1_000 && silences > 1_000, "{replies} {updates} {silences}");
+    assert!(transfers > 500, "{transfers}");
 }
 
 #[test]
@@ -471,5 +515,153 @@ fn update_leases_are_read_in_both_forms_only() {
     assert_eq!(lease(&[0, 10, 0, 1, 9, 0, 2, 0, 4, 0, 0, 1, 0]), Ok(Some((256, None))));
     for bad in [&[0, 2, 0, 3, 0, 0, 1][..], &[0, 2, 0, 4, 0, 0, 1], &[0, 2, 0], &[0, 2, 0, 0]] {
         assert_eq!(lease(bad), Err(1), "{bad:?}");
+    }
+}
+
+/// The rcode and the code of the Extended DNS Error; `None` if a transfer begins.
+fn refusal(server: &Server, packet: &[u8], peer: &str, transport: Transport) -> Option<(u8, u16)> {
+    let (verdict, out) = server.handle_from(packet, peer, transport);
+    match verdict {
+        Verdict::Transfer(_) => None,
+        Verdict::Reply => {
+            let message = Message::from_vec(&out).unwrap();
+            assert!(message.answers.is_empty() && message.metadata.authoritative == (out[2] & 4 != 0));
+            let option = message.edns.as_ref().and_then(|edns| edns.option(15.into()).cloned());
+            let Some(hickory_proto::rr::rdata::opt::EdnsOption::Unknown(15, data)) = option else {
+                panic!("no reason given: {message:?}")
+            };
+            Some((out[3] & 0xf, u16::from_be_bytes([data[0], data[1]])))
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+const LOOPBACK: &str = "127.0.0.1:5000";
+
+fn axfr(zone: &str) -> Vec<u8> {
+    with_edns(query(zone, WireType::AXFR).to_vec().unwrap())
+}
+
+#[test]
+fn transfers_are_of_a_zone_by_its_apex_in_class_in_over_tcp() {
+    let server = Server::new();
+    let ask = |packet: Vec<u8>, transport| refusal(&server, &packet, LOOPBACK, transport);
+    assert_eq!(ask(axfr("svc.z."), Transport::Tcp), None);
+    assert_eq!(ask(axfr("SVC.z."), Transport::Tcp), None);
+    // RFC 5936 §2.2.1: NOTAUTH for what is no zone here.
+    for zone in ["x.svc.z.", "a.x.svc.z.", "nobody.svc.z.", "z.", ".", "elsewhere."] {
+        for rtype in [WireType::AXFR, WireType::IXFR] {
+            let packet = with_edns(query(zone, rtype).to_vec().unwrap());
+            assert_eq!(ask(packet, Transport::Tcp), Some((9, ExtendedError::NOT_AUTHORITATIVE)), "{zone}");
+        }
+    }
+    for class in [3, 4, 255] {
+        let mut packet = query("svc.z.", WireType::AXFR).to_vec().unwrap();
+        *packet.last_mut().unwrap() = class;
+        assert_eq!(ask(with_edns(packet), Transport::Tcp), Some((9, ExtendedError::NOT_AUTHORITATIVE)));
+    }
+    // RFC 5936 §4.2.
+    assert_eq!(ask(axfr("svc.z."), Transport::Udp), Some((5, ExtendedError::NOT_SUPPORTED)));
+    for packet in [axfr("svc.z."), with_edns(ixfr(99))] {
+        assert_eq!(ask(packet, Transport::Tls), Some((5, ExtendedError::NOT_SUPPORTED)));
+    }
+    server.zone().answers.store(None);
+    for packet in [axfr("svc.z."), with_edns(ixfr(99))] {
+        assert_eq!(ask(packet, Transport::Tcp), Some((2, ExtendedError::NOT_READY)));
+    }
+}
+
+#[test]
+fn an_ixfr_needs_the_soa_record_of_the_zone_in_its_authority() {
+    let server = Server::new();
+    let ask = |packet: Vec<u8>, transport| refusal(&server, &packet, LOOPBACK, transport);
+    let wrong = Some((1, ExtendedError::INVALID_DATA));
+    let without = query("svc.z.", WireType::IXFR).to_vec().unwrap();
+    let (mut in_answers, mut short, mut chaos) = (ixfr(99), ixfr(99), ixfr(99));
+    (in_answers[7], in_answers[9]) = (1, 0);
+    let rdlength = short.len() - 23;
+    short[rdlength] -= 4;
+    short.truncate(short.len() - 4);
+    chaos[rdlength - 6] = 3;
+    for packet in [without, in_answers, short, chaos, ixfr_with("z.", 99), ixfr_with("x.svc.z.", 99)] {
+        for transport in [Transport::Tcp, Transport::Udp] {
+            assert_eq!(ask(with_edns(packet.clone()), transport), wrong, "{packet:?}");
+        }
+    }
+    for owner in ["svc.z.", "SVC.Z."] {
+        assert_eq!(ask(with_edns(ixfr_with(owner, 99)), Transport::Tcp), None);
+    }
+}
+
+#[test]
+fn an_ixfr_over_udp_is_answered_at_once() {
+    let server = Server::new();
+    // Epoch 101, to which no history leads: everything, where it fits.
+    for (serial, least) in [(101, 1), (102, 1), (100, 5)] {
+        let (verdict, out) = server.handle_from(&with_edns(ixfr(serial)), LOOPBACK, Transport::Udp);
+        assert!(matches!(verdict, Verdict::Reply));
+        let answers = Message::from_vec(&out).unwrap().answers;
+        assert_eq!(answers.len() > 1, least > 1, "{answers:?}");
+        let ends = [answers.first(), answers.last()].map(|record| record.unwrap().record_type());
+        assert!(answers.len() >= least && ends == [WireType::SOA; 2]);
+    }
+}
+
+#[test]
+fn transfers_are_for_whom_the_entries_admit() {
+    let server = Server::new();
+    let of = |key: Option<&str>, network: Option<&str>| TransferEntry {
+        key: key.map(name),
+        network: network.map(|network| network.parse().unwrap()),
+    };
+    let access = |entries: &[TransferEntry]| server.zone().transfer.store(Arc::new(TransferAccess(entries.to_vec())));
+    let signed = |packet: Vec<u8>| sign(packet, "k.", SECRET, NOW, 300);
+    let no = Some((5, ExtendedError::PROHIBITED));
+    let ask = |packet: Vec<u8>, peer: &str| refusal(&server, &packet, peer, Transport::Tcp);
+    // Without entries: loopback, in any form, whoever signed.
+    for peer in [LOOPBACK, "[::1]:5000", "[::ffff:127.0.0.1]:5000"] {
+        assert_eq!(ask(axfr("svc.z."), peer), None, "{peer}");
+        assert_eq!(ask(signed(axfr("svc.z.")), peer), None, "{peer}");
+    }
+    for packet in [axfr("svc.z."), signed(axfr("svc.z.")), with_edns(ixfr(1)), signed(with_edns(ixfr(1)))] {
+        assert_eq!(ask(packet, PEER), no);
+    }
+    access(&[of(Some("k."), None)]);
+    assert_eq!(ask(signed(axfr("svc.z.")), PEER), None);
+    assert_eq!(ask(axfr("svc.z."), PEER), no);
+    assert_eq!(ask(axfr("svc.z."), LOOPBACK), no);
+    access(&[of(None, Some("192.0.2.0/24"))]);
+    assert_eq!(ask(axfr("svc.z."), PEER), None);
+    assert_eq!(ask(signed(axfr("svc.z.")), PEER), None);
+    assert_eq!(ask(axfr("svc.z."), LOOPBACK), no);
+    // The source of a datagram may be forged.
+    assert_eq!(refusal(&server, &with_edns(ixfr(100)), PEER, Transport::Udp), no);
+    access(&[of(Some("k."), Some("192.0.2.0/24"))]);
+    assert_eq!(ask(signed(axfr("svc.z.")), PEER), None);
+    assert_eq!(ask(axfr("svc.z."), PEER), no);
+    assert_eq!(ask(signed(axfr("svc.z.")), LOOPBACK), no);
+    let (verdict, out) = server.handle_from(&signed(ixfr(101)), PEER, Transport::Udp);
+    assert!(matches!(verdict, Verdict::Reply) && out[3] & 0xf == 0 && out[7] == 1, "with the key by UDP too");
+    access(&[]);
+    assert_eq!(ask(signed(axfr("svc.z.")), LOOPBACK), no);
+    // A refusal is signed like any other answer.
+    let (_, out) = server.handle_from(&signed(axfr("svc.z.")), PEER, Transport::Tcp);
+    assert_eq!(tsig_of(&out).mac.len(), 32);
+}
+
+#[test]
+fn a_transfer_that_is_signed_wrongly_is_answered_like_any_query() {
+    let server = Server::new();
+    server.zone().transfer.store(Arc::new(TransferAccess(vec![anywhere()])));
+    for packet in [axfr("svc.z."), with_edns(ixfr(99))] {
+        for (key, secret, time, error) in
+            [("unknown.", SECRET, NOW, 17), ("k.", b"wrong".as_slice(), NOW, 16), ("k.", SECRET, NOW - 301, 18)]
+        {
+            let (verdict, out) = server.handle(&sign(packet.clone(), key, secret, time, 300), Transport::Tcp);
+            assert!(matches!(verdict, Verdict::Reply), "{verdict:?}");
+            let tsig = tsig_of(&out);
+            assert_eq!((out[3] & 0xf, tsig.error.map(u16::from)), (9, Some(error)));
+            assert_eq!(tsig.mac.is_empty(), error != 18);
+        }
     }
 }
