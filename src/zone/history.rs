@@ -3,18 +3,20 @@
 //! Each step is a commit with the SOA records around it. The store keeps commits too; these here are in memory, so that
 //! whoever transfers waits for no disk, and a start fills them from the store.
 //!
-//! Bounds: [`HISTORY_COMMITS`] steps and [`HISTORY_MEMORY`] octets; the oldest go first. Whoever is further behind needs the
+//! Bounds: [`HISTORY_COMMITS`] steps and [`HISTORY_MEMORY`] octets of commits; the oldest go first. Whoever is further behind needs the
 //! whole zone.
 
 use std::collections::{HashMap, VecDeque};
+use std::slice;
 use std::sync::Arc;
 
-use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, RECORD_OCTETS};
-use crate::base::{Epoch, Serial};
+use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY};
+use crate::base::{Epoch, Name, Serial};
+use crate::membership::Registration;
 
-use super::change::{Change, Commit};
+use super::change::{CausedChange, Change, Commit};
 use super::delta::Delta;
-use super::rrset::Record;
+use super::rrset::{Record, Rrset};
 use super::settings::{Settings, serial_of};
 
 /// What leads from one version of a zone to a later one.
@@ -69,12 +71,12 @@ impl History {
         if self.steps.back().is_some_and(|last| last.to != step.from) {
             self.clear();
         }
-        self.octets += octets_of(&step.commit.delta);
+        self.octets += octets_of(&step.commit);
         self.steps.push_back(step);
         let most = usize::try_from(HISTORY_COMMITS).expect("a few");
         while self.steps.len() > most || self.octets > HISTORY_MEMORY {
             let Some(oldest) = self.steps.pop_front() else { break };
-            self.octets -= octets_of(&oldest.commit.delta);
+            self.octets -= octets_of(&oldest.commit);
         }
     }
 
@@ -94,14 +96,40 @@ impl History {
     }
 }
 
-/// What a delta takes in memory, more or less.
-fn octets_of(delta: &Delta) -> usize {
-    delta
-        .removed
-        .iter()
-        .chain(&delta.added)
-        .map(|record| size_of::<Record>() + RECORD_OCTETS + record.rdata.len())
-        .sum()
+/// What a commit takes in memory, more or less: its delta, and its changes, which may be many where little came of them.
+fn octets_of(commit: &Commit) -> usize {
+    let Commit { changes, delta, .. } = commit;
+    let records = delta.removed.iter().chain(&delta.added);
+    let delta: usize =
+        records.map(|record| size_of::<Record>() + allocated(&record.owner, slice::from_ref(&record.rdata))).sum();
+    let changes: usize =
+        changes.iter().map(|caused| size_of::<CausedChange>() + octets_of_change(&caused.change)).sum();
+    delta + changes
+}
+
+fn octets_of_change(change: &Change) -> usize {
+    match change {
+        Change::Settings(settings) => size_of::<Settings>() + allocated(&settings.origin, &[]),
+        Change::Static { name, rrsets } => {
+            let sets = rrsets.iter().map(|rrset| size_of::<Rrset>() + allocated(name, &rrset.rdatas));
+            allocated(name, &[]) + sets.sum::<usize>()
+        }
+        Change::Member { service, member, .. } => {
+            let registration = member.as_ref().map_or(0, |member| {
+                let Registration { target, addresses, metadata, .. } = &*member.registration;
+                size_of::<Registration>() + size_of_val(&**addresses) + allocated(target, metadata)
+            });
+            allocated(service, &[]) + registration
+        }
+        Change::Leased { name, rdatas, .. } => allocated(name, rdatas),
+        Change::Forget { service } => allocated(service, &[]),
+    }
+}
+
+/// A name and data, each with its pointer and count.
+fn allocated(name: &Name, data: &[Box<[u8]>]) -> usize {
+    const EACH: usize = 16;
+    EACH + name.as_wire().len() + data.iter().map(|data| EACH + data.len()).sum::<usize>()
 }
 
 /// Several steps as one (RFC 1995 §5): what came and went in between is left out, so that it costs what differs in the end.

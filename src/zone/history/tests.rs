@@ -134,6 +134,37 @@ fn a_large_step_displaces_those_before_it_and_one_too_large_itself() {
 }
 
 #[test]
+fn changes_count_also_where_nothing_came_of_them() {
+    let mut scene = Scene::new(1000);
+    // Who comes and goes in one batch leaves a change each time, and no record.
+    let comes_and_goes = |scene: &mut Scene| {
+        let service: Name = "_x._tcp.z.".parse().unwrap();
+        let metadata: Vec<Box<[u8]>> = vec![[b'm'; 250].into(); 4];
+        let registration = Arc::new(Registration {
+            target: "a.x.z.".parse().unwrap(),
+            port: 80,
+            priority: 0,
+            weight: 0,
+            addresses: [[192, 0, 2, 1].into()].into(),
+            metadata: metadata.into(),
+        });
+        let id = crate::membership::MemberId::new("a").unwrap();
+        let member = crate::zone::PublishedMember { registration, in_service: true };
+        let change = Change::Member { service, id, member: Some(member) };
+        let from = Arc::new(scene.zone.snapshot().soa());
+        let epoch = scene.zone.snapshot().epoch.next();
+        let to = Arc::new(scene.zone.snapshot().settings.soa(epoch.serial()));
+        let changes = vec![caused(change); 4000];
+        let commit = Arc::new(Commit { epoch, at: Wall(0), changes, delta: Delta::default() });
+        scene.history.clear();
+        scene.history.push(Step { from, to, commit });
+        scene.history.octets
+    };
+    let octets = comes_and_goes(&mut scene);
+    assert!((4_000_000..HISTORY_MEMORY).contains(&octets), "{octets}");
+}
+
+#[test]
 fn a_restored_history_reaches_back_to_the_last_change_of_settings() {
     let mut scene = Scene::new(1000);
     for number in 1..6 {
