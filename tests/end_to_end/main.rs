@@ -29,5 +29,6 @@ mod stalls;
 mod support;
 mod tcp;
 mod tls;
+mod transfers;
 mod tsig;
 mod updates;

@@ -107,6 +107,8 @@ fn assert_equal(tls: &Answer, tcp: &Answer, question: &[u8], what: &str) {
     assert_eq!(tls.rcode(), tcp.rcode(), "{what}");
 }
 
+const AXFR: u16 = 252;
+
 const STATICS: &str = "$TTL 1h\n@ IN NS ns1\nns1 IN A 127.0.0.1\nns1 IN AAAA ::1\nalias IN CNAME ns1\n\
     mail IN MX 10 ns1\n*.wild IN TXT \"w\"\nsub IN NS ns.sub\nns.sub IN A 192.0.2.53\ntree IN DNAME ns1\n\
     odd IN TYPE65400 \\# 3 010203\nafs IN AFSDB 1 ns1\nloc IN LOC 51 30 12.748 N 0 7 39.611 W 0.00m\n\
@@ -131,7 +133,10 @@ fn answers_over_tls_equal_those_over_tcp() {
         "nIcHtS.svc.example.test.",
     ];
     for name in names.chain(others.map(str::to_owned)) {
-        for qtype in [A, NS, CNAME, SOA, TXT, AAAA, SRV, ANY, 15, 18, 29, 39, 65, 252, 257, 65_400] {
+        for qtype in [A, NS, CNAME, SOA, TXT, AAAA, SRV, ANY, 15, 18, 29, 39, 65, AXFR, 257, 65_400] {
+            if (qtype, &*name) == (AXFR, ZONE) {
+                continue;
+            }
             let question = question(&name, qtype, IN);
             let options = [Vec::new(), [option(3, &[]), option(11, &[]), option(65_001, b"x")].concat()];
             let plain = [header(next_id(), 0x0110, [1, 0, 0, 0]), question.clone()].concat();
@@ -156,6 +161,19 @@ fn answers_over_tls_equal_those_over_tcp() {
     for packet in [chaos, notify, version] {
         let (tls, tcp) = (secured.ask(&packet), ask_tcp(secured.server.address, &packet));
         assert_equal(&tls, &tcp, &tcp.octets[12..tcp.octets.len().min(20)], &format!("{packet:02x?}"));
+    }
+}
+
+/// What carries TLS sends one message as an answer.
+#[test]
+fn zones_are_not_transferred_over_tls() {
+    let secured = Secured::start(Setup::default());
+    let soa = record(ZONE, SOA, IN, 0, &[0; 22]);
+    let ixfr = [header(next_id(), 0, [1, 0, 1, 1]), question(ZONE, 251, IN), soa, opt(1232, 0, &[])].concat();
+    for packet in [edns_query(ZONE, AXFR, 1232), ixfr] {
+        let answer = secured.ask(&packet);
+        assert_eq!((answer.rcode(), answer.message.answers.len()), (5, 0));
+        assert!(answer.error_text().contains("not over TLS"), "{}", answer.error_text());
     }
 }
 

@@ -24,6 +24,7 @@ pub(crate) struct Signed {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct AnswerTsig {
     pub(crate) time: u64,
+    pub(crate) fudge: u16,
     pub(crate) error: u16,
     pub(crate) other: Vec<u8>,
     /// None without a MAC; else whether it is right.
@@ -122,16 +123,41 @@ impl TsigKey {
 
     /// Reads the TSIG record at the end of an answer; `None` if there is none of this key.
     pub(crate) fn read_answer(&self, answer: &[u8], request_mac: &[u8]) -> Option<AnswerTsig> {
-        self.read_behind(&prior(request_mac), answer).map(|(tsig, _)| tsig)
+        self.read_behind(&prior(request_mac), answer, |tsig| self.variables(tsig.time, tsig.fudge, tsig.error, &tsig.other))
+            .map(|(tsig, _)| tsig)
     }
 
     /// A request without its TSIG record, and its MAC; `None` unless it is signed with this key, and rightly.
     pub(crate) fn read_request(&self, request: &[u8]) -> Option<Signed> {
-        let (tsig, signed) = self.read_behind(&[], request)?;
+        let variables = |tsig: &AnswerTsig| self.variables(tsig.time, tsig.fudge, tsig.error, &tsig.other);
+        let (tsig, signed) = self.read_behind(&[], request, variables)?;
         (tsig.verified == Some(true)).then_some(signed)
     }
 
-    fn read_behind(&self, prior: &[u8], answer: &[u8]) -> Option<(AnswerTsig, Signed)> {
+    /// Verifies an answer of several messages, each of which is signed: the first like any answer, the others over the MAC
+    /// of the one before and the timers alone (RFC 8945 §5.3.1).
+    pub(crate) fn verify_messages(&self, messages: &[Vec<u8>], request_mac: &[u8]) {
+        let mut mac = request_mac.to_vec();
+        for (number, message) in messages.iter().enumerate() {
+            let variables = |tsig: &AnswerTsig| match number {
+                0 => self.variables(tsig.time, tsig.fudge, tsig.error, &tsig.other),
+                _ => [&tsig.time.to_be_bytes()[2..], &tsig.fudge.to_be_bytes()].concat(),
+            };
+            let (tsig, signed) = self
+                .read_behind(&prior(&mac), message, variables)
+                .unwrap_or_else(|| panic!("message {number} is not signed"));
+            assert_eq!((tsig.error, tsig.verified), (0, Some(true)), "message {number}");
+            mac = signed.mac;
+        }
+    }
+
+    /// Reads the TSIG record of a message, whose MAC covers `prior`, the message, and what `variables` gives.
+    fn read_behind(
+        &self,
+        prior: &[u8],
+        answer: &[u8],
+        variables: impl Fn(&AnswerTsig) -> Vec<u8>,
+    ) -> Option<(AnswerTsig, Signed)> {
         let owner = name(&self.name.to_ascii_lowercase());
         let head = [&owner[..], &[0, 250, 0, 255, 0, 0, 0, 0]].concat();
         let start = answer.windows(head.len()).rposition(|window| window.eq_ignore_ascii_case(&head))?;
@@ -148,8 +174,9 @@ impl TsigKey {
         let mut message = answer[..start].to_vec();
         let additional = u16::from_be_bytes([message[10], message[11]]) - 1;
         message[10..12].copy_from_slice(&additional.to_be_bytes());
-        let covered = [prior, &message, &self.variables(time, word(6), error, &other)].concat();
-        let verified = (!mac.is_empty()).then(|| hmac::verify(&self.state(), &covered, mac).is_ok());
-        Some((AnswerTsig { time, error, other, verified }, Signed { octets: message, mac: mac.to_vec() }))
+        let mut tsig = AnswerTsig { time, fudge: word(6), error, other, verified: None };
+        let covered = [prior, &message, &variables(&tsig)].concat();
+        tsig.verified = (!mac.is_empty()).then(|| hmac::verify(&self.state(), &covered, mac).is_ok());
+        Some((tsig, Signed { octets: message, mac: mac.to_vec() }))
     }
 }
