@@ -38,7 +38,8 @@
 //!
 //! - [`base`]: names, types, serial and epoch, time, TTL and lease, and every named limit of the core.
 //! - [`membership`]: who is alive, until when, and who may say so.
-//! - [`zone`]: what the world should see of that: contents, delta, commit, snapshot; record types; the master file.
+//! - [`zone`]: what the world should see of that: contents, delta, commit, snapshot, history; record types; the master
+//!   file.
 //! - [`answer`]: the octets of every answer, compiled when a name is touched.
 //! - [`dns`]: messages: reader, EDNS, TSIG, replies, updates, zone transfers, NOTIFY, the question for a serial.
 //! - [`store`]: durable truth.
@@ -97,6 +98,12 @@
 //!
 //! **Persistent maps.** Names to nodes and names to answers are two-level maps ([`zone::map`]): a commit copies the
 //! touched pages and the vector of pages, and readers keep the version that they loaded.
+//!
+//! **A transfer is a value** ([`dns::transfer::outgoing`]): a snapshot or a difference, the place in it, and what signs the
+//! next message. A connection asks for that message when its client has taken the one before, so that a slow secondary
+//! holds a version of the zone and one message, and holds up nobody. IXFR goes by the last commits, which are kept in
+//! memory with the SOA records around them ([`zone::history`]) and condensed to what differs in the end; a start takes them
+//! from the store.
 //!
 //! **Own TSIG and own message reader.** hickory-proto is a dependency of the demo, the examples and the tests alone.
 //! Its TSIG compares algorithm names by case, answers BADTIME without the server's time, and signs a message that was

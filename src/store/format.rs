@@ -18,7 +18,7 @@ pub const VERSION: u8 = 3;
 /// A stored record can't be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum FormatError {
-    /// Written by a newer program.
+    /// Written by another version of the program.
     #[error("a record has format version {0}; this program reads version {VERSION}")]
     Version(u8),
     /// Not what a program of this version writes.
