@@ -123,8 +123,10 @@ impl TsigKey {
 
     /// Reads the TSIG record at the end of an answer; `None` if there is none of this key.
     pub(crate) fn read_answer(&self, answer: &[u8], request_mac: &[u8]) -> Option<AnswerTsig> {
-        self.read_behind(&prior(request_mac), answer, |tsig| self.variables(tsig.time, tsig.fudge, tsig.error, &tsig.other))
-            .map(|(tsig, _)| tsig)
+        self.read_behind(&prior(request_mac), answer, |tsig| {
+            self.variables(tsig.time, tsig.fudge, tsig.error, &tsig.other)
+        })
+        .map(|(tsig, _)| tsig)
     }
 
     /// A request without its TSIG record, and its MAC; `None` unless it is signed with this key, and rightly.
