@@ -98,6 +98,7 @@ fn ask(zones: &Zones, name: &Name, asked: Asked) -> Vec<u8> {
     let keys = Keys::default();
     let context = Context {
         tcp_idle: std::time::Duration::from_secs(10),
+        transfers: true,
         zones,
         keys: &keys,
         identity: &Identity::default(),

@@ -122,6 +122,8 @@ pub struct Context<'a> {
     pub transport: Transport,
     /// How long a connection may be idle.
     pub tcp_idle: Duration,
+    /// Whether there may be one more zone transfer.
+    pub transfers: bool,
 }
 
 /// What to do with a message.
@@ -324,6 +326,12 @@ fn transfer(
         },
     };
     let body = match refusal {
+        Ok(_) if !by_udp && !context.transfers => {
+            let text = "too many zone transfers are under way; try again later";
+            reply.explain(ExtendedError::new(ExtendedError::NOT_READY, text));
+            reply.refuse(Rcode::SERVFAIL, question.octets, context.now, out);
+            return Verdict::ReplyAtLimit(Limit::Transfers);
+        }
         Err((rcode, code, text)) => {
             reply.explain(ExtendedError::new(code, text));
             reply.refuse(rcode, question.octets, context.now, out);

@@ -32,6 +32,7 @@ const PEER: &str = "192.0.2.1:5000";
 struct Server {
     zones: Zones,
     keys: Keys,
+    transfers: bool,
 }
 
 impl Server {
@@ -59,7 +60,7 @@ impl Server {
             .map(|algorithm| Key::new(name(&format!("{}.key.", algorithm.text())), algorithm, SECRET))
             .into_iter()
             .chain(["k.", &long_key()].map(|key| Key::new(name(key), Algorithm::HmacSha256, SECRET)));
-        Server { zones: Zones::new([served]), keys: Keys::new(keys) }
+        Server { zones: Zones::new([served]), keys: Keys::new(keys), transfers: true }
     }
 
     fn zone(&self) -> &ServedZone {
@@ -80,6 +81,7 @@ impl Server {
             now: Wall(NOW * 1000),
             peer: peer.parse::<SocketAddr>().unwrap(),
             transport,
+            transfers: self.transfers,
         };
         let mut out = vec![1, 2, 3];
         let verdict = respond(&context, packet, &mut out);
@@ -523,7 +525,7 @@ fn refusal(server: &Server, packet: &[u8], peer: &str, transport: Transport) -> 
     let (verdict, out) = server.handle_from(packet, peer, transport);
     match verdict {
         Verdict::Transfer(_) => None,
-        Verdict::Reply => {
+        Verdict::Reply | Verdict::ReplyAtLimit(Limit::Transfers) => {
             let message = Message::from_vec(&out).unwrap();
             assert!(message.answers.is_empty() && message.metadata.authoritative == (out[2] & 4 != 0));
             let option = message.edns.as_ref().and_then(|edns| edns.option(15.into()).cloned());
@@ -569,6 +571,19 @@ fn transfers_are_of_a_zone_by_its_apex_in_class_in_over_tcp() {
     for packet in [axfr("svc.z."), with_edns(ixfr(99))] {
         assert_eq!(ask(packet, Transport::Tcp), Some((2, ExtendedError::NOT_READY)));
     }
+}
+
+#[test]
+fn a_transfer_beyond_the_limit_is_servfail_before_anything_is_done_for_it() {
+    let server = Server { transfers: false, ..Server::new() };
+    for packet in [axfr("svc.z."), with_edns(ixfr(100))] {
+        assert_eq!(refusal(&server, &packet, LOOPBACK, Transport::Tcp), Some((2, ExtendedError::NOT_READY)));
+    }
+    // Over UDP it is done at once.
+    let (verdict, out) = server.handle_from(&with_edns(ixfr(100)), LOOPBACK, Transport::Udp);
+    assert!(matches!(verdict, Verdict::Reply) && out[3] & 0xf == 0);
+    // And whoever may not have the zone hears that, whatever the limit.
+    assert_eq!(refusal(&server, &axfr("svc.z."), PEER, Transport::Tcp), Some((5, ExtendedError::PROHIBITED)));
 }
 
 #[test]

@@ -109,6 +109,7 @@ impl Handler for Front {
             peer,
             transport,
             tcp_idle: self.tcp_idle,
+            transfers: self.transfers.available_permits() > 0,
         };
         match respond(&context, packet, out) {
             Verdict::Reply => Handled::Answered,
@@ -117,7 +118,7 @@ impl Handler for Front {
                 Handled::Answered
             }
             Verdict::Silence => Handled::Nothing,
-            Verdict::Transfer(outgoing) => self.transfer(outgoing, peer, now, out),
+            Verdict::Transfer(outgoing) => self.transfer(outgoing, peer, complete),
             Verdict::Notified(zone) => {
                 if let Some(copied) = routing.copies.get(&zone) {
                     copied.notified.send_replace(Some(peer.ip().to_canonical()));
@@ -210,12 +211,12 @@ impl Front {
         }
     }
 
-    /// Begins a transfer, if there may be one more.
-    fn transfer(&self, outgoing: Box<Outgoing>, peer: SocketAddr, now: Now, out: &mut Vec<u8>) -> Handled {
+    /// Begins a transfer. Another message may have taken the last place since this one was read; then its client tries again.
+    fn transfer(&self, outgoing: Box<Outgoing>, peer: SocketAddr, complete: &mut dyn FnMut() -> Completion) -> Handled {
         let Ok(place) = self.transfers.clone().try_acquire_owned() else {
             self.counters.count(Limit::Transfers);
-            outgoing.refuse("too many zone transfers are under way; try again later", now.wall, out);
-            return Handled::Answered;
+            drop(complete()); // closes the connection
+            return Handled::Nothing;
         };
         let (zone, serial, form) = (outgoing.origin(), outgoing.serial(), outgoing.form());
         if outgoing.is_whole() {

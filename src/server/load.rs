@@ -17,9 +17,10 @@ use super::reading::Ready;
 /// What the configuration says of a zone, as far as its publisher is concerned.
 pub fn policy(ready: &Ready) -> Policy {
     let zone = &ready.zone;
+    let forwarders = zone.secondaries.iter().map(|secondary| secondary.address.ip().to_canonical()).collect();
     Policy {
         access: UpdateAccess::new(zone.update.clone()),
-        rules: Rules { leases: zone.leases, quotas: ready.quotas, peer_address: zone.peer_address },
+        rules: Rules { leases: zone.leases, quotas: ready.quotas, peer_address: zone.peer_address, forwarders },
         settle: zone.settle,
     }
 }

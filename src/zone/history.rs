@@ -133,35 +133,84 @@ fn allocated(name: &Name, data: &[Box<[u8]>]) -> usize {
 }
 
 /// Several steps as one (RFC 1995 §5): what came and went in between is left out, so that it costs what differs in the end.
-/// `None` without a step.
-pub fn condense(steps: &[Step]) -> Option<Difference> {
-    let (first, last) = (steps.first()?, steps.last()?);
-    let mut delta = Delta::default();
-    if let [only] = steps {
-        delta = only.commit.delta.clone();
-    } else {
+///
+/// It holds the commits and the places of records in them, and copies none: those who follow from far behind are many at
+/// once, after a network has come back.
+#[derive(Debug)]
+pub struct Condensed {
+    steps: Vec<Step>,
+    removed: Vec<Spot>,
+    added: Vec<Spot>,
+}
+
+/// A record of a step: among those that it removes, or that it adds.
+#[derive(Clone, Copy, Debug)]
+struct Spot {
+    step: usize,
+    record: usize,
+}
+
+impl Condensed {
+    /// From at least one step.
+    pub fn new(steps: Vec<Step>) -> Option<Condensed> {
+        if steps.is_empty() {
+            return None;
+        }
+        let (mut removed, mut added) = (Vec::new(), Vec::new());
         // In the order in which they were met; a record that is met again the other way round is no difference any more.
-        let mut net: Vec<Option<(&Record, bool)>> = Vec::new();
+        let mut net: Vec<Option<(Spot, bool)>> = Vec::new();
         let mut places: HashMap<&Record, usize> = HashMap::new();
-        for step in steps {
-            let Delta { removed, added } = &step.commit.delta;
-            let records = removed.iter().map(|record| (record, false)).chain(added.iter().map(|record| (record, true)));
-            for (record, comes) in records {
-                match places.remove(record) {
-                    Some(place) => net[place] = None,
-                    None => {
-                        places.insert(record, net.len());
-                        net.push(Some((record, comes)));
+        for (step, Step { commit, .. }) in steps.iter().enumerate() {
+            for (records, comes) in [(&commit.delta.removed, false), (&commit.delta.added, true)] {
+                for (number, record) in records.iter().enumerate() {
+                    match places.remove(record) {
+                        Some(place) => net[place] = None,
+                        None => {
+                            places.insert(record, net.len());
+                            net.push(Some((Spot { step, record: number }, comes)));
+                        }
                     }
                 }
             }
         }
-        for (record, comes) in net.into_iter().flatten() {
-            let into = if comes { &mut delta.added } else { &mut delta.removed };
-            into.push(record.clone());
+        for (spot, comes) in net.into_iter().flatten() {
+            let into = if comes { &mut added } else { &mut removed };
+            into.push(spot);
         }
+        Some(Condensed { steps, removed, added })
     }
-    Some(Difference { from: (*first.from).clone(), to: (*last.to).clone(), delta })
+
+    /// The SOA record before.
+    pub fn from(&self) -> &Record {
+        &self.steps[0].from
+    }
+
+    /// The SOA record after.
+    pub fn to(&self) -> &Record {
+        &self.steps[self.steps.len() - 1].to
+    }
+
+    /// A record that goes, by its number.
+    pub fn removed(&self, number: usize) -> Option<&Record> {
+        let spot = self.removed.get(number)?;
+        Some(&self.steps[spot.step].commit.delta.removed[spot.record])
+    }
+
+    /// A record that comes, by its number.
+    pub fn added(&self, number: usize) -> Option<&Record> {
+        let spot = self.added.get(number)?;
+        Some(&self.steps[spot.step].commit.delta.added[spot.record])
+    }
+
+    /// How many records differ, the SOA records left out.
+    pub fn len(&self) -> usize {
+        self.removed.len() + self.added.len()
+    }
+
+    /// Whether only the SOA record does.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
 }
 
 #[cfg(test)]

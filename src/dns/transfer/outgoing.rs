@@ -19,12 +19,11 @@ use std::sync::Arc;
 use crate::answer::Counts;
 use crate::answer::encode::Encoder;
 use crate::base::{Name, Serial, Wall};
-use crate::zone::history::{Difference, Step, condense};
+use crate::zone::history::{Condensed, Step};
 use crate::zone::map::Position;
 use crate::zone::settings::serial_of;
 use crate::zone::{Node, Record, Snapshot};
 
-use crate::dns::edns::ExtendedError;
 use crate::dns::reply::Reply;
 use crate::dns::wire::Rcode;
 
@@ -41,7 +40,7 @@ pub enum Body {
         snapshot: Snapshot,
     },
     /// What differs from an earlier version (RFC 1995 §4).
-    Changes(Box<Difference>),
+    Changes(Condensed),
 }
 
 impl Body {
@@ -55,8 +54,8 @@ impl Body {
             Some(Ordering::Less) => {}
             None => return Body::whole(snapshot),
         }
-        match steps(serial, own).as_deref().and_then(condense) {
-            Some(difference) if !exceeds(&difference, snapshot) => Body::Changes(Box::new(difference)),
+        match steps(serial, own).and_then(Condensed::new) {
+            Some(condensed) if !exceeds(&condensed, snapshot) => Body::Changes(condensed),
             _ => Body::whole(snapshot),
         }
     }
@@ -65,7 +64,7 @@ impl Body {
     fn soa(&self) -> &Record {
         match self {
             Body::Current(soa) | Body::Whole { soa, .. } => soa,
-            Body::Changes(difference) => &difference.to,
+            Body::Changes(condensed) => condensed.to(),
         }
     }
 
@@ -76,8 +75,8 @@ impl Body {
 }
 
 /// Whether a difference has more records than the whole zone.
-fn exceeds(difference: &Difference, snapshot: &Snapshot) -> bool {
-    let records = difference.delta.removed.len() + difference.delta.added.len();
+fn exceeds(condensed: &Condensed, snapshot: &Snapshot) -> bool {
+    let records = condensed.len();
     // Most names have a record or more; only a large difference is worth counting them.
     records > snapshot.len() && {
         let count = |node: &Arc<Node>| node.rrsets().map(|rrset| usize::from(rrset.count())).sum::<usize>();
@@ -147,13 +146,6 @@ impl Outgoing {
         matches!(self.body, Body::Whole { .. })
     }
 
-    /// SERVFAIL in its place.
-    pub fn refuse(self, text: &str, now: Wall, out: &mut Vec<u8>) {
-        let mut reply = self.reply;
-        reply.explain(ExtendedError::new(ExtendedError::NOT_READY, text));
-        reply.refuse(Rcode::SERVFAIL, &self.question, now, out);
-    }
-
     /// Puts the next message into `out`. False once it was the last.
     ///
     /// A record that fits no message would come up for ever: the transfer ends before it, without the SOA record that a whole
@@ -206,21 +198,20 @@ impl Outgoing {
                 put(soa)?;
                 self.at = Place::End;
             }
-            Body::Changes(difference) => {
-                let Difference { from, to, delta } = &**difference;
+            Body::Changes(condensed) => {
                 self.at = match self.at {
-                    Place::First => put(to).map(|()| Place::Before)?,
-                    Place::Before => put(from).map(|()| Place::Removed(0))?,
-                    Place::Removed(at) => match delta.removed.get(at) {
+                    Place::First => put(condensed.to()).map(|()| Place::Before)?,
+                    Place::Before => put(condensed.from()).map(|()| Place::Removed(0))?,
+                    Place::Removed(at) => match condensed.removed(at) {
                         Some(record) => put(record).map(|()| Place::Removed(at + 1))?,
                         None => Place::After,
                     },
-                    Place::After => put(to).map(|()| Place::Added(0))?,
-                    Place::Added(at) => match delta.added.get(at) {
+                    Place::After => put(condensed.to()).map(|()| Place::Added(0))?,
+                    Place::Added(at) => match condensed.added(at) {
                         Some(record) => put(record).map(|()| Place::Added(at + 1))?,
                         None => Place::Last,
                     },
-                    Place::Node(..) | Place::Last | Place::End => put(to).map(|()| Place::End)?,
+                    Place::Node(..) | Place::Last | Place::End => put(condensed.to()).map(|()| Place::End)?,
                 };
             }
             Body::Whole { soa, snapshot } => {

@@ -90,7 +90,8 @@ impl Executor<'_> {
     }
 
     /// With `peer-address`, a member whose target is in the zone and has no address gets its sender's: where its sender could
-    /// have sent that address itself, and never that of one of the zone's name servers, which forwards for others.
+    /// have sent that address itself, and never that of a secondary or one of the zone's name servers, which forwards for
+    /// others.
     fn complete_address(&mut self, at: usize) {
         let draft = &self.draft.members[at];
         let target = draft.registration.target.clone();
@@ -101,7 +102,8 @@ impl Executor<'_> {
         let peer = self.request.peer.ip().to_canonical();
         let contents = self.scene.contents;
         // A name server at a loopback address is this machine, whose own programs register for themselves.
-        let forwards = !peer.is_loopback() && contents.name_server_addresses().contains(&peer);
+        let is_other = self.scene.rules.forwarders.contains(&peer) || contents.name_server_addresses().contains(&peer);
+        let forwards = !peer.is_loopback() && is_other;
         let aliased = self.draft.leased_at(&target).iter().any(|record| record.rtype == RecordType::CNAME);
         let addressed =
             [RecordType::A, RecordType::AAAA].iter().any(|&rtype| contents.node(&target).rrset(rtype).is_some());

@@ -3,6 +3,8 @@
 //! An update is compared with what was there at its end: a member that differs is put, one that doesn't has renewed its
 //! lease, one that was deleted goes. Nothing is applied here; the publisher does that.
 
+use std::net::IpAddr;
+
 use std::collections::HashSet;
 use std::rc::Rc;
 
@@ -26,6 +28,8 @@ pub struct Rules {
     pub quotas: Quotas,
     /// Whether a member without an address gets its sender's.
     pub peer_address: bool,
+    /// Who forwards for others, besides the zone's name servers: the listed secondaries.
+    pub forwarders: Vec<IpAddr>,
 }
 
 /// An item to be put into the table.

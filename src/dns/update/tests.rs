@@ -21,10 +21,9 @@ mod bounds;
 mod hidden;
 mod rights;
 
-const LOOPBACK: &str = "127.0.0.1:5000";
-
 /// A zone `z.` with static records at ns1, as a publisher would hold it.
 struct Bench {
+    peer: SocketAddr,
     zone: Zone,
     table: Table,
     rules: Rules,
@@ -64,7 +63,13 @@ impl Bench {
         Bench {
             zone,
             table: Table::new(Duration::ZERO),
-            rules: Rules { leases: LeaseLimits::default(), quotas: Quotas::default(), peer_address: false },
+            rules: Rules {
+                leases: LeaseLimits::default(),
+                quotas: Quotas::default(),
+                peer_address: false,
+                forwarders: Vec::new(),
+            },
+            peer: "127.0.0.1:5000".parse().unwrap(),
             access: UpdateAccess::new(entries),
             keys: Keys::new(keys),
             now: 1_000_000,
@@ -80,12 +85,13 @@ impl Bench {
         let zones = Zones::new([Arc::new(served)]);
         let context = Context {
             tcp_idle: Duration::from_secs(10),
+            transfers: true,
             zones: &zones,
             keys: &self.keys,
             identity: &Identity::default(),
             udp_size: 1232,
             now: self.time().wall,
-            peer: LOOPBACK.parse::<SocketAddr>().unwrap(),
+            peer: self.peer,
             transport: Transport::Udp,
         };
         let mut out = Vec::new();
@@ -698,6 +704,19 @@ fn peer_address_completes_a_member_in_the_zone_that_has_none() {
     bench.apply(&update().add("_x._tcp.z. SRV 0 0 80 b.x.z.").octets());
     assert!(bench.addresses("_x._tcp.z.", "b").is_empty());
     assert_eq!(bench.published("_x._tcp.z.", RecordType::SRV).len(), 3);
+}
+
+#[test]
+fn who_forwards_for_others_does_not_lend_its_address() {
+    let mut bench = Bench::new();
+    bench.rules.peer_address = true;
+    bench.rules.forwarders = vec!["192.0.2.54".parse().unwrap()];
+    let now = bench.now;
+    for (id, peer, expected) in [("a", "192.0.2.7", vec!["192.0.2.7"]), ("b", "192.0.2.54", vec![])] {
+        bench.peer = SocketAddr::new(peer.parse().unwrap(), 5000);
+        bench.apply(&update().add(&format!("_x._tcp.z. SRV 0 0 80 {id}.x.z.")).signed("root.", b"secret", now));
+        assert_eq!(bench.addresses("_x._tcp.z.", id), expected);
+    }
 }
 
 #[test]

@@ -36,6 +36,9 @@ use crate::net::{Completion, Handled, Handler, Messages};
 /// Requests of a connection that wait for their commit. More than a client usually has under way, and little beside
 /// the queue of a publisher.
 const OUTSTANDING: usize = 128;
+/// Answers of several messages under way on a connection: each holds a place among those of the whole server while it waits
+/// for the one before.
+const STREAMS: usize = 4;
 /// Octets of answers not yet taken by the client at which no further message is handled. One answer may go beyond.
 const OUTPUT: usize = 64 << 10;
 /// Octets of answers not yet taken below which the next message of a stream is made: it is there before the client waits,
@@ -202,7 +205,7 @@ impl Connection<'_> {
 
     /// Whether more may be handled.
     fn handles(&self) -> bool {
-        self.outstanding + self.streams.len() < OUTSTANDING && self.output.len() < OUTPUT
+        self.outstanding < OUTSTANDING && self.streams.len() < STREAMS && self.output.len() < OUTPUT
     }
 
     /// Which deadline comes first, and what it means.

@@ -46,7 +46,7 @@ impl Stage {
         let leases = LeaseLimits { grace: Duration::from_millis(grace), min: Lease(1), ..LeaseLimits::default() };
         let policy = Policy {
             access: UpdateAccess::new(vec![entry(None), entry(Some("k."))]),
-            rules: Rules { leases, quotas: Quotas::default(), peer_address: false },
+            rules: Rules { leases, quotas: Quotas::default(), peer_address: false, forwarders: Vec::new() },
             settle: Duration::from_millis(settle),
         };
         let now = Now { mono: Monotonic(1_000_000), wall: Wall(1_700_000_000_000) };
@@ -87,6 +87,7 @@ impl Stage {
     fn submit(&mut self, octets: &[u8]) {
         let context = Context {
             tcp_idle: Duration::from_secs(10),
+            transfers: true,
             zones: &self.zones,
             keys: &self.keys,
             identity: &Identity::default(),

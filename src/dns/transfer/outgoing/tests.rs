@@ -483,15 +483,3 @@ fn a_record_that_fits_no_message_ends_the_transfer() {
     }
     assert!(Message::from_vec(&out).unwrap().answers.is_empty());
 }
-
-#[test]
-fn a_refusal_in_its_place_is_servfail_with_the_reason() {
-    let zone = zone_of(&Universe::new("svc.z."), []);
-    let mut out = Vec::new();
-    let asked = Asked { edns: Some(1232), signed: true, udp: false };
-    asked.outgoing(Body::whole(zone.snapshot())).refuse("too many", NOW, &mut out);
-    assert_eq!((out[2] & 0x84, out[3] & 0xf), (0x80, 2));
-    let message = Message::from_vec(&out).unwrap();
-    assert!(message.answers.is_empty() && message.signature.is_some());
-    assert!(out.windows(8).any(|octets| octets == b"too many"));
-}

@@ -88,6 +88,7 @@ fn ask(stage: &Stage, owner: &str, rtype: RecordType) -> (u16, usize) {
     let identity = Identity { nsid: Some(vec![7; IDENTITY_OCTETS].into()), version: None };
     let context = Context {
         tcp_idle: Duration::from_secs(10),
+        transfers: true,
         zones: &Zones::new([Arc::new(served)]),
         keys: &Keys::new([TsigKey::new(name(&key), Algorithm::HmacSha256, b"secret")]),
         identity: &identity,
