@@ -191,7 +191,9 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
     let copy = || context.zones.find(envelope.question.name()).filter(|zone| zone.source.load().is_some());
     let mut key = None;
     if let Some(signature) = &envelope.tsig {
-        let rcode = match tsig::verify(packet, signature, context.keys, context.now) {
+        let verified = tsig::verify(packet, signature, context.keys, context.now);
+        let error = verified.as_ref().err().map(Rejection::text);
+        let rcode = match verified {
             Ok(signer) => {
                 key = Some(signer.key_name().clone());
                 reply.seal = Seal::Sign(Box::new(signer), None);
@@ -215,6 +217,7 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
             Err(Rejection::Malformed) => Rcode::FORMERR,
         };
         if rcode != Rcode::NOERROR {
+            tracing::debug!(peer = %context.peer, key = %signature.key, error, "signature not accepted");
             let text = "the signature is not accepted; see the error of the TSIG record";
             reply.explain(ExtendedError::new(ExtendedError::PROHIBITED, text));
             reply.refuse(rcode, question, context.now, out);
@@ -333,6 +336,9 @@ fn transfer(
             return Verdict::ReplyAtLimit(Limit::Transfers);
         }
         Err((rcode, code, text)) => {
+            let key = identity.key.as_ref().map(tracing::field::display);
+            let name = Name::from_wire(question.name()).ok().map(tracing::field::display);
+            tracing::debug!(zone = name, peer = %context.peer, key, reason = text, "zone transfer refused");
             reply.explain(ExtendedError::new(code, text));
             reply.refuse(rcode, question.octets, context.now, out);
             return Verdict::Reply;

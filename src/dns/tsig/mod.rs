@@ -212,6 +212,21 @@ pub enum Rejection {
     Malformed,
 }
 
+impl Rejection {
+    /// What is wrong, for the log.
+    pub fn text(&self) -> &'static str {
+        match self {
+            Rejection::Unsigned(UnsignedError { error, .. }) | Rejection::Signed(_, error) => match error {
+                TsigError::BadSig => "BADSIG: the secret is another one there, or the message was changed on its way",
+                TsigError::BadKey => "BADKEY: no [[key]] has this name and this algorithm",
+                TsigError::BadTime => "BADTIME: the clocks differ by more than the fudge",
+                TsigError::BadTrunc => "BADTRUNC: the MAC is shortened",
+            },
+            Rejection::Malformed => "FORMERR: no MAC has that length",
+        }
+    }
+}
+
 /// A TSIG record without a MAC.
 #[derive(Clone, Debug)]
 pub struct UnsignedError {
