@@ -23,6 +23,7 @@ use super::counters::Counters;
 use super::directory::{INQUIRIES, Inquiry};
 use super::follower::{FollowState, Follower, Notified, Surroundings};
 use super::front::{Copied, Registrar, Routing};
+use super::large_sets::LargeSets;
 use super::load::{self, OpenError, Opened, OpenedCopy};
 use super::notifier::{self, Audience, Notifier};
 use super::publisher::{Clash, Configuration, Submission};
@@ -190,6 +191,7 @@ impl Fleet {
             clock: self.clock.clone(),
             checkpoint_interval: zone.leases.min.duration() / 3,
             changing: None,
+            large_sets: LargeSets::default(),
             open: self.open.subscribe(),
         };
         task.begin().await.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause })?;

@@ -8,6 +8,7 @@ mod fleet;
 pub mod follower;
 pub mod forward;
 pub mod front;
+mod large_sets;
 pub mod load;
 mod name_servers;
 pub mod notifier;

@@ -17,6 +17,7 @@ use crate::store::{Appended, Pending, Store};
 
 use super::clock::Clock;
 use super::directory::Inquiry;
+use super::large_sets::LargeSets;
 use super::publisher::{Clash, Configuration, Publisher, Submission};
 use super::visible::Visible;
 
@@ -34,6 +35,8 @@ pub struct Task {
     pub checkpoint_interval: Duration,
     /// A changed configuration on its way into force.
     pub changing: Option<Changing>,
+    /// What was told of RRsets that some secondaries don't take.
+    pub large_sets: LargeSets,
     /// Turns when messages can come in. Until then nobody can renew, so no time passes.
     pub open: watch::Receiver<bool>,
 }
@@ -310,6 +313,7 @@ impl Task {
             let shown = self.visible.served.answers.load_full();
             let before = shown.as_deref().map(Answers::snapshot);
             self.visible.advance(before, &advance.published, &advance.commit);
+            self.large_sets.tell(before, &advance.published);
         }
         self.reply();
     }
