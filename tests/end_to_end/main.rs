@@ -24,6 +24,7 @@ mod notify;
 mod peers;
 mod policy;
 mod reload;
+mod secondaries;
 mod stalls;
 #[path = "../support/mod.rs"]
 mod support;

@@ -57,6 +57,18 @@ impl Other {
             client.try_ask(&query(name, SOA), Duration::from_millis(100))
         });
     }
+
+    /// What it has written.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    /// SIGTERM, and waits for its end.
+    pub(crate) fn stop(&mut self) {
+        let pid = self.process.id().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        wait_until(PATIENCE, "the end of a server", || self.process.try_wait().unwrap());
+    }
 }
 
 impl Drop for Other {
