@@ -1,20 +1,29 @@
 //! Other servers that the tests run.
 
 use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::client::Client;
 use super::message::{SOA, query};
 use super::{PATIENCE, wait_until};
 
-/// An address whose port is free for UDP and TCP.
+/// Ports that systems don't give to whoever asks for any, so that nobody has one by chance when the server starts, or
+/// starts again.
+const PORTS: Range<u16> = 10_240..32_768;
+
+/// An address whose port is free for UDP and TCP, and stays so: each process looks from a place of its own, and each port
+/// once.
 pub(crate) fn free_address() -> SocketAddr {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     loop {
-        let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
-        let address = udp.local_addr().unwrap();
-        if TcpListener::bind(address).is_ok() {
+        let place = std::process::id().wrapping_mul(257).wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed));
+        let offset = u16::try_from(place % u32::from(PORTS.end - PORTS.start)).unwrap();
+        let address = SocketAddr::from(([127, 0, 0, 1], PORTS.start + offset));
+        if UdpSocket::bind(address).is_ok() && TcpListener::bind(address).is_ok() {
             return address;
         }
     }
