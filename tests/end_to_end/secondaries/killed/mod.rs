@@ -2,11 +2,10 @@
 
 mod proxy;
 
-use super::{Scene, primary, register, stock};
-use crate::support::ZONE;
-use crate::support::wait_until;
-
 use super::stock::{Place, Secondary};
+use super::{Scene, primary, register, stock};
+use crate::support::{ZONE, wait_until};
+
 use proxy::Proxy;
 
 const SERVICES: usize = 40;
@@ -34,6 +33,7 @@ fn a_transfer_that_is_cut_leaves_nothing_and_is_done_again() {
         let what = format!("a transfer to {} under way", secondary.name());
         wait_until(super::SLOW, &what, || (proxy.held() > 0).then_some(()));
     }
+    assert!(proxies.iter().all(|proxy| proxy.most() <= LIMIT));
     scene.server.kill_9();
     proxies.iter().for_each(Proxy::open);
     for secondary in &scene.secondaries {
@@ -43,4 +43,8 @@ fn a_transfer_that_is_cut_leaves_nothing_and_is_done_again() {
     scene.catch_up();
     assert!(scene.records().len() > 3 * SERVICES * MEMBERS);
     scene.assert_equal();
+    for (secondary, proxy) in scene.secondaries.iter().zip(&proxies) {
+        let (name, whole) = (secondary.name(), proxy.most());
+        assert!(whole > 4 * LIMIT, "{name}: the first transfer was cut in its middle: {whole} octets are the whole");
+    }
 }

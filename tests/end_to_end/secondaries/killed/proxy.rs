@@ -22,6 +22,8 @@ struct Shared {
     opened: Condvar,
     /// Connections that wait at the gate.
     held: AtomicUsize,
+    /// Octets of the connection that carried most to the client.
+    most: AtomicUsize,
     ended: AtomicBool,
 }
 
@@ -34,6 +36,7 @@ impl Proxy {
             gate: Mutex::new(false),
             opened: Condvar::new(),
             held: AtomicUsize::new(0),
+            most: AtomicUsize::new(0),
             ended: AtomicBool::new(false),
         });
         let (tcp, udp) = (TcpListener::bind(address).unwrap(), UdpSocket::bind(address).unwrap());
@@ -45,7 +48,7 @@ impl Proxy {
                     break;
                 }
                 let shared = for_tcp.clone();
-                std::thread::spawn(move || drop(carry(&shared, stream, limit)));
+                std::thread::spawn(move || drop(carry(&shared, &stream, limit)));
             }
         });
         let for_udp = shared.clone();
@@ -62,6 +65,11 @@ impl Proxy {
     /// How many connections it has held.
     pub(super) fn held(&self) -> usize {
         self.shared.held.load(Ordering::SeqCst)
+    }
+
+    /// The most octets that a connection carried to the client.
+    pub(super) fn most(&self) -> usize {
+        self.shared.most.load(Ordering::SeqCst)
     }
 
     /// Cuts off what is held, and lets everything through from now on.
@@ -92,7 +100,7 @@ fn exchange(primary: SocketAddr, packet: &[u8]) -> io::Result<Vec<u8>> {
 }
 
 /// Carries a connection to its end, or up to the limit until the gate opens.
-fn carry(shared: &Shared, client: TcpStream, limit: usize) -> io::Result<()> {
+fn carry(shared: &Shared, mut client: &TcpStream, limit: usize) -> io::Result<()> {
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None)?;
     // So that the primary has most of its zone still to send when it is killed.
     socket.set_recv_buffer_size(16 << 10)?;
@@ -119,6 +127,7 @@ fn carry(shared: &Shared, client: TcpStream, limit: usize) -> io::Result<()> {
         }
         drop(is_open);
         carried += length;
-        (&client).write_all(&octets[..length])?;
+        shared.most.fetch_max(carried, Ordering::SeqCst);
+        client.write_all(&octets[..length])?;
     }
 }

@@ -3,6 +3,7 @@
 use super::changes::Registrations;
 use super::{CHANGES, Scene, primary, register, stock};
 use crate::support::MEMCACHED;
+use crate::support::message::Update;
 
 #[test]
 fn secondaries_follow_a_restarted_primary_by_changes() {
@@ -24,9 +25,8 @@ fn secondaries_follow_a_restarted_primary_by_changes() {
         scene.server.kill_9();
         scene.server.restart();
         let changes = scene.all_sent(CHANGES);
-        scene.server.client().update(
-            &crate::support::message::Update::member(MEMCACHED, &format!("after-{round}"), "192.0.2.9").lease(3600),
-        );
+        let id = format!("after-{round}");
+        scene.server.client().update(&Update::member(MEMCACHED, &id, "192.0.2.9").lease(3600));
         scene.catch_up();
         scene.assert_equal();
         for (before, now) in changes.iter().zip(scene.all_sent(CHANGES)) {
