@@ -10,6 +10,7 @@ mod examples;
 mod initial;
 mod killed;
 mod large;
+mod notified;
 mod restarted;
 mod stock;
 mod tsig;
