@@ -2,7 +2,7 @@
 //!
 //! All transfers are signed with a key of `livezone keygen`, as the examples in `examples/secondaries` have it, which are
 //! what these servers run with (`stock`). The tests make them look for a newer zone by their control programs, so that
-//! nothing here depends on NOTIFY.
+//! nothing but `notified` depends on NOTIFY.
 
 mod away;
 mod changes;
