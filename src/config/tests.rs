@@ -314,16 +314,16 @@ fn every_documented_key_of_later_versions_is_accepted() {
     assert_eq!(config.http.listen, None);
 
     let (_, warnings) = zone(
-        "drain-timeout = \"1m\"\nkey = \"xfer.\"\n[history]\ncommits = 5\n[hold]\nfraction = 0.9\n[[service]]\n\
+        "drain-timeout = \"1m\"\n[history]\ncommits = 5\n[hold]\nfraction = 0.9\n[[service]]\n\
          name = \"_x._tcp\"\nafsdb = 1\nslot-hold = \"1m\"\nslow-start = \"1m\"\nslots = false\n[service.lease]\n\
          min = \"5s\"\n[service.hold]\nfloor = 2\n[service.damping]\nreuse = 0.5\n",
     );
-    assert_has(&warnings, "z.toml:6: `hold` has no effect in this version", &[]);
-    let keys = ["drain-timeout", "key", "history", "afsdb", "slot-hold", "slow-start"];
+    assert_has(&warnings, "z.toml:5: `hold` has no effect in this version", &[]);
+    let keys = ["drain-timeout", "history", "afsdb", "slot-hold", "slow-start"];
     for key in keys.into_iter().chain(["service.lease", "service.hold", "service.damping"]) {
         assert_has(&warnings, "z.toml:", &[&format!("`{key}`")]);
     }
-    assert_eq!(warnings.len(), 10, "{warnings:#?}");
+    assert_eq!(warnings.len(), 9, "{warnings:#?}");
 }
 
 #[test]
