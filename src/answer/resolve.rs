@@ -12,9 +12,9 @@
 use std::collections::HashSet;
 
 use crate::base::limits::{CHAIN_LINKS, NAME_OCTETS};
-use crate::base::{Name, RecordType};
+use crate::base::{Name, RecordType, Ttl};
 use crate::zone::records::schema;
-use crate::zone::{Node, RrsetRef, Snapshot};
+use crate::zone::{Node, Record, RrsetRef, Snapshot};
 
 use super::encode::{Encoder, HEADER};
 use super::table::{Answers, Counts, End, Entry, Kind, Lookup, follows_aliases};
@@ -170,7 +170,8 @@ impl<'a> Answer<'a> {
     fn end(&mut self, name: &Name, node: &'a Node) -> Fits {
         let snapshot = self.answers.snapshot();
         if name == snapshot.origin() && matches!(self.qtype, RecordType::SOA | RecordType::ANY) {
-            self.soa()?;
+            let soa = self.answers.snapshot().soa();
+            self.soa(&soa, soa.ttl)?;
             self.lookup.counts.answers += 1;
             return Some(());
         }
@@ -220,15 +221,16 @@ impl<'a> Answer<'a> {
         Some(())
     }
 
-    fn soa(&mut self) -> Fits {
-        let soa = self.answers.snapshot().soa();
-        self.encoder.record(soa.owner.as_wire(), soa.rtype, soa.ttl, &soa.rdata);
+    fn soa(&mut self, soa: &Record, ttl: Ttl) -> Fits {
+        self.encoder.record(soa.owner.as_wire(), soa.rtype, ttl, &soa.rdata);
         (self.encoder.len() <= self.room).then_some(())
     }
 
-    /// Nothing at the last name: the SOA as authority (RFC 2308 §2.1 and 2.2, aliases included).
+    /// Nothing at the last name: the SOA as authority (RFC 2308 §2.1 and 2.2, aliases included), with the lesser of its TTL
+    /// and MINIMUM (§3).
     fn negative(&mut self, end: End) -> Fits {
-        self.soa()?;
+        let soa = self.answers.snapshot().soa();
+        self.soa(&soa, soa.ttl.min(self.answers.snapshot().settings.negative_ttl))?;
         self.lookup.counts.authority = 1;
         self.lookup.end = end;
         Some(())

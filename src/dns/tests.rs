@@ -29,6 +29,8 @@ const NOW: u64 = 1_700_000_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const PEER: &str = "192.0.2.1:5000";
 
+mod copies;
+
 struct Server {
     zones: Zones,
     keys: Keys,
