@@ -4,6 +4,7 @@
 //! history and store serve zones of both kinds. Differences are applied strictly (RFC 1995 §5.2): one that takes away what
 //! isn't there, or adds what is, was made for another version, and the copy needs the whole zone.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use crate::base::limits::{RECORD_OCTETS, RRSET_OCTETS};
@@ -127,9 +128,27 @@ fn settings_change(contents: &Contents, soa: &Record) -> Result<Option<Change>, 
     Ok((**contents.settings() != settings).then(|| Change::Settings(Arc::new(settings))))
 }
 
-/// The order of data in a set of a copy: by octets, as a transfer gives them, so that it doesn't depend on how they came.
-fn place(rdatas: &[Rdata], rdata: &Rdata) -> Result<usize, usize> {
-    rdatas.binary_search(rdata)
+/// The order of data in a set of a copy, which doesn't depend on how they came: by octets; SRV data by the labels of their
+/// targets first. That is the order of members by id where targets are the usual ones, so that primary and secondary show
+/// the same list to clients that heed its order.
+pub fn data_order(rtype: RecordType, a: &[u8], b: &[u8]) -> Ordering {
+    let by_target = if rtype == RecordType::SRV { target_labels(a).cmp(target_labels(b)) } else { Ordering::Equal };
+    by_target.then_with(|| a.cmp(b))
+}
+
+/// The labels of a target, behind priority, weight and port.
+fn target_labels(srv: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = srv.get(6..).unwrap_or_default();
+    std::iter::from_fn(move || {
+        let (&len, behind) = rest.split_first().filter(|&(&len, _)| len > 0)?;
+        let (label, behind) = behind.split_at_checked(usize::from(len))?;
+        rest = behind;
+        Some(label)
+    })
+}
+
+fn place(set: &Rrset, rdata: &Rdata) -> Result<usize, usize> {
+    set.rdatas.binary_search_by(|other| data_order(set.rtype, other, rdata))
 }
 
 /// Adds a record; false if it is there. Its TTL is that of the set from here on (RFC 2181 §5.2): a primary that changes a TTL
@@ -144,7 +163,7 @@ fn add(rrsets: &mut Vec<Rrset>, record: &Record) -> bool {
     };
     let set = &mut rrsets[at];
     set.ttl = record.ttl;
-    match place(&set.rdatas, &record.rdata) {
+    match place(set, &record.rdata) {
         Ok(_) => false,
         Err(at) => {
             set.rdatas.insert(at, record.rdata.clone());
@@ -156,10 +175,13 @@ fn add(rrsets: &mut Vec<Rrset>, record: &Record) -> bool {
 /// Takes a record away; false if it isn't there. Its TTL is not compared, since other servers don't either.
 fn take(rrsets: &mut Vec<Rrset>, record: &Record) -> bool {
     let Ok(set) = rrsets.binary_search_by_key(&record.rtype, |set| set.rtype) else { return false };
-    let Ok(at) = place(&rrsets[set].rdatas, &record.rdata) else { return false };
+    let Ok(at) = place(&rrsets[set], &record.rdata) else { return false };
     rrsets[set].rdatas.remove(at);
     if rrsets[set].rdatas.is_empty() {
         rrsets.remove(set);
     }
     true
 }
+
+#[cfg(test)]
+mod tests;

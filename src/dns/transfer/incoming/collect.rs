@@ -6,6 +6,7 @@
 use crate::base::limits::{NAME_OCTETS, RECORD_OCTETS, RRSET_OCTETS};
 use crate::base::{Name, NameMap, RecordType, Ttl};
 use crate::dns::wire::{Malformed, RawRecord};
+use crate::zone::copy::data_order;
 use crate::zone::{Rdata, Record, Rrset, StaticNode};
 
 use super::TransferError;
@@ -80,7 +81,10 @@ struct Set {
 
 /// Sorts records into sets and rids them of duplicates.
 fn group(records: &mut Vec<Collected>, owners: &Owners) -> Result<Vec<Set>, TransferError> {
-    records.sort_unstable_by(|a, b| (a.owner, a.rtype, &a.rdata).cmp(&(b.owner, b.rtype, &b.rdata)));
+    records.sort_unstable_by(|a, b| {
+        let sets = (a.owner, a.rtype).cmp(&(b.owner, b.rtype));
+        sets.then_with(|| data_order(a.rtype, &a.rdata, &b.rdata))
+    });
     for set in records.chunk_by_mut(is_one_set) {
         // RFC 2181 §5.2: they are treated as if all had the smallest TTL.
         let ttl = set.iter().map(|record| record.ttl).min().expect("a chunk is not empty");
