@@ -43,8 +43,8 @@ pub struct Write {
     pub settings: Option<Arc<Settings>>,
     /// Static records that changed, a whole name each.
     pub statics: Vec<StaticNode>,
-    /// Of a zone that is a copy: when its primary was known to have it so. A write with settings and without this makes a
-    /// zone our own.
+    /// Of a zone that is a copy: when its primary was known to have it so. A write with a commit or settings and
+    /// without this makes a zone our own.
     pub refreshed: Option<Wall>,
     /// Whether everything that was kept of the zone goes, but for its starts; what is written here then is all.
     pub replaces: bool,

@@ -105,7 +105,14 @@ pub(super) fn append(transaction: &WriteTransaction, write: &Write, run: u32) ->
     }
     match write.refreshed {
         Some(at) => drop(transaction.open_table(REFRESHES)?.insert(zone.as_wire(), encode(&at).as_slice())?),
-        None if write.settings.is_some() => drop(transaction.open_table(REFRESHES)?.remove(zone.as_wire())?),
+        // It is our own from here on, whatever else of it is as it was.
+        None if write.commit.is_some() || write.settings.is_some() => {
+            let mut table = transaction.open_table(REFRESHES)?;
+            let was_copy = table.get(zone.as_wire())?.is_some();
+            if was_copy {
+                table.remove(zone.as_wire())?;
+            }
+        }
         None => {}
     }
     Ok(Appended::Committed)
