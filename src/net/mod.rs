@@ -10,10 +10,21 @@ pub mod udp;
 
 use std::net::SocketAddr;
 
+use tokio::runtime::{Handle, RuntimeFlavor};
+
 use crate::dns::reply::Transport;
 
 /// Sends a reply to where its request came from. Called at most once, from any thread; dropped if there is no reply.
 pub type Completion = Box<dyn FnOnce(Vec<u8>) + Send>;
+
+/// Does what takes seconds for a zone of a million records, without holding up other tasks of this thread.
+pub fn aside<T>(work: impl FnOnce() -> T) -> T {
+    match Handle::current().runtime_flavor() {
+        RuntimeFlavor::MultiThread => tokio::task::block_in_place(work),
+        // There is no other thread for them.
+        _ => work(),
+    }
+}
 
 /// The messages of an answer that has several.
 pub trait Messages: Send {

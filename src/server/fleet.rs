@@ -133,10 +133,9 @@ impl Fleet {
         let (opened, found) = oneshot::channel();
         self.opening = Some(tokio::task::spawn_blocking(move || {
             let found = match ready.zone.following {
-                Some(_) => {
-                    let opened = load::open_copy(&ready, &*store, now).map_err(OpenError::Store);
-                    opened.map(|copy| Found::Copy(Box::new(copy)))
-                }
+                Some(_) => load::open_copy(&ready, &*store, now)
+                    .map(|copy| Found::Copy(Box::new(copy)))
+                    .map_err(OpenError::Store),
                 None => load::open(&ready, &*store, counters, first, now).map(|own| Found::Own(Box::new(own))),
             };
             drop(opened.send((ready, found)));
@@ -150,7 +149,10 @@ impl Fleet {
         })?;
         match opened {
             Found::Own(opened) => self.run(ready, *opened).await?,
-            Found::Copy(opened) => self.follow(ready, opened.0, opened.1),
+            Found::Copy(found) => {
+                let (copy, history) = *found;
+                self.follow(ready, copy, history);
+            }
         }
         Ok(())
     }

@@ -1,8 +1,11 @@
 //! Updates for zones that are copies, on their way to the primary and back (RFC 2136 §6).
 //!
 //! The message goes out as it came, and the answer comes back as it is, so that signatures hold from end to end: this server
-//! needs no key for it, and could change nothing. Each has a socket of its own, so that its id can stay too. Who sent it is
-//! the requester's business: if no primary answers, neither do we, and it sends the message again.
+//! needs no key for it, and could change nothing. If no primary answers, neither do we, and the requester sends its message
+//! again.
+//!
+//! Deviates: RFC 2136 §6.2 gives a forwarded message a new id. Here each has a socket of its own, which tells answers apart
+//! as well, and the id stays.
 //!
 //! Bounds: [`UNDER_WAY`] at once, and [`PATIENCE`] for each; beyond that they are dropped.
 

@@ -5,11 +5,12 @@
 //! what came. One round is under way at a time, and nothing else writes the zone.
 //!
 //! What came is visible before it is kept, unlike with a publisher: nobody was promised anything, and an old zone is worse
-//! than one that must be fetched again. It is written all the same before the next round. If the store refuses, the copy is
-//! served from memory, and written as a whole once the store takes it.
+//! than one that must be fetched again. It is written all the same, and the next round waits for that. If the store refuses,
+//! the copy is served from memory, and written as a whole once the store takes it, which is tried after each round.
 //!
 //! A copy is good until its expire time has passed since a primary last had it so (RFC 1034 §4.3.5), also over restarts,
-//! whose time counts by the wall clock. From then on the zone is SERVFAIL, and the first version that a primary has is taken,
+//! whose time counts by the wall clock; a clock that was set back counts as one that went on for as long, so that no machine
+//! without a clock of its own serves a copy for ever. From then on the zone is SERVFAIL, and the first version that a primary has is taken,
 //! whatever its serial.
 
 mod round;
@@ -27,10 +28,11 @@ use crate::base::{Epoch, Name, Now, Wall};
 use crate::config::Following;
 use crate::dns::transfer::incoming::Transferred;
 use crate::dns::tsig::Keys;
+use crate::net::aside;
 use crate::store::{Appended, Store, Write};
 use crate::zone::copy::{self, Unfit};
 use crate::zone::settings::serial_of;
-use crate::zone::{Cause, CausedChange, Change, Published, Record, StaticNode, Zone};
+use crate::zone::{Cause, CausedChange, Change, Commit, Difference, StaticNode, Zone};
 
 use super::clock::Clock;
 use super::load::OpenedCopy;
@@ -42,8 +44,10 @@ use schedule::{Schedule, Timers};
 
 /// How long a write may take before the copy counts as not kept: one of a large zone takes seconds.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
-/// How often it is noted, at most, that a primary has the copy as it is here: a crash makes a copy look older by so much.
-const NOTE_INTERVAL: Duration = Duration::from_secs(10);
+/// How many different reasons are told at most, each once, for which no primary has the zone, until one has.
+const TOLD: usize = 8;
+/// Records of differences from which on they are taken over aside, as whole zones are.
+const MANY: usize = 1000;
 /// The longest sleep: the clock counts the time that the machine is suspended, and timers don't.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
 
@@ -83,8 +87,8 @@ pub struct Follower {
     favourite: Option<IpAddr>,
     /// What the next round is for.
     next: Next,
-    /// Whether the last round was in vain, which was said.
-    in_vain: bool,
+    /// What was said of rounds in vain since one was not.
+    told: Vec<String>,
 }
 
 /// What the store has.
@@ -92,10 +96,14 @@ pub struct Follower {
 struct Kept {
     /// Its epoch; none if it doesn't know the zone.
     epoch: Option<Epoch>,
-    /// Whether it has what is here.
+    /// Whether it has what is here, or had before what is being written.
     is_whole: bool,
+    /// The last commit, if it has that not: it is written again, with all of the zone.
+    missing: Option<Arc<Commit>>,
     /// Whether its epoch must be read first, since the fate of a write isn't known.
     in_doubt: bool,
+    /// Whether it took the last write not, which was said.
+    refused: bool,
     /// When it was last noted that a primary has it so.
     noted: Option<Wall>,
 }
@@ -126,6 +134,17 @@ pub struct Surroundings {
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<Found, Failures>> + Send>>;
+type Keeping = Pin<Box<dyn Future<Output = Written> + Send>>;
+
+/// What became of a write.
+enum Written {
+    /// The store has the zone as it is here, as of then.
+    Kept { epoch: Option<Epoch>, at: Option<Wall> },
+    /// It has not, and is at this epoch.
+    Refused { epoch: Option<Epoch>, cause: String },
+    /// It may have.
+    InDoubt { cause: String },
+}
 
 impl Follower {
     /// A follower of these primaries, with the copy that the store has. If that is still good it is visible when this
@@ -135,10 +154,18 @@ impl Follower {
         let OpenedCopy { zone, epoch, refreshed } = opened;
         let now = clock.now();
         let settings = zone.contents().settings();
-        let copy = refreshed.map(|at| (Timers::of(settings), now.wall.since(at)));
+        let age = |at| now.wall.since(at).max(at.since(now.wall));
+        let copy = refreshed.map(|at| (Timers::of(settings), age(at)));
         let follower = Follower {
             schedule: Schedule::new(copy, now.mono),
-            kept: Kept { epoch, is_whole: refreshed.is_some(), in_doubt: false, noted: refreshed },
+            kept: Kept {
+                epoch,
+                is_whole: refreshed.is_some(),
+                missing: None,
+                in_doubt: false,
+                refused: false,
+                noted: refreshed,
+            },
             zone,
             visible,
             store,
@@ -149,10 +176,10 @@ impl Follower {
             state: Arc::default(),
             favourite: None,
             next: Next::Refresh,
-            in_vain: false,
+            told: Vec::new(),
         };
         if follower.schedule.is_good(now.mono) {
-            follower.visible.show(follower.zone.snapshot());
+            aside(|| follower.visible.show(follower.zone.snapshot()));
         }
         follower.state.lock().expect("no panic holds it").refreshed = refreshed;
         follower.tell(now, false, None);
@@ -167,19 +194,25 @@ impl Follower {
     /// Runs until `stop` turns.
     pub async fn run(mut self, mut notified: watch::Receiver<Notified>, mut stop: watch::Receiver<bool>) {
         let mut asking: Option<Asking> = None;
+        let mut keeping: Option<Keeping> = None;
         loop {
             let now = self.clock.now();
-            if asking.is_none() && self.schedule.next().is_some_and(|at| at <= now.mono) {
+            let may_ask = asking.is_none() && keeping.is_none();
+            if may_ask && self.schedule.next().is_some_and(|at| at <= now.mono) {
                 asking = Some(self.begin(now));
             }
             self.expire(now);
-            let wake = self.next_wake(now);
+            let wake = self.next_wake(now, keeping.is_some());
             tokio::select! {
                 biased;
                 _ = stop.changed() => break,
-                result = ask(&mut asking) => {
+                result = settle(&mut asking) => {
                     asking = None;
-                    self.end(result).await;
+                    keeping = self.end(result).map(|write| self.keep(write));
+                }
+                written = settle(&mut keeping) => {
+                    keeping = None;
+                    self.note(written);
                 }
                 Ok(()) = notified.changed() => {
                     self.favourite = *notified.borrow_and_update();
@@ -192,11 +225,15 @@ impl Follower {
                 () = sleep_until(wake) => {}
             }
         }
+        if let Some(keeping) = keeping {
+            self.note(keeping.await);
+        }
     }
 
-    fn next_wake(&self, now: Now) -> Instant {
+    fn next_wake(&self, now: Now, keeping: bool) -> Instant {
         let expires = self.is_shown().then(|| self.schedule.expires()).flatten();
-        let due = self.schedule.next().into_iter().chain(expires).min();
+        let next = self.schedule.next().filter(|_| !keeping);
+        let due = next.into_iter().chain(expires).min();
         let sleep = due.map_or(LONGEST_SLEEP, |at| at.since(now.mono).min(LONGEST_SLEEP));
         // A millisecond more, since both clocks are cut to whole ones: never before it.
         Instant::now() + sleep + Duration::from_millis(1)
@@ -213,7 +250,7 @@ impl Follower {
     // ---- asking -------------------------------------------------------------------------------------------------
 
     fn begin(&mut self, now: Now) -> Asking {
-        self.schedule.begin();
+        self.schedule.begin(now.mono);
         let Following { mut primaries, key } = self.following.borrow_and_update().clone();
         if let Some(favourite) = self.favourite {
             primaries.sort_by_key(|primary| primary.ip().to_canonical() != favourite);
@@ -242,20 +279,36 @@ impl Follower {
         Box::pin(round.run())
     }
 
-    async fn end(&mut self, result: Result<Found, Failures>) {
-        match result {
-            Ok(Found::Same(primary)) => self.succeed(primary),
-            Ok(Found::Newer(primary, transferred)) => match self.take(primary, transferred).await {
-                Ok(()) => self.succeed(primary),
-                Err(unfit @ Unfit::Differences { .. }) => {
+    /// What comes of a round; what is to be written, if something is.
+    fn end(&mut self, result: Result<Found, Failures>) -> Option<Write> {
+        let (primary, taken) = match result {
+            Ok(Found::Same(primary)) => (primary, Ok(None)),
+            Ok(Found::Newer(primary, transferred)) => {
+                let taken = match is_large(&transferred) {
+                    true => aside(|| self.take(primary, transferred)),
+                    false => self.take(primary, transferred),
+                };
+                (primary, taken)
+            }
+            Err(failures) => {
+                self.fail(failures);
+                return None;
+            }
+        };
+        match taken {
+            Ok(write) => {
+                self.succeed(primary);
+                write.or_else(|| self.kept.missing.clone().map(|commit| self.whole(commit)))
+            }
+            Err(unfit) => {
+                if let Unfit::Differences { .. } = unfit {
                     tracing::info!(zone = %self.origin(), %primary, reason = %unfit, "the whole zone is asked for");
                     (self.favourite, self.next) = (Some(primary.ip().to_canonical()), Next::Whole);
                     self.schedule.notify(self.clock.now().mono);
-                    self.fail(vec![(primary, unfit.to_string())]);
                 }
-                Err(unfit) => self.fail(vec![(primary, unfit.to_string())]),
-            },
-            Err(failures) => self.fail(failures),
+                self.fail(vec![(primary, unfit.to_string())]);
+                None
+            }
         }
     }
 
@@ -264,13 +317,15 @@ impl Follower {
         let timers = Timers::of(self.zone.contents().settings());
         self.schedule.succeed(timers, now.mono);
         self.favourite = Some(primary.ip().to_canonical());
-        if std::mem::take(&mut self.in_vain) {
+        if !std::mem::take(&mut self.told).is_empty() {
             tracing::info!(zone = %self.origin(), %primary, "a primary answers again");
         }
         if !self.is_shown() {
-            self.visible.show(self.zone.snapshot());
+            aside(|| self.visible.show(self.zone.snapshot()));
         }
-        if self.kept.is_whole && self.kept.noted.is_none_or(|noted| now.wall.since(noted) >= NOTE_INTERVAL) {
+        let is_due = |noted: Wall| now.wall.since(noted).max(noted.since(now.wall)) >= timers.note_interval();
+        // What is being written says so itself.
+        if self.kept.is_whole && self.kept.missing.is_none() && self.kept.noted.is_none_or(is_due) {
             self.kept.noted = Some(now.wall);
             // Should it be refused, the copy looks a little older after a restart.
             tokio::spawn(self.store.refreshed(self.origin(), now.wall));
@@ -288,12 +343,12 @@ impl Follower {
         let lines = failures.iter().map(|(primary, failure)| format!("{primary}: {failure}"));
         let primaries = lines.collect::<Vec<_>>().join("; ");
         let zone = self.origin();
-        if self.in_vain {
+        if self.told.contains(&primaries) || self.told.len() >= TOLD {
             tracing::debug!(%zone, primaries, "no primary has the zone");
         } else {
             tracing::warn!(%zone, primaries, "no primary has the zone; they are asked again until one does");
+            self.told.push(primaries);
         }
-        self.in_vain = true;
         self.tell(now, false, Some(failures));
     }
 
@@ -320,8 +375,8 @@ impl Follower {
 
     // ---- taking over --------------------------------------------------------------------------------------------
 
-    /// Makes what came visible, and keeps it.
-    async fn take(&mut self, primary: SocketAddr, transferred: Transferred) -> Result<(), Unfit> {
+    /// Makes what came visible; returns what the store is to keep of it.
+    fn take(&mut self, primary: SocketAddr, transferred: Transferred) -> Result<Option<Write>, Unfit> {
         let contents = self.zone.contents();
         let (soa, changes) = match transferred {
             Transferred::Whole(whole) => {
@@ -330,107 +385,146 @@ impl Follower {
             }
             Transferred::Changes(differences) => {
                 let changes = copy::amend(contents, &differences)?;
-                let Some(last) = differences.into_iter().next_back() else { return Ok(()) };
+                let Some(last) = differences.into_iter().next_back() else { return Ok(None) };
                 (last.to, changes)
             }
-            Transferred::Current(_) => return Ok(()),
+            Transferred::Current(_) => return Ok(None),
         };
         let before = self.zone.snapshot().clone();
-        let (write, published) = self.commit(primary, &soa, changes);
-        let shown = (!before.is_empty()).then_some(&before);
-        if let (Some(published), Some(commit)) = (published, &write.commit) {
-            self.visible.advance(shown, &published, commit);
-        }
-        self.keep(write).await;
-        Ok(())
-    }
-
-    /// Applies changes as the commit that leads to a SOA record.
-    fn commit(&mut self, primary: SocketAddr, soa: &Record, changes: Vec<Change>) -> (Write, Option<Published>) {
         let at = self.clock.now().wall;
         let cause = Cause::Transferred(format!("primary {primary}").into());
-        let (mut statics, mut settings) = (Vec::new(), None);
         for change in changes {
-            match &change {
-                Change::Settings(changed) => settings = Some(changed.clone()),
+            self.zone.change(CausedChange { change, cause: cause.clone() }, at);
+        }
+        let epoch = copy::epoch_after(before.epoch, serial_of(&soa));
+        let staged = self.zone.stage_copy(epoch, at);
+        let Some(commit) = staged.commit.clone() else { return Ok(None) };
+        if let Some(published) = self.zone.publish(staged) {
+            let shown = (!before.is_empty()).then_some(&before);
+            self.visible.advance(shown, &published, &commit);
+        }
+        let write = if self.kept.is_whole { self.difference(&commit) } else { self.whole(commit.clone()) };
+        self.kept.missing = Some(commit);
+        Ok(Some(write))
+    }
+
+    // ---- keeping ------------------------------------------------------------------------------------------------
+
+    /// A commit, for a store that has the zone as it was before.
+    fn difference(&self, commit: &Arc<Commit>) -> Write {
+        let mut write = self.bare(commit.clone());
+        for CausedChange { change, .. } in &commit.changes {
+            match change {
+                Change::Settings(changed) => write.settings = Some(changed.clone()),
                 Change::Static { name, rrsets } => {
-                    statics.push(StaticNode { name: name.clone(), rrsets: rrsets.clone() });
+                    write.statics.push(StaticNode { name: name.clone(), rrsets: rrsets.clone() });
                 }
                 _ => {}
             }
-            self.zone.change(CausedChange { change, cause: cause.clone() }, at);
         }
-        let epoch = copy::epoch_after(self.zone.snapshot().epoch, serial_of(soa));
-        let staged = self.zone.stage_copy(epoch, at);
-        let commit = staged.commit.clone();
-        let published = self.zone.publish(staged);
+        write
+    }
+
+    /// The last commit, and all of the zone in place of what the store has.
+    fn whole(&self, commit: Arc<Commit>) -> Write {
         let contents = self.zone.contents();
-        let replaces = !self.kept.is_whole;
-        if replaces {
-            let node = |name: &Name| StaticNode { name: name.clone(), rrsets: contents.statics(name).to_vec() };
-            statics = contents.static_names().map(node).collect();
-            settings = Some(contents.settings().clone());
+        let node = |name: &Name| StaticNode { name: name.clone(), rrsets: contents.statics(name).to_vec() };
+        Write {
+            statics: contents.static_names().map(node).collect(),
+            settings: Some(contents.settings().clone()),
+            replaces: true,
+            ..self.bare(commit)
         }
-        let write = Write {
+    }
+
+    fn bare(&self, commit: Arc<Commit>) -> Write {
+        Write {
             zone: self.origin().clone(),
             expected: self.kept.epoch,
-            commit,
+            commit: Some(commit),
             items: Vec::new(),
             tombstones: Vec::new(),
             services: Vec::new(),
-            settings,
-            statics,
-            refreshed: Some(at),
-            replaces,
-        };
-        (write, published)
+            settings: None,
+            statics: Vec::new(),
+            refreshed: Some(self.clock.now().wall),
+            replaces: false,
+        }
     }
 
     /// Writes what is visible to the store.
-    async fn keep(&mut self, mut write: Write) {
-        let zone = write.zone.clone();
-        if self.kept.in_doubt {
-            match timeout(WRITE_PATIENCE, self.store.epoch(&zone)).await {
-                Ok(Ok(epoch)) => (self.kept.epoch, self.kept.in_doubt) = (epoch, false),
-                Ok(Err(_)) | Err(_) => return,
+    fn keep(&self, mut write: Write) -> Keeping {
+        let (store, in_doubt) = (self.store.clone(), self.kept.in_doubt);
+        let patience = Timers::of(self.zone.contents().settings()).write_patience(WRITE_PATIENCE);
+        Box::pin(async move {
+            let (epoch, at) = (write.commit.as_ref().map(|commit| commit.epoch), write.refreshed);
+            if in_doubt {
+                match timeout(patience, store.epoch(&write.zone)).await {
+                    Ok(Ok(found)) if found == epoch => return Written::Kept { epoch, at },
+                    Ok(Ok(found)) => write.expected = found,
+                    Ok(Err(cause)) => return Written::InDoubt { cause },
+                    Err(_) => return Written::InDoubt { cause: "it does not answer".to_owned() },
+                }
             }
-            write.expected = self.kept.epoch;
-        }
-        let (epoch, at) = (write.commit.as_ref().map(|commit| commit.epoch), write.refreshed);
-        let outcome = timeout(WRITE_PATIENCE, task::append(&*self.store, write, &mut None)).await;
-        let was_whole = self.kept.is_whole;
-        let cause = match outcome {
-            Ok(Appended::Committed) => {
-                if !was_whole && self.kept.noted.is_some() {
+            let expected = write.expected;
+            match timeout(patience, task::append(&*store, write, &mut None)).await {
+                Ok(Appended::Committed) => Written::Kept { epoch, at },
+                Ok(Appended::Conflict(found)) => {
+                    Written::Refused { epoch: found, cause: "its epoch is another than expected".to_owned() }
+                }
+                Ok(Appended::Unavailable(cause)) => Written::Refused { epoch: expected, cause },
+                Ok(Appended::Unknown(cause)) => Written::InDoubt { cause },
+                Err(_) => Written::InDoubt { cause: "it does not answer".to_owned() },
+            }
+        })
+    }
+
+    /// What became of a write.
+    fn note(&mut self, written: Written) {
+        let zone = self.zone.snapshot().origin();
+        let cause = match written {
+            Written::Kept { epoch, at } => {
+                if self.kept.refused {
                     tracing::info!(%zone, "the copy is kept in the store again");
                 }
-                self.kept = Kept { epoch, is_whole: true, in_doubt: false, noted: at };
+                self.kept = Kept { epoch, is_whole: true, missing: None, in_doubt: false, refused: false, noted: at };
                 return;
             }
-            Ok(Appended::Conflict(found)) => {
-                self.kept.epoch = found;
-                "its epoch is another than expected".to_owned()
+            Written::Refused { epoch, cause } => {
+                (self.kept.epoch, self.kept.in_doubt) = (epoch, false);
+                cause
             }
-            Ok(Appended::Unavailable(cause)) => cause,
-            Ok(Appended::Unknown(cause)) => {
+            Written::InDoubt { cause } => {
                 self.kept.in_doubt = true;
                 cause
             }
-            Err(_) => {
-                self.kept.in_doubt = true;
-                "it does not answer".to_owned()
-            }
         };
         self.kept.is_whole = false;
-        if was_whole {
+        if !std::mem::replace(&mut self.kept.refused, true) {
             tracing::error!(%zone, cause, "the store does not take the copy: it is served, and not kept");
         }
     }
 }
 
-async fn ask(asking: &mut Option<Asking>) -> Result<Found, Failures> {
-    match asking {
-        Some(asking) => asking.await,
+/// Waits for what is under way, if something is.
+async fn settle<T>(under_way: &mut Option<Pin<Box<dyn Future<Output = T> + Send>>>) -> T {
+    match under_way {
+        Some(under_way) => under_way.await,
         None => std::future::pending().await,
     }
 }
+
+/// Whether taking it over takes long enough to be felt.
+fn is_large(transferred: &Transferred) -> bool {
+    match transferred {
+        Transferred::Whole(_) => true,
+        Transferred::Changes(differences) => {
+            let records = |difference: &Difference| difference.delta.removed.len() + difference.delta.added.len();
+            differences.iter().map(records).sum::<usize>() > MANY
+        }
+        Transferred::Current(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests;

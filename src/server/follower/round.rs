@@ -78,7 +78,7 @@ impl Round {
             && let Some(have) = self.have.as_deref()
         {
             // A primary that is silent over UDP may well be there over TCP.
-            if let Ok(serial) = self.probe(&socket).await? {
+            if let Some(serial) = self.probe(&socket).await? {
                 match self.compare(serial, have) {
                     Some(Ok(())) => return Ok(Found::Same(primary)),
                     Some(Err(older)) => return Err(older),
@@ -118,11 +118,13 @@ impl Round {
             Transferred::Changes(_) => return Ok(Found::Newer(primary, transferred)),
         };
         match (self.compare(serial, have), &transferred) {
-            (Some(Ok(())), Transferred::Current(_)) => Ok(Found::Same(primary)),
+            // Asked for as a whole since the differences were no use: it is right, whatever we had.
+            (Some(Ok(())), Transferred::Whole(_)) if self.whole => Ok(Found::Newer(primary, transferred)),
+            // RFC 1995 §4 lets a primary answer with the whole zone even if nothing is new.
+            (Some(Ok(())), _) => Ok(Found::Same(primary)),
             (Some(Err(older)), _) => Err(older),
             (None, Transferred::Current(_)) => Err(format!("it has serial {serial}, and does not send it")),
-            // Asked for as a whole since the differences were no use: it is right, whatever we had.
-            (Some(Ok(())) | None, _) => Ok(Found::Newer(primary, transferred)),
+            (None, _) => Ok(Found::Newer(primary, transferred)),
         }
     }
 
@@ -142,18 +144,24 @@ impl Round {
         }
     }
 
-    /// The serial that a primary has; the inner error is its silence.
-    async fn probe(&self, socket: &tokio::net::UdpSocket) -> Result<Result<Serial, peer::Failure>, String> {
+    /// The serial that a primary has; none if it says nothing of use over UDP.
+    async fn probe(&self, socket: &tokio::net::UdpSocket) -> Result<Option<Serial>, String> {
         let mut query = soa::query(id()?, &self.origin);
         let mut transaction = Transaction::begin(&mut query, self.key.as_ref(), self.clock.now().wall);
         let read = |packet: &[u8]| match transaction.accept(packet, self.clock.now().wall)? {
-            Ok(envelope) => soa::record(&envelope, &self.origin).map(Ok),
+            // As a server does that limits its rate: over TCP it would say more.
+            Ok(envelope) if envelope.header.is_truncated() => Some(Ok(None)),
+            Ok(envelope) => soa::record(&envelope, &self.origin).map(|record| Ok(Some(record))),
             Err(distrust) => Some(Err(distrust)),
         };
         match peer::exchange(socket, &query, PROBES, Instant::now() + PROBE_PATIENCE, read).await {
-            Ok(Ok(soa)) => Ok(Ok(serial_of(&soa))),
-            Ok(Err(none)) => Err(none.to_string()),
-            Err(failure) => Ok(Err(failure)),
+            Ok(Some(Ok(soa))) => Ok(Some(serial_of(&soa))),
+            Ok(Some(Err(none))) => Err(none.to_string()),
+            Ok(None) => Ok(None),
+            Err(failure) => {
+                tracing::debug!(zone = %self.origin, %failure, "the serial is asked for over TCP");
+                Ok(None)
+            }
         }
     }
 

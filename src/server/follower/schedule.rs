@@ -8,8 +8,16 @@ use crate::zone::Settings;
 
 /// The shortest time between two rounds of asking: a zone may well say 0.
 const SHORTEST: Duration = Duration::from_secs(1);
-/// The longest time without asking, and the longest that a copy is good without its primary: a zone may say 68 years.
+/// The longest time without asking: a zone may say 68 years.
 const LONGEST: Duration = Duration::from_secs(4 * 7 * 86_400);
+/// The longest that a copy is good without its primary, as with BIND: 24 weeks.
+const LONGEST_GOOD: Duration = Duration::from_secs(24 * 7 * 86_400);
+/// The least time from the beginning of a round to one that NOTIFY asks for: anybody can send NOTIFY in a primary's name,
+/// and livezone as a primary tells no more often.
+const GAP: Duration = Duration::from_millis(50);
+/// How often it is noted in the store, at most, that a primary has the copy as it is here: a crash makes a copy look older
+/// by so much.
+const LONGEST_NOTE: Duration = Duration::from_secs(10);
 /// How long a server that has nothing to show waits at most before it asks again.
 const LONGEST_WITHOUT: Duration = Duration::from_secs(60);
 
@@ -22,10 +30,24 @@ pub(super) struct Timers {
 }
 
 impl Timers {
-    /// As the zone has them, within reason.
+    /// As the zone has them, within reason. A zone whose refresh time is not well below its expire time is asked for more
+    /// often, so that it does not lapse while its primary is there.
     pub(super) fn of(settings: &Settings) -> Timers {
-        let within = |seconds: u32| Duration::from_secs(seconds.into()).clamp(SHORTEST, LONGEST);
-        Timers { refresh: within(settings.refresh), retry: within(settings.retry), expire: within(settings.expire) }
+        let seconds = |seconds: u32| Duration::from_secs(seconds.into());
+        let expire = seconds(settings.expire).clamp(2 * SHORTEST, LONGEST_GOOD);
+        let within = |time: u32| seconds(time).clamp(SHORTEST, LONGEST).min(expire / 2);
+        Timers { refresh: within(settings.refresh), retry: within(settings.retry), expire }
+    }
+
+    /// How often it is noted that a primary has the copy as it is here: a small part of the time for which that counts.
+    pub(super) fn note_interval(self) -> Duration {
+        LONGEST_NOTE.min(self.expire / 8)
+    }
+
+    /// How long the store may take for a write, `most` if there is time: nothing is asked meanwhile, and the copy must not
+    /// lapse by that.
+    pub(super) fn write_patience(self, most: Duration) -> Duration {
+        most.min(self.expire / 4)
     }
 }
 
@@ -41,6 +63,8 @@ pub(super) struct Schedule {
     again: bool,
     /// Whether a round is under way.
     asking: bool,
+    /// When the last round began.
+    began: Option<Monotonic>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +79,7 @@ impl Schedule {
     /// have it so.
     pub(super) fn new(copy: Option<(Timers, Duration)>, now: Monotonic) -> Schedule {
         let copy = copy.map(|(timers, age)| Copy { timers, expires: now.after(timers.expire.saturating_sub(age)) });
-        Schedule { copy, next: now, failures: 0, again: false, asking: false }
+        Schedule { copy, next: now, failures: 0, again: false, asking: false, began: None }
     }
 
     /// When the next round is due; none while one is under way.
@@ -74,8 +98,8 @@ impl Schedule {
     }
 
     /// A round begins.
-    pub(super) fn begin(&mut self) {
-        (self.asking, self.again) = (true, false);
+    pub(super) fn begin(&mut self, now: Monotonic) {
+        (self.asking, self.again, self.began) = (true, false, Some(now));
     }
 
     /// The primary says that the zone has changed.
@@ -83,27 +107,35 @@ impl Schedule {
         if self.asking {
             self.again = true;
         } else {
-            self.next = self.next.min(now);
+            self.next = self.next.min(self.soon(now));
         }
+    }
+
+    /// As soon as NOTIFY may have it.
+    fn soon(&self, now: Monotonic) -> Monotonic {
+        self.began.map_or(now, |began| began.after(GAP).max(now))
     }
 
     /// The round under way ended: somebody has the copy just as it is here, which has these timers.
     pub(super) fn succeed(&mut self, timers: Timers, now: Monotonic) {
         self.copy = Some(Copy { timers, expires: now.after(timers.expire) });
         self.failures = 0;
-        self.next = if self.again { now } else { now.after(timers.refresh) };
+        self.next = if self.again { self.soon(now) } else { now.after(timers.refresh) };
         (self.asking, self.again) = (false, false);
     }
 
     /// The round under way ended: nobody had anything.
     pub(super) fn fail(&mut self, now: Monotonic) {
+        // Whoever waits for a first copy should have it soon after its primary came up.
+        let growing = SHORTEST.saturating_mul(1 << self.failures.min(10)).min(LONGEST_WITHOUT);
         let pause = match self.copy {
             Some(copy) if self.is_good(now) => copy.timers.retry,
-            // Whoever waits for a first copy should have it soon after its primary came up.
-            _ => SHORTEST.saturating_mul(1 << self.failures.min(10)).min(LONGEST_WITHOUT),
+            // Nor is one that has expired asked for less often than before.
+            Some(copy) => growing.min(copy.timers.retry),
+            None => growing,
         };
         self.failures = self.failures.saturating_add(1);
-        self.next = if self.again { now } else { now.after(pause) };
+        self.next = if self.again { self.soon(now) } else { now.after(pause) };
         (self.asking, self.again) = (false, false);
     }
 }
@@ -126,7 +158,7 @@ mod tests {
         let mut now = 0;
         let mut pauses = Vec::new();
         for _ in 0..9 {
-            schedule.begin();
+            schedule.begin(at(now));
             assert_eq!(schedule.next(), None, "one round at a time");
             schedule.fail(at(now));
             let next = schedule.next().unwrap().since(at(now)).as_secs();
@@ -134,7 +166,7 @@ mod tests {
             now += next;
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-        schedule.begin();
+        schedule.begin(at(now));
         schedule.succeed(TIMERS, at(now));
         assert_eq!(schedule.next(), Some(at(now + 30)));
         assert_eq!(schedule.expires(), Some(at(now + 100)));
@@ -143,18 +175,23 @@ mod tests {
     #[test]
     fn a_copy_is_asked_for_by_refresh_and_retry_and_ends_at_expire() {
         let mut schedule = Schedule::new(None, at(0));
-        schedule.begin();
+        schedule.begin(at(0));
         schedule.succeed(TIMERS, at(0));
         for now in [30, 35, 40, 95] {
-            schedule.begin();
+            schedule.begin(at(now));
             schedule.fail(at(now));
             assert_eq!(schedule.next(), Some(at(now + 5)));
             assert_eq!(schedule.expires(), Some(at(100)), "nobody had it since");
         }
         assert!(schedule.is_good(at(99)) && !schedule.is_good(at(100)));
-        schedule.begin();
-        schedule.succeed(TIMERS, at(120));
-        assert!(schedule.is_good(at(219)));
+        for now in [100, 105, 5000] {
+            schedule.begin(at(now));
+            schedule.fail(at(now));
+            assert!(schedule.next().unwrap() <= at(now + 5), "it is missed the more");
+        }
+        schedule.begin(at(6000));
+        schedule.succeed(TIMERS, at(6000));
+        assert!(schedule.is_good(at(6099)));
     }
 
     #[test]
@@ -169,34 +206,60 @@ mod tests {
     #[test]
     fn a_notify_is_heeded_at_once_or_right_after_the_round_under_way() {
         let mut schedule = Schedule::new(None, at(0));
-        schedule.begin();
+        schedule.begin(at(0));
         schedule.succeed(TIMERS, at(0));
         schedule.notify(at(7));
         assert_eq!(schedule.next(), Some(at(7)));
-        schedule.begin();
+        schedule.begin(at(7));
         schedule.notify(at(8));
         schedule.notify(at(8));
         assert_eq!(schedule.next(), None);
         schedule.succeed(TIMERS, at(9));
         assert_eq!(schedule.next(), Some(at(9)));
-        schedule.begin();
+        schedule.begin(at(9));
         schedule.succeed(TIMERS, at(10));
         assert_eq!(schedule.next(), Some(at(40)), "many are one");
-        schedule.begin();
+        schedule.begin(at(40));
         schedule.notify(at(41));
         schedule.fail(at(42));
         assert_eq!(schedule.next(), Some(at(42)));
     }
 
     #[test]
+    fn a_flood_of_notify_makes_twenty_rounds_a_second_at_most() {
+        let mut schedule = Schedule::new(None, at(0));
+        let (mut now, mut rounds) = (at(0), 0);
+        while now < at(10) {
+            schedule.notify(now);
+            if schedule.next().unwrap() <= now {
+                schedule.begin(now);
+                rounds += 1;
+                schedule.notify(now);
+                if rounds % 2 == 0 { schedule.succeed(TIMERS, now) } else { schedule.fail(now) }
+            }
+            now = now.after(Duration::from_millis(1));
+        }
+        assert_eq!(rounds, 200);
+    }
+
+    #[test]
     fn timers_are_within_reason() {
-        let settings = Settings {
-            refresh: 0,
-            retry: 0,
-            expire: u32::MAX,
-            ..(*crate::zone::scenes::Universe::new("z.").settings()).clone()
+        let with = |refresh, retry, expire| {
+            let scene = crate::zone::scenes::Universe::new("z.").settings();
+            let timers = Timers::of(&Settings { refresh, retry, expire, ..(*scene).clone() });
+            (timers.refresh, timers.retry, timers.expire)
         };
-        let timers = Timers::of(&settings);
-        assert_eq!((timers.refresh, timers.retry, timers.expire), (SHORTEST, SHORTEST, LONGEST));
+        let seconds = Duration::from_secs;
+        assert_eq!(with(0, 0, u32::MAX), (SHORTEST, SHORTEST, LONGEST_GOOD));
+        assert_eq!(with(u32::MAX, u32::MAX, 3_600_000), (seconds(1_800_000), seconds(1_800_000), seconds(3_600_000)));
+        assert_eq!(with(86_400, 60, 3600), (seconds(1800), seconds(60), seconds(3600)), "asked for before it lapses");
+        assert_eq!(with(5, 5, 0), (seconds(1), seconds(1), seconds(2)));
+    }
+
+    #[test]
+    fn a_short_lived_copy_is_noted_often() {
+        let timers = |expire| Timers { expire: Duration::from_secs(expire), ..TIMERS };
+        assert_eq!(timers(3600).note_interval(), Duration::from_secs(10));
+        assert_eq!(timers(4).note_interval(), Duration::from_millis(500));
     }
 }
