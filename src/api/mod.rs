@@ -15,7 +15,8 @@
 //! | `/healthz` | 200 while the process serves |
 //!
 //! GET and HEAD. A zone is named with or without its final dot; a service below its zone, or absolute. Bodies are JSON
-//! with keys in kebab-case. Errors are problem documents (RFC 9457, [`problem`]). The `ETag` of a zone, of its master file
+//! with keys in kebab-case. Of a copy, members and their leases are not known here: its services are told without, and a
+//! single one is 421 with the primaries to ask. Errors are problem documents (RFC 9457, [`problem`]). The `ETag` of a zone, of its master file
 //! and of its services is the zone's epoch, that of a service the epoch of its last change.
 //!
 //! # Bounds
@@ -40,7 +41,7 @@ use crate::zone::{Commit, Snapshot};
 
 pub use serve::serve;
 
-use views::{Role, ServiceView};
+use views::{CopyView, NotifyView, ServiceView};
 
 /// A future that a directory returns.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -75,8 +76,10 @@ pub trait Directory: Send + Sync + 'static {
 pub struct ServedZone {
     /// Its apex.
     pub origin: Name,
-    /// How this server comes by it.
-    pub role: Role,
+    /// How it stands, if it is a copy of another server's.
+    pub copy: Option<CopyView>,
+    /// What became of NOTIFY for it.
+    pub notify: Vec<NotifyView>,
     /// What is published; none while the zone isn't loaded.
     pub snapshot: Option<Snapshot>,
 }

@@ -53,6 +53,17 @@ impl Problem {
         Problem::new(StatusCode::NOT_FOUND, detail)
     }
 
+    /// 421 for members of a copy (RFC 9110 §15.5.20): another server is to be asked.
+    pub(super) fn of_a_copy(zone: &Name, primaries: &[String]) -> Problem {
+        let primaries = primaries.join(", ");
+        let detail = format!(
+            "this server has a copy of the zone {zone}, and members with their leases are known to its primary alone: \
+             ask the HTTP API of that server (its DNS is at {primaries}); what is published stands in \
+             GET /v1/zones/{zone}/services and in the zone's master file"
+        );
+        Problem::new(StatusCode::MISDIRECTED_REQUEST, detail)
+    }
+
     /// 503 for a zone without answers.
     pub(super) fn not_loaded(zone: &Name) -> Problem {
         let detail = format!("the zone {zone} is not loaded; the server's log says why");

@@ -18,7 +18,7 @@ use crate::zone::file::Chunks;
 
 use super::body::Pieces;
 use super::problem::Problem;
-use super::views::{Commits, Services, ZoneView, Zones};
+use super::views::{Commits, ServiceSummary, Services, ZoneView, Zones};
 use super::{Directory, ServedZone, history};
 
 /// Responses at a time that look at a whole zone or its history, or have more than [`SMALL_OCTETS`]: each takes some
@@ -93,6 +93,11 @@ async fn zone(
 ) -> Answer {
     accept_parameters(parameters, &[])?;
     let zone = api.find_zone(&path?)?;
+    if zone.copy.is_some() && zone.snapshot.is_none() && !wants_master_file(&headers) {
+        // Why it is not there is what is asked for.
+        let permit = api.large()?;
+        return Ok(vary(document(json(&ZoneView::of(&zone)), Some(permit))));
+    }
     let snapshot = loaded(&zone)?;
     let epoch = snapshot.epoch;
     if let Some(response) = not_modified(&headers, epoch) {
@@ -138,9 +143,13 @@ async fn service(
     accept_parameters(parameters, &[])?;
     let Path((zone, text)) = path?;
     let zone = api.find_zone(&zone)?;
-    loaded(&zone)?;
+    let snapshot = loaded(&zone)?;
     let unknown = || Problem::unknown_service(&zone.origin, &text);
     let service = service_name(&text, &zone.origin).ok_or_else(unknown)?;
+    if let Some(copy) = &zone.copy {
+        ServiceSummary::of(&snapshot, &service).ok_or_else(unknown)?;
+        return Err(Problem::of_a_copy(&zone.origin, &copy.primaries));
+    }
     let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
     let epoch = Epoch(view.summary.epoch);
     if let Some(response) = not_modified(&headers, epoch) {

@@ -26,6 +26,7 @@ fn name(text: &str) -> Name {
 /// A directory with one zone, `z.`.
 struct Played {
     loaded: bool,
+    is_copy: bool,
     commits: Result<Vec<Commit>, Unavailable>,
     /// What was asked for: since when, and how many.
     asked: Mutex<Vec<(Option<u64>, usize)>>,
@@ -33,7 +34,7 @@ struct Played {
 
 impl Played {
     fn with(commits: Vec<Commit>) -> Arc<Played> {
-        Arc::new(Played { loaded: true, commits: Ok(commits), asked: Mutex::default() })
+        Arc::new(Played { loaded: true, is_copy: false, commits: Ok(commits), asked: Mutex::default() })
     }
 }
 
@@ -45,7 +46,15 @@ impl Directory for Played {
     fn zone(&self, origin: &Name) -> Option<ServedZone> {
         let settings = crate::zone::scenes::Universe::new("z.").settings();
         let snapshot = self.loaded.then(|| crate::zone::Zone::new(settings, Epoch(1000)).snapshot().clone());
-        (*origin == name("z.")).then(|| ServedZone { origin: origin.clone(), role: Role::Primary, snapshot })
+        let copy = self.is_copy.then(|| CopyView {
+            primaries: vec!["192.0.2.1:53".to_owned()],
+            primary: None,
+            refreshed: None,
+            expires: None,
+            expired: !self.loaded,
+            failures: Vec::new(),
+        });
+        (*origin == name("z.")).then(|| ServedZone { origin: origin.clone(), copy, notify: Vec::new(), snapshot })
     }
 
     fn service(&self, _: &Name, _: &Name) -> Pending<Result<Option<ServiceView>, Unavailable>> {
@@ -177,8 +186,8 @@ async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String, String)
 #[tokio::test]
 async fn what_cant_be_read_at_the_moment_is_503_with_the_reason() {
     let full = Unavailable("the store can't be read: full".to_owned());
-    let broken = Played { loaded: true, commits: Err(full), asked: Mutex::default() };
-    let unloaded = Played { loaded: false, commits: Ok(Vec::new()), asked: Mutex::default() };
+    let broken = Played { loaded: true, is_copy: false, commits: Err(full), asked: Mutex::default() };
+    let unloaded = Played { loaded: false, is_copy: false, commits: Ok(Vec::new()), asked: Mutex::default() };
     let (broken, _stop, _) = serve_it(Arc::new(broken)).await;
     let (unloaded, _stop_too, _) = serve_it(Arc::new(unloaded)).await;
     for (address, path, detail) in [
@@ -200,6 +209,23 @@ async fn what_cant_be_read_at_the_moment_is_503_with_the_reason() {
     assert_eq!(status, 200, "it is among the zones all the same");
     let zones: Value = serde_json::from_str(&body).unwrap();
     assert_eq!((&zones["zones"][0]["origin"], &zones["zones"][0]["epoch"]), (&"z.".into(), &Value::Null));
+}
+
+#[tokio::test]
+async fn a_copy_tells_where_it_comes_from_and_sends_who_asks_for_members_there() {
+    let copy = |loaded| Played { loaded, is_copy: true, commits: Ok(Vec::new()), asked: Mutex::default() };
+    let (there, _stop, _) = serve_it(Arc::new(copy(true))).await;
+    let (expired, _stop_too, _) = serve_it(Arc::new(copy(false))).await;
+    for (address, epoch) in [(there, Value::from(1000)), (expired, Value::Null)] {
+        let (status, _, body) = get(address, "/v1/zones/z.").await;
+        let zone: Value = serde_json::from_str(&body).unwrap();
+        assert_eq!((status, &zone["role"], &zone["epoch"]), (200, &"secondary".into(), &epoch), "{zone}");
+        assert_eq!(zone["primaries"], serde_json::json!(["192.0.2.1:53"]));
+        assert_eq!(zone["expired"], epoch.is_null());
+    }
+    // There is no such service in it.
+    assert_eq!(get(there, "/v1/zones/z./services/_x._tcp").await.0, 404);
+    assert_eq!(get(expired, "/v1/zones/z./services/_x._tcp").await.0, 503);
 }
 
 #[tokio::test(start_paused = true)]

@@ -34,6 +34,8 @@ pub struct Zones {
 pub enum Role {
     /// Members register with it.
     Primary,
+    /// It has a copy of another server's zone.
+    Secondary,
 }
 
 /// A zone.
@@ -52,6 +54,66 @@ pub struct ZoneView {
     pub names: usize,
     /// How many services it knows.
     pub services: usize,
+    /// Of a copy: where it comes from and how it stands.
+    #[serde(flatten)]
+    pub copy: Option<CopyView>,
+    /// What became of NOTIFY to its secondaries and name servers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notify: Vec<NotifyView>,
+}
+
+/// How a copy stands.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct CopyView {
+    /// Its primaries, in the order of the configuration.
+    pub primaries: Vec<String>,
+    /// The primary that last had it as it is here; null: none since the start.
+    pub primary: Option<String>,
+    /// When; null: there is no copy.
+    pub refreshed: Option<String>,
+    /// Until when it is good; null: there is no copy.
+    pub expires: Option<String>,
+    /// Whether it is past that time, or there is none: it is answered with SERVFAIL.
+    pub expired: bool,
+    /// What each primary said that was asked in vain, if none had it in the last round.
+    pub failures: Vec<FailureView>,
+}
+
+/// Why a primary was asked in vain.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct FailureView {
+    /// The primary.
+    pub primary: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// What became of NOTIFY to one server.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct NotifyView {
+    /// Where it listens.
+    pub address: String,
+    /// The key that requests to it are signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<String>,
+    /// Whether the zone file lists it; else it is a name server of the zone.
+    pub listed: bool,
+    /// How it stands to the newest commit: `waiting`, `acknowledged`, `unanswered`, `unreachable` or `refused`.
+    pub standing: String,
+    /// What is wrong, if something is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Since when it stands so.
+    pub since: String,
+    /// The serial that it was told last; null: none.
+    pub sent: Option<u32>,
+    /// The serial that it acknowledged last; null: none.
+    pub acknowledged: Option<u32>,
+    /// Requests in a row that were not answered.
+    pub unanswered: u32,
 }
 
 /// `/v1/zones/{zone}/services`: all of one epoch.
@@ -286,11 +348,13 @@ impl ZoneView {
         let snapshot = zone.snapshot.as_ref();
         ZoneView {
             origin: zone.origin.to_string(),
-            role: zone.role,
+            role: if zone.copy.is_some() { Role::Secondary } else { Role::Primary },
             epoch: snapshot.map(|snapshot| snapshot.epoch.0),
             serial: snapshot.map(|snapshot| snapshot.epoch.serial().0),
             names: snapshot.map_or(0, Snapshot::len),
             services: snapshot.map_or(0, |snapshot| service_nodes(snapshot).count()),
+            copy: zone.copy.clone(),
+            notify: zone.notify.clone(),
         }
     }
 }
@@ -371,7 +435,7 @@ fn millis(span: Duration) -> u64 {
 }
 
 /// A point in time: RFC 3339, UTC, milliseconds. What lies beyond the year 9999 is the epoch's beginning: no clock says so.
-pub(super) fn time(at: Wall) -> String {
+pub fn time(at: Wall) -> String {
     /// The last millisecond that the format can say.
     const LAST: u64 = 253_402_300_799_999;
     let at = if at.0 <= LAST { at.0 } else { 0 };

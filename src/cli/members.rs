@@ -1,7 +1,7 @@
 //! `livezone members`: who is there.
 
 use crate::api::segment;
-use crate::api::views::{MemberState, MemberView, ServiceView, Services, Zones};
+use crate::api::views::{MemberState, MemberView, Role, ServiceView, Services, ZoneView, Zones};
 use crate::base::Name;
 
 use super::client::{Client, Error, ServerArgs};
@@ -36,7 +36,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Some(zone) => vec![zone.to_string()],
         None => {
             let zones: Zones = client.document("/v1/zones")?;
-            zones.zones.into_iter().filter(|zone| zone.epoch.is_some()).map(|zone| zone.origin).collect()
+            let is_own = |zone: &ZoneView| zone.role == Role::Primary && zone.epoch.is_some();
+            zones.zones.into_iter().filter(is_own).map(|zone| zone.origin).collect()
         }
     };
     let mut rows = Vec::new();

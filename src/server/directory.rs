@@ -1,18 +1,20 @@
 //! What the HTTP API reads: the snapshots that are served, the publishers' memberships, and the store's history.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::api::views::{MemberView, Role, ServiceSummary, ServiceView};
+use crate::api::views::{CopyView, FailureView, MemberView, NotifyView, ServiceSummary, ServiceView, time};
 use crate::api::{self, Pending, ServedZone, Unavailable};
 use crate::base::{Epoch, Name, Now};
 use crate::store::Store;
 use crate::zone::Commit;
 
-use super::front::Front;
+use super::front::{Copied, Front, Routing};
+use super::notifier::NotifyState;
 use super::publisher::Publisher;
 
 /// Questions that wait for a publisher. It takes one after each batch of updates, so that readers don't hold up
@@ -65,13 +67,15 @@ impl Directory {
 
 impl api::Directory for Directory {
     fn zones(&self) -> Vec<ServedZone> {
-        let mut zones: Vec<ServedZone> = self.front.routing.load().zones.iter().map(|zone| served(zone)).collect();
+        let routing = self.front.routing.load();
+        let mut zones: Vec<ServedZone> = routing.zones.iter().map(|zone| served(&routing, zone)).collect();
         zones.sort_by(|a, b| a.origin.canonical_cmp(&b.origin));
         zones
     }
 
     fn zone(&self, origin: &Name) -> Option<ServedZone> {
-        self.front.routing.load().zones.find(origin.as_wire()).map(|zone| served(zone))
+        let routing = self.front.routing.load();
+        routing.zones.find(origin.as_wire()).map(|zone| served(&routing, zone))
     }
 
     fn service(&self, origin: &Name, service: &Name) -> Pending<Result<Option<ServiceView>, Unavailable>> {
@@ -101,10 +105,39 @@ impl api::Directory for Directory {
     }
 }
 
-fn served(zone: &crate::dns::respond::ServedZone) -> ServedZone {
+fn copy(copied: &Copied) -> CopyView {
+    let state = copied.state.lock().expect("no panic holds it").clone();
+    let failure = |(primary, reason): (SocketAddr, String)| FailureView { primary: primary.to_string(), reason };
+    CopyView {
+        primaries: copied.primaries.iter().map(ToString::to_string).collect(),
+        primary: state.primary.map(|primary| primary.to_string()),
+        refreshed: state.refreshed.map(time),
+        expires: state.expires.map(time),
+        expired: state.expired,
+        failures: state.failures.into_iter().map(failure).collect(),
+    }
+}
+
+fn notify(state: &NotifyState) -> NotifyView {
+    NotifyView {
+        address: state.target.address.to_string(),
+        key: state.target.key.as_ref().map(ToString::to_string),
+        listed: state.target.is_listed,
+        standing: state.standing.word().to_owned(),
+        reason: state.standing.reason(),
+        since: time(state.since),
+        sent: state.sent.map(|serial| serial.0),
+        acknowledged: state.acknowledged.map(|serial| serial.0),
+        unanswered: state.attempts,
+    }
+}
+
+fn served(routing: &Routing, zone: &crate::dns::respond::ServedZone) -> ServedZone {
+    let notices = routing.notices.get(&zone.origin);
     ServedZone {
         origin: zone.origin.clone(),
-        role: Role::Primary,
+        copy: routing.copies.get(&zone.origin).map(copy),
+        notify: notices.map_or(Vec::new(), |notices| notices.states().iter().map(notify).collect()),
         snapshot: zone.answers.load().as_deref().map(|answers| answers.snapshot().clone()),
     }
 }
