@@ -16,6 +16,7 @@ mod delegation;
 mod disk;
 mod durability;
 mod first_epoch;
+mod follower;
 mod hostile;
 mod http;
 mod large;

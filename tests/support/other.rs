@@ -80,6 +80,14 @@ impl Other {
     }
 }
 
+impl Other {
+    /// kill -9.
+    pub(crate) fn kill_9(mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+}
+
 impl Drop for Other {
     fn drop(&mut self) {
         let _ = self.process.kill();

@@ -22,6 +22,8 @@ pub(crate) struct Setup {
     pub(crate) lease: String,
     /// Further tables of the zone: `[access]`, `[[service]]`.
     pub(crate) tables: String,
+    /// The whole zone file, in place of what the fields above make.
+    pub(crate) zone: Option<String>,
     /// The static master file.
     pub(crate) statics: String,
     /// `livezone.toml`, besides keys and places.
@@ -43,6 +45,7 @@ impl Default for Setup {
             top: String::new(),
             lease: "default = \"15s\"\nmin = \"1s\"\nmax = \"1h\"\n".to_owned(),
             tables: String::new(),
+            zone: None,
             statics: "$TTL 1h\n@ IN NS ns1\nns1 IN A 127.0.0.1\nns1 IN AAAA ::1\n".to_owned(),
             server: String::new(),
             keys: Vec::new(),
@@ -248,7 +251,7 @@ pub(crate) fn make_key(name: &str, algorithm: &str, file: &Path) {
 }
 
 fn write_files(folder: &Path, setup: &Setup) {
-    let Setup { top, lease, tables, statics, server, keys, .. } = setup;
+    let Setup { top, lease, tables, zone, statics, server, keys, .. } = setup;
     let mut config = format!("{server}\n");
     for (name, algorithm) in keys {
         make_key(name, algorithm, &folder.join(format!("{name}.key")));
@@ -257,13 +260,12 @@ fn write_files(folder: &Path, setup: &Setup) {
     std::fs::write(folder.join("livezone.toml"), config).unwrap();
     let zones = folder.join("zones");
     std::fs::create_dir(&zones).unwrap();
-    std::fs::write(
-        zones.join("svc.example.test.toml"),
+    let made = || {
         format!(
             "origin = \"{ZONE}\"\nttl = \"1s\"\nnegative-ttl = \"2s\"\nstatic = \"svc.example.test.zone\"\n{top}\n\
              [soa]\ncontact = \"hostmaster.example.test.\"\n[lease]\n{lease}\n{tables}\n"
-        ),
-    )
-    .unwrap();
+        )
+    };
+    std::fs::write(zones.join("svc.example.test.toml"), zone.clone().unwrap_or_else(made)).unwrap();
     std::fs::write(zones.join("svc.example.test.zone"), statics).unwrap();
 }

@@ -1,0 +1,128 @@
+//! Updates that a secondary hands on (RFC 2136 §6).
+
+use std::time::Duration;
+
+use super::*;
+use crate::support::MEMCACHED;
+use crate::support::programs::nsupdate;
+use crate::support::tsig::TsigKey;
+
+/// A primary that lets one key register, and its secondary, which knows another key than that.
+fn start() -> (TestServer, TestServer) {
+    let listen = free_address();
+    let primary = TestServer::with(&Setup {
+        keys: vec![("agents", "hmac-sha256"), ("known", "hmac-sha256")],
+        tables: format!(
+            "[access]\nupdate = [{{ key = \"agents.\", services = [\"*\"] }}, {{ key = \"known.\", services = [\"*\"] }}]\n\
+             [notify]\nsecondaries = [\"{listen}\"]\n"
+        ),
+        ..primary_of(&[])
+    });
+    let mut setup = secondary_at(listen, &[primary.address], "");
+    setup.server = format!(
+        "[[key]]\nname = \"known.\"\nalgorithm = \"hmac-sha256\"\nsecret-file = {:?}\n",
+        primary.key_file("known")
+    );
+    let secondary = TestServer::with(&setup);
+    assert_copied(primary.address, listen);
+    (primary, secondary)
+}
+
+fn registration(id: &str) -> String {
+    format!(
+        "update add {MEMCACHED} 5 SRV 0 256 11211 {id}.memcached.{ZONE}\n\
+         update add {id}.memcached.{ZONE} 5 A 192.0.2.1"
+    )
+}
+
+#[test]
+fn a_signed_update_registers_at_the_primary_and_its_answer_verifies() {
+    let (primary, secondary) = start();
+    // One key that the secondary knows, and one that only the primary does; over UDP and over TCP.
+    for (id, key, more) in
+        [("i-1", "known", None), ("i-2", "known", Some("-v")), ("i-3", "agents", None), ("i-4", "agents", Some("-v"))]
+    {
+        let file = primary.key_file(key);
+        let mut arguments = vec!["-k", file.to_str().unwrap()];
+        arguments.extend(more);
+        let updated = nsupdate(secondary.address, &arguments, &registration(id));
+        assert!(updated.success, "{id}: {}", updated.text);
+        assert!(primary.client().targets(MEMCACHED).contains(&format!("{id}.memcached.{ZONE}")), "{id}");
+        assert_copied(primary.address, secondary.address);
+    }
+    assert_eq!(secondary.client().targets(MEMCACHED).len(), 4);
+    // What the primary refuses, it refuses through its secondary as well, and says so under its signature.
+    let file = primary.key_file("agents");
+    let refused = nsupdate(
+        secondary.address,
+        &["-k", file.to_str().unwrap()],
+        &format!("update add txt.{ZONE} 5 TXT \"not a member\""),
+    );
+    assert!(!refused.success && refused.text.contains("REFUSED"), "{}", refused.text);
+    assert!(!refused.text.contains("tsig"), "{}", refused.text);
+}
+
+#[test]
+fn what_is_not_signed_or_signed_wrongly_goes_nowhere() {
+    let (primary, secondary) = start();
+    let before = primary.client().serial();
+    let unsigned = Update::member(MEMCACHED, "i-1", "192.0.2.1").encode();
+    for answer in [secondary.client().ask(&unsigned), secondary.client().ask_tcp(&unsigned)] {
+        assert_eq!(answer.rcode(), 5);
+        assert!(answer.error_text().contains("forwards signed updates alone"), "{}", answer.error_text());
+    }
+    // A key that is known here is looked at here: NOTAUTH.
+    let known = primary.key("known");
+    let mut wrong = known.sign(&unsigned).octets;
+    let at = wrong.len() - 10;
+    wrong[at] ^= 1;
+    assert_eq!(secondary.client().ask(&wrong).rcode(), 9);
+    assert_eq!(secondary.client().ask(&known.sign_at(&unsigned, 1_000_000_000).octets).rcode(), 9);
+    // One that nobody knows comes back as the primary has it.
+    let folder = tempfile::tempdir().unwrap();
+    crate::support::server::make_key("nobody", "hmac-sha256", &folder.path().join("nobody.key"));
+    let nobody = TsigKey::read(&folder.path().join("nobody.key"));
+    let signed = nobody.sign(&unsigned);
+    let answer = secondary.client().ask(&signed.octets);
+    assert_eq!(answer.rcode(), 9);
+    assert_eq!(nobody.read_answer(&answer.octets, &signed.mac).map(|tsig| tsig.error), Some(17), "BADKEY");
+    // Rubbish that begins like an update.
+    let client = secondary.client();
+    for cut in 12..unsigned.len() {
+        let mut rubbish = unsigned[..cut].to_vec();
+        rubbish.extend([0xc0, 0xff]);
+        client.send(&rubbish);
+    }
+    assert_eq!(client.ask(&query(ZONE, SOA)).rcode(), 0);
+    assert_eq!(primary.client().serial(), before);
+    assert_eq!(secondary.count_logged("ERROR") + secondary.count_logged("WARN"), 0);
+}
+
+#[test]
+fn without_a_primary_nobody_answers_and_the_copy_is_served_on() {
+    let (mut primary, secondary) = start();
+    let key = primary.key("agents");
+    primary.kill_9();
+    let update = key.sign(&Update::member(MEMCACHED, "i-1", "192.0.2.1").lease(60).encode()).octets;
+    let client = secondary.client();
+    assert!(client.try_ask(&update, Duration::from_secs(1)).is_none());
+    assert_eq!(client.ask(&query(ZONE, SOA)).rcode(), 0);
+    primary.restart();
+    // The requester's business: it sends again.
+    let key = primary.key("agents");
+    let update = key.sign(&Update::member(MEMCACHED, "i-1", "192.0.2.1").lease(60).encode()).octets;
+    let answer = wait_until(PATIENCE, "an answer", || client.try_ask(&update, Duration::from_secs(1)));
+    assert_eq!(answer.rcode(), 0);
+    assert_copied(primary.address, secondary.address);
+}
+
+#[test]
+fn an_update_goes_on_through_a_chain() {
+    let (primary, middle) = start();
+    let last = start_secondary(&[middle.address]);
+    assert_copied(primary.address, last.address);
+    let file = primary.key_file("agents");
+    let updated = nsupdate(last.address, &["-k", file.to_str().unwrap()], &registration("i-1"));
+    assert!(updated.success, "{}", updated.text);
+    assert_eq!(primary.client().targets(MEMCACHED).len(), 1);
+}
