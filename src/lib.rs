@@ -96,6 +96,18 @@
 //! notifier sends what is newest when it can send ([`server::notifier`]); so commits never wait for a secondary, and how many
 //! there were does not show. Its schedule is as pure as the publisher: commits, answers and times go in, requests come out.
 //!
+//! **A copy is a zone of static records** ([`zone::copy`], [`server::follower`]). What a transfer brings becomes changes of
+//! static records and of settings, so that contents, snapshot, delta, history, answers and store are those of any zone, and
+//! copies can be copied on. Differences are applied strictly: where they don't fit, the whole zone is asked for. Its epoch is
+//! the next one with the primary's serial, so that it counts on over every circle, and when the zone becomes our own. A copy
+//! is visible before it is kept, unlike a commit of our own: nobody was promised anything, an older zone is the worse
+//! answer, and what a crash loses is fetched again. When a primary was last known to have it so is kept beside it, since a
+//! copy is good for its expire time from then, restarts included. When to ask is as pure as the notifier's schedule; one
+//! round is under way at a time, and what takes seconds for a large zone is done aside of the tasks of its thread.
+//!
+//! **Updates for a copy pass through** ([`server::forward`]) octet for octet both ways, so that signatures hold from end to
+//! end and the secondary needs no key.
+//!
 //! **Persistent maps.** Names to nodes and names to answers are two-level maps ([`zone::map`]): a commit copies the
 //! touched pages and the vector of pages, and readers keep the version that they loaded.
 //!
