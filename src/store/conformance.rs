@@ -138,9 +138,15 @@ pub fn copies_know_their_age(how: Open<'_>) {
     }
     let stored = start(&*store, &zone, Wall(14)).unwrap();
     assert_eq!((stored.history.len(), stored.refreshed), (3, Some(Wall(13))));
-    let own = Write { settings: Some(settings(7)), ..bare(&zone, Some(Epoch(9_000_000_000)), 9_000_000_001) };
-    assert_eq!(wait(store.append(own)), Appended::Committed);
-    assert_eq!(start(&*store, &zone, Wall(15)).unwrap().refreshed, None, "it is our own from here on");
+    // It is our own from the next commit on, whether its settings differ or not.
+    for settings in [None, Some(settings(7))] {
+        let epoch = start(&*store, &zone, Wall(15)).unwrap().epoch;
+        let own = Write { settings, ..bare(&zone, Some(epoch), epoch.0 + 1) };
+        assert_eq!(wait(store.append(own)), Appended::Committed);
+        assert_eq!(start(&*store, &zone, Wall(16)).unwrap().refreshed, None);
+        let copy = Write { refreshed: Some(Wall(17)), ..bare(&zone, Some(Epoch(epoch.0 + 1)), epoch.0 + 2) };
+        assert_eq!(wait(store.append(copy)), Appended::Committed);
+    }
 }
 
 /// A write with another epoch than the store's is refused and leaves nothing.
