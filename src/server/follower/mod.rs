@@ -220,14 +220,20 @@ impl Follower {
                     self.schedule.notify(self.clock.now().mono);
                 }
                 // Others may have it; and with another key, whoever refused may not.
-                Ok(()) = self.following.changed() => self.schedule.notify(self.clock.now().mono),
-                Ok(()) = self.keys.changed() => self.schedule.notify(self.clock.now().mono),
+                Ok(()) = self.following.changed() => self.begin_anew(),
+                Ok(()) = self.keys.changed() => self.begin_anew(),
                 () = sleep_until(wake) => {}
             }
         }
         if let Some(keeping) = keeping {
             self.note(keeping.await);
         }
+    }
+
+    /// With another configuration: whatever was said before is no news of it.
+    fn begin_anew(&mut self) {
+        self.told.clear();
+        self.schedule.notify(self.clock.now().mono);
     }
 
     fn next_wake(&self, now: Now, keeping: bool) -> Instant {
@@ -298,7 +304,7 @@ impl Follower {
         match taken {
             Ok(write) => {
                 self.succeed(primary);
-                write.or_else(|| self.kept.missing.clone().map(|commit| self.whole(commit)))
+                write.or_else(|| self.kept.missing.clone().map(|commit| aside(|| self.whole(commit))))
             }
             Err(unfit) => {
                 if let Unfit::Differences { .. } = unfit {
