@@ -207,6 +207,15 @@ impl Condensed {
         self.removed.len() + self.added.len()
     }
 
+    /// The records by themselves.
+    #[cfg(test)]
+    pub(crate) fn difference(&self) -> Difference {
+        let removed: Vec<Record> = (0..).map_while(|number| self.removed(number).cloned()).collect();
+        let added: Vec<Record> = (0..).map_while(|number| self.added(number).cloned()).collect();
+        assert_eq!(self.len(), removed.len() + added.len());
+        Difference { from: self.from().clone(), to: self.to().clone(), delta: Delta { removed, added } }
+    }
+
     /// Whether only the SOA record does.
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -104,6 +104,7 @@ impl Primary {
                     peer,
                     transport: Transport::Tcp,
                     tcp_idle: PATIENCE,
+                    transfers: true,
                 };
                 let mut out = Vec::new();
                 let Verdict::Transfer(mut outgoing) = respond(&context, &packet, &mut out) else {

@@ -135,9 +135,9 @@ proptest! {
             }
             // All at once, or one after the other in one transfer.
             let differences = if round % 2 == 0 {
-                vec![history::condense(&steps).unwrap()]
+                vec![history::Condensed::new(steps.clone()).unwrap().difference()]
             } else {
-                steps.iter().map(|step| history::condense(std::slice::from_ref(step)).unwrap()).collect()
+                steps.iter().map(|step| history::Condensed::new(vec![step.clone()]).unwrap().difference()).collect()
             };
             steps.clear();
             let changes = amend(copy.contents(), &differences).unwrap();

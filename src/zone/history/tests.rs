@@ -45,16 +45,6 @@ impl Scene {
     }
 }
 
-fn difference(condensed: &Condensed) -> Difference {
-    let records = |record: &dyn Fn(usize) -> Option<Record>| (0..).map_while(record).collect::<Vec<_>>();
-    let delta = Delta {
-        removed: records(&|number| condensed.removed(number).cloned()),
-        added: records(&|number| condensed.added(number).cloned()),
-    };
-    assert_eq!(condensed.len(), delta.removed.len() + delta.added.len());
-    Difference { from: condensed.from().clone(), to: condensed.to().clone(), delta }
-}
-
 fn sorted(snapshot: &crate::zone::Snapshot) -> Vec<Record> {
     let mut records: Vec<Record> = snapshot
         .nodes()
@@ -81,7 +71,7 @@ proptest! {
         let (at, to) = (at.index(versions.len()), to.index(versions.len()));
         let (old, new) = (&versions[at.min(to)], &versions[at.max(to)]);
         let steps = history.between(old.epoch.serial(), new.epoch.serial());
-        let Some(difference) = steps.and_then(Condensed::new).map(|condensed| difference(&condensed)) else {
+        let Some(difference) = steps.and_then(Condensed::new).map(|condensed| condensed.difference()) else {
             prop_assert!(at == to);
             return Ok(());
         };
