@@ -12,10 +12,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::aside;
 use crate::base::Wall;
 use crate::base::limits::TRANSFER_PATIENCE;
 use crate::dns::transfer::incoming::{Incoming, Progress, TransferError, Transferred};
+
+use super::aside;
 
 /// How long a connection may take to come about: three times a packet that is sent again.
 const CONNECT: Duration = Duration::from_secs(5);

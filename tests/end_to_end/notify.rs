@@ -268,7 +268,7 @@ fn a_zone_that_a_reload_adds_is_told_of_once_it_is_served() {
     assert_eq!(told(&other), [client.serial_of(ADDED)]);
     // A removed zone is told of no more, and its notifier ends.
     std::fs::remove_file(server.folder().join("zones/added.toml")).unwrap();
-    wait_for_line(&server, "zone removed");
+    wait_for_line(&server, "zone ended");
     assert_eq!(told(&other).len(), 1);
 }
 

@@ -1,8 +1,8 @@
 //! The follower of one zone that is a copy of another server's: it asks the primaries when it is time, makes what they have
 //! visible, and keeps it in the store.
 //!
-//! [`schedule`] decides when, and is tested without sockets; `round` asks; [`copy`](crate::zone::copy) says what changes by
-//! what came. One round is under way at a time, and nothing else writes the zone.
+//! [`schedule`] decides when, and is tested without sockets; `round` asks; `keep` writes; [`copy`] says what changes by what
+//! came. One round is under way at a time, and nothing else writes the zone.
 //!
 //! What came is visible before it is kept, unlike with a publisher: nobody was promised anything, and an old zone is worse
 //! than one that must be fetched again. It is written all the same, and the next round waits for that. If the store refuses,
@@ -10,9 +10,10 @@
 //!
 //! A copy is good until its expire time has passed since a primary last had it so (RFC 1034 §4.3.5), also over restarts,
 //! whose time counts by the wall clock; a clock that was set back counts as one that went on for as long, so that no machine
-//! without a clock of its own serves a copy for ever. From then on the zone is SERVFAIL, and the first version that a primary has is taken,
-//! whatever its serial.
+//! without a clock of its own serves a copy for ever. From then on the zone is SERVFAIL, and the first version that a primary
+//! has is taken, whatever its serial.
 
+mod keep;
 mod round;
 mod schedule;
 
@@ -22,28 +23,26 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 
-use crate::base::{Epoch, Name, Now, Wall};
+use crate::base::{Name, Now, Wall};
 use crate::config::Following;
 use crate::dns::transfer::incoming::Transferred;
 use crate::dns::tsig::Keys;
 use crate::net::aside;
-use crate::store::{Appended, Store, Write};
+use crate::store::{Store, Write};
 use crate::zone::copy::{self, Unfit};
 use crate::zone::settings::serial_of;
-use crate::zone::{Cause, CausedChange, Change, Commit, Difference, StaticNode, Zone};
+use crate::zone::{Cause, CausedChange, Difference, Zone};
 
 use super::clock::Clock;
 use super::load::OpenedCopy;
-use super::task;
 use super::visible::Visible;
 
+use keep::{Keeping, Kept};
 use round::{Failures, Found, Round};
 use schedule::{Schedule, Timers};
 
-/// How long a write may take before the copy counts as not kept: one of a large zone takes seconds.
-const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// How many different reasons are told at most, each once, for which no primary has the zone, until one has.
 const TOLD: usize = 8;
 /// Records of differences from which on they are taken over aside, as whole zones are.
@@ -91,23 +90,6 @@ pub struct Follower {
     told: Vec<String>,
 }
 
-/// What the store has.
-#[derive(Debug)]
-struct Kept {
-    /// Its epoch; none if it doesn't know the zone.
-    epoch: Option<Epoch>,
-    /// Whether it has what is here, or had before what is being written.
-    is_whole: bool,
-    /// The last commit, if it has that not: it is written again, with all of the zone.
-    missing: Option<Arc<Commit>>,
-    /// Whether its epoch must be read first, since the fate of a write isn't known.
-    in_doubt: bool,
-    /// Whether it took the last write not, which was said.
-    refused: bool,
-    /// When it was last noted that a primary has it so.
-    noted: Option<Wall>,
-}
-
 /// What a round is for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 enum Next {
@@ -134,18 +116,6 @@ pub struct Surroundings {
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<Found, Failures>> + Send>>;
-type Keeping = Pin<Box<dyn Future<Output = Written> + Send>>;
-
-/// What became of a write.
-enum Written {
-    /// The store has the zone as it is here, as of then.
-    Kept { epoch: Option<Epoch>, at: Option<Wall> },
-    /// It has not, and is at this epoch.
-    Refused { epoch: Option<Epoch>, cause: String },
-    /// It may have.
-    InDoubt { cause: String },
-}
-
 impl Follower {
     /// A follower of these primaries, with the copy that the store has. If that is still good it is visible when this
     /// returns.
@@ -412,103 +382,6 @@ impl Follower {
         let write = if self.kept.is_whole { self.difference(&commit) } else { self.whole(commit.clone()) };
         self.kept.missing = Some(commit);
         Ok(Some(write))
-    }
-
-    // ---- keeping ------------------------------------------------------------------------------------------------
-
-    /// A commit, for a store that has the zone as it was before.
-    fn difference(&self, commit: &Arc<Commit>) -> Write {
-        let mut write = self.bare(commit.clone());
-        for CausedChange { change, .. } in &commit.changes {
-            match change {
-                Change::Settings(changed) => write.settings = Some(changed.clone()),
-                Change::Static { name, rrsets } => {
-                    write.statics.push(StaticNode { name: name.clone(), rrsets: rrsets.clone() });
-                }
-                _ => {}
-            }
-        }
-        write
-    }
-
-    /// The last commit, and all of the zone in place of what the store has.
-    fn whole(&self, commit: Arc<Commit>) -> Write {
-        let contents = self.zone.contents();
-        let node = |name: &Name| StaticNode { name: name.clone(), rrsets: contents.statics(name).to_vec() };
-        Write {
-            statics: contents.static_names().map(node).collect(),
-            settings: Some(contents.settings().clone()),
-            replaces: true,
-            ..self.bare(commit)
-        }
-    }
-
-    fn bare(&self, commit: Arc<Commit>) -> Write {
-        Write {
-            zone: self.origin().clone(),
-            expected: self.kept.epoch,
-            commit: Some(commit),
-            items: Vec::new(),
-            tombstones: Vec::new(),
-            services: Vec::new(),
-            settings: None,
-            statics: Vec::new(),
-            refreshed: Some(self.clock.now().wall),
-            replaces: false,
-        }
-    }
-
-    /// Writes what is visible to the store.
-    fn keep(&self, mut write: Write) -> Keeping {
-        let (store, in_doubt) = (self.store.clone(), self.kept.in_doubt);
-        let patience = Timers::of(self.zone.contents().settings()).write_patience(WRITE_PATIENCE);
-        Box::pin(async move {
-            let (epoch, at) = (write.commit.as_ref().map(|commit| commit.epoch), write.refreshed);
-            if in_doubt {
-                match timeout(patience, store.epoch(&write.zone)).await {
-                    Ok(Ok(found)) if found == epoch => return Written::Kept { epoch, at },
-                    Ok(Ok(found)) => write.expected = found,
-                    Ok(Err(cause)) => return Written::InDoubt { cause },
-                    Err(_) => return Written::InDoubt { cause: "it does not answer".to_owned() },
-                }
-            }
-            let expected = write.expected;
-            match timeout(patience, task::append(&*store, write, &mut None)).await {
-                Ok(Appended::Committed) => Written::Kept { epoch, at },
-                Ok(Appended::Conflict(found)) => {
-                    Written::Refused { epoch: found, cause: "its epoch is another than expected".to_owned() }
-                }
-                Ok(Appended::Unavailable(cause)) => Written::Refused { epoch: expected, cause },
-                Ok(Appended::Unknown(cause)) => Written::InDoubt { cause },
-                Err(_) => Written::InDoubt { cause: "it does not answer".to_owned() },
-            }
-        })
-    }
-
-    /// What became of a write.
-    fn note(&mut self, written: Written) {
-        let zone = self.zone.snapshot().origin();
-        let cause = match written {
-            Written::Kept { epoch, at } => {
-                if self.kept.refused {
-                    tracing::info!(%zone, "the copy is kept in the store again");
-                }
-                self.kept = Kept { epoch, is_whole: true, missing: None, in_doubt: false, refused: false, noted: at };
-                return;
-            }
-            Written::Refused { epoch, cause } => {
-                (self.kept.epoch, self.kept.in_doubt) = (epoch, false);
-                cause
-            }
-            Written::InDoubt { cause } => {
-                self.kept.in_doubt = true;
-                cause
-            }
-        };
-        self.kept.is_whole = false;
-        if !std::mem::replace(&mut self.kept.refused, true) {
-            tracing::error!(%zone, cause, "the store does not take the copy: it is served, and not kept");
-        }
     }
 }
 

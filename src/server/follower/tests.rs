@@ -6,7 +6,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use crate::answer::Answers;
-use crate::base::{RecordType, Serial, Ttl};
+use crate::base::{Epoch, RecordType, Serial, Ttl};
 use crate::dns::identity::Identity;
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, ServedZone, Verdict, Zones, respond};
@@ -14,9 +14,9 @@ use crate::membership::{Key, Stamp};
 use crate::server::clock::SystemClock;
 use crate::server::load;
 use crate::server::reading::{self, Ready};
-use crate::store::{Pending, StoreError, StoredZone};
+use crate::store::{Appended, Pending, StoreError, StoredZone};
 use crate::zone::scenes::{Universe, caused};
-use crate::zone::{Rrset, Step};
+use crate::zone::{Change, Commit, Rrset, Step};
 
 use super::*;
 
@@ -27,6 +27,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Default)]
 struct Fickle {
     refuses: AtomicBool,
+    /// Says so, and carries the write out all the same.
+    lies: AtomicBool,
     writes: Mutex<Vec<Write>>,
     tries: AtomicU32,
     noted: AtomicU32,
@@ -51,7 +53,8 @@ impl Store for Fickle {
             Appended::Conflict(found)
         } else {
             writes.push(write);
-            Appended::Committed
+            let lies = self.lies.load(Ordering::Relaxed);
+            if lies { Appended::Unavailable("the disk hangs".to_owned()) } else { Appended::Committed }
         };
         Box::pin(async { outcome })
     }
@@ -240,4 +243,25 @@ async fn a_copy_that_the_store_refuses_is_served_and_written_whole_later() {
     assert_eq!(store.noted.load(Ordering::Relaxed), noted, "what is not there is not noted as fresh");
     let state = running.state.lock().unwrap().clone();
     assert_eq!((state.primary, state.expired, state.failures.len()), (Some(primary.address), false, 0));
+}
+
+#[tokio::test]
+async fn a_write_that_came_into_force_late_is_not_written_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Fickle::default());
+    let mut primary = Primary::start().await;
+    let running = follow(&store, &primary, folder.path());
+    store.lies.store(true, Ordering::Relaxed);
+    running.reach(&primary).await;
+    until("the first copy", || store.tries.load(Ordering::Relaxed) == 1).await;
+    store.lies.store(false, Ordering::Relaxed);
+    // The next try finds the epoch that it wants to write.
+    running.notified.send_replace(Some(primary.address.ip()));
+    until("a second try", || store.tries.load(Ordering::Relaxed) == 2).await;
+    primary.add("one");
+    running.reach(&primary).await;
+    until("a difference", || store.writes.lock().unwrap().len() == 2).await;
+    let writes = store.writes.lock().unwrap();
+    assert_eq!(writes.iter().map(|write| write.replaces).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(store.tries.load(Ordering::Relaxed), 3);
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use super::*;
+use crate::support::server::livezone;
 
 const EXPIRE: Duration = Duration::from_secs(3);
 
@@ -20,6 +21,10 @@ fn a_copy_is_served_from_disk_until_it_expires_and_again_when_its_primary_is_bac
     primary.kill_9();
     let away = Instant::now();
     secondary.kill_9();
+    let config = secondary.folder().join("livezone.toml");
+    let exported = livezone().args(["export", ZONE, "--config", config.to_str().unwrap()]).output().unwrap();
+    let text = String::from_utf8(exported.stdout).unwrap();
+    assert!(text.contains("hello") && text.contains("1000"), "{text}");
     secondary.restart();
     assert_eq!(axfr(secondary.address, &[]), records, "at once, from disk");
     let text = wait_for_servfail(secondary.address);
