@@ -33,6 +33,11 @@ impl Monotonic {
 pub struct Wall(pub u64);
 
 impl Wall {
+    /// The point this much earlier, at the earliest the Unix epoch.
+    pub fn before(self, span: Duration) -> Wall {
+        Wall(self.0.saturating_sub(millis(span)))
+    }
+
     /// The point this much later.
     pub fn after(self, span: Duration) -> Wall {
         Wall(self.0.saturating_add(millis(span)))

@@ -1,6 +1,9 @@
 //! EDNS (RFC 6891): what the other side's OPT record says, and ours.
 
 use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::limits::UDP_OCTETS;
 
 use super::wire::{Malformed, Rcode};
 
@@ -8,6 +11,8 @@ use super::wire::{Malformed, Rcode};
 pub const OPTION_UPDATE_LEASE: u16 = 2;
 /// Name server identifier (RFC 5001).
 pub const OPTION_NSID: u16 = 3;
+/// How long a copy of a zone is still good (RFC 7314).
+pub const OPTION_EXPIRE: u16 = 9;
 /// How long a connection may be idle (RFC 7828).
 pub const OPTION_TCP_KEEPALIVE: u16 = 11;
 /// Extended DNS Error (RFC 8914).
@@ -30,6 +35,8 @@ pub struct Edns<'m> {
     pub nsid: bool,
     /// The keepalive option's data: a client has nothing to say there.
     pub keepalive: Option<&'m [u8]>,
+    /// The expire option's data: none in a query, four octets in a response.
+    pub expire: Option<&'m [u8]>,
     options: &'m [u8],
 }
 
@@ -45,6 +52,7 @@ impl<'m> Edns<'m> {
             lease: None,
             nsid: false,
             keepalive: None,
+            expire: None,
             options,
         };
         let mut rest = options;
@@ -58,6 +66,8 @@ impl<'m> Edns<'m> {
                 edns.lease = Some(read_lease(data)?);
             } else if code == OPTION_TCP_KEEPALIVE {
                 edns.keepalive = Some(data);
+            } else if code == OPTION_EXPIRE {
+                edns.expire = Some(data);
             }
             edns.nsid |= code == OPTION_NSID;
             rest = tail;
@@ -83,6 +93,26 @@ impl<'m> Edns<'m> {
     pub fn options(&self) -> &'m [u8] {
         self.options
     }
+}
+
+impl Edns<'_> {
+    /// For how long whoever answers has the zone as good, if it says so (RFC 7314 §3).
+    pub fn expires_in(&self) -> Option<Duration> {
+        let seconds: [u8; 4] = self.expire?.try_into().ok()?;
+        Some(Duration::from_secs(u32::from_be_bytes(seconds).into()))
+    }
+}
+
+/// Appends an OPT record to a query that asks for how long the zone is good (RFC 7314 §3.1), and counts it.
+pub fn ask_for_expire(message: &mut Vec<u8>) {
+    message.extend_from_slice(&[0, 0, 41]);
+    message.extend_from_slice(&UDP_OCTETS.to_be_bytes());
+    message.extend_from_slice(&[0, 0, 0, 0, 0, 4]);
+    for word in [OPTION_EXPIRE, 0] {
+        message.extend_from_slice(&word.to_be_bytes());
+    }
+    let additional = u16::from_be_bytes([message[10], message[11]]) + 1;
+    message[10..12].copy_from_slice(&additional.to_be_bytes());
 }
 
 fn read_option(octets: &[u8]) -> Option<(u16, &[u8], &[u8])> {
@@ -139,6 +169,8 @@ pub struct EdnsReply {
     pub lease: Option<(u32, Option<u32>)>,
     /// How long the connection may be idle, in units of 100 ms (RFC 7828 §3.1).
     pub keepalive: Option<u16>,
+    /// For how many seconds the zone is good, if the client asked (RFC 7314 §3).
+    pub expire: Option<u32>,
 }
 
 /// Octets of an OPT record without options.
@@ -154,7 +186,8 @@ impl EdnsReply {
         let lease = self.lease.map_or(0, |(_, key)| if key.is_some() { 12 } else { 8 });
         let nsid = self.nsid.as_ref().map_or(0, |nsid| 4 + nsid.len());
         let keepalive = if self.keepalive.is_some() { 6 } else { 0 };
-        BARE + error + lease + nsid + keepalive
+        let expire = if self.expire.is_some() { 8 } else { 0 };
+        BARE + error + lease + nsid + keepalive + expire
     }
 
     /// Always false: even an OPT record without options has octets.
@@ -168,7 +201,7 @@ impl EdnsReply {
         out.extend_from_slice(&[0, 0, 41]);
         out.extend_from_slice(&self.size.to_be_bytes());
         out.extend_from_slice(&[extended, 0, if self.dnssec_ok { 0x80 } else { 0 }, 0]);
-        let length = u16::try_from(self.len() - BARE).expect("three short options");
+        let length = u16::try_from(self.len() - BARE).expect("a few short options");
         out.extend_from_slice(&length.to_be_bytes());
         if let Some((lease, key_lease)) = self.lease {
             let len: u16 = if key_lease.is_some() { 8 } else { 4 };
@@ -186,6 +219,12 @@ impl EdnsReply {
             for word in [OPTION_TCP_KEEPALIVE, 2, timeout] {
                 out.extend_from_slice(&word.to_be_bytes());
             }
+        }
+        if let Some(seconds) = self.expire {
+            for word in [OPTION_EXPIRE, 4] {
+                out.extend_from_slice(&word.to_be_bytes());
+            }
+            out.extend_from_slice(&seconds.to_be_bytes());
         }
         if let Some(error) = &self.error {
             let text = clip(&error.text);

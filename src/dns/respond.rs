@@ -41,6 +41,8 @@ pub struct ServedZone {
     pub transfer: ArcSwap<TransferAccess>,
     /// Where it comes from, if it is a copy. A reload replaces it.
     pub source: ArcSwapOption<Source>,
+    /// Of a copy: until when it is good, if there is one.
+    pub expires: ArcSwapOption<Wall>,
     /// The commits that led to the answers, and perhaps beyond: a commit is here before its answers are there.
     pub history: Mutex<History>,
 }
@@ -54,7 +56,19 @@ impl ServedZone {
             query: ArcSwapOption::empty(),
             transfer: ArcSwap::default(),
             source: ArcSwapOption::empty(),
+            expires: ArcSwapOption::empty(),
             history: Mutex::default(),
+        }
+    }
+}
+
+impl ServedZone {
+    /// For how many seconds the zone is good: as long as it says of itself, or what is left of that in a copy (RFC 7314
+    /// §3.2). So nobody who has it from a copy keeps it for longer than the copy.
+    fn expire(&self, answers: &Answers, now: Wall) -> u32 {
+        match self.expires.load().as_deref() {
+            None => answers.snapshot().settings.expire,
+            Some(expires) => u32::try_from(expires.since(now).as_secs()).unwrap_or(u32::MAX),
         }
     }
 }
@@ -325,7 +339,10 @@ fn transfer(
             (None, _) if question.qtype == RecordType::IXFR => {
                 Err((Rcode::FORMERR, ExtendedError::INVALID_DATA, "the authority section needs your SOA (RFC 1995 §3)"))
             }
-            (serial, Some(answers)) => Ok((zone, serial, answers.snapshot().clone())),
+            (serial, Some(answers)) => {
+                tell_expire(envelope, zone, answers, context, &mut reply);
+                Ok((zone, serial, answers.snapshot().clone()))
+            }
         },
     };
     let body = match refusal {
@@ -405,6 +422,11 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
         reply.explain(ExtendedError::new(ExtendedError::NOT_READY, absence(zone)));
         return reply.refuse(Rcode::SERVFAIL, question.octets, context.now, out);
     };
+    if question.qtype == RecordType::SOA
+        && let Some(zone) = zone.filter(|zone| zone.origin.as_wire() == question.name())
+    {
+        tell_expire(envelope, zone, answers, context, &mut reply);
+    }
     reply.begin(question.octets, out);
     let found = answers.lookup(question.name(), question.qtype, reply.limit(), out);
     let rcode = match found.end {
@@ -413,6 +435,20 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
         End::TooLong => Rcode::YXDOMAIN,
     };
     reply.finish(rcode, found.authoritative, found.truncated, found.counts, context.now, out);
+}
+
+/// Tells for how long a zone is good, where that was asked for.
+fn tell_expire(
+    envelope: &Envelope<'_>,
+    zone: &ServedZone,
+    answers: &Answers,
+    context: &Context<'_>,
+    reply: &mut Reply,
+) {
+    let is_asked = envelope.edns.is_some_and(|edns| edns.expire.is_some());
+    if let Some(edns) = reply.edns.as_mut().filter(|_| is_asked) {
+        edns.expire = Some(zone.expire(answers, context.now));
+    }
 }
 
 /// Why a zone is not there.

@@ -575,6 +575,42 @@ fn transfers_are_of_a_zone_by_its_apex_in_class_in_over_tcp() {
     }
 }
 
+/// The data of the expire option.
+fn expire(octets: &[u8]) -> Option<Vec<u8>> {
+    let option = Message::from_vec(octets).unwrap().edns?.option(9.into()).cloned()?;
+    let hickory_proto::rr::rdata::opt::EdnsOption::Unknown(9, data) = option else { panic!("{option:?}") };
+    Some(data)
+}
+
+#[test]
+fn whoever_asks_hears_for_how_long_the_zone_is_good() {
+    let server = Server::new();
+    let asking = |mut packet: Vec<u8>| {
+        super::edns::ask_for_expire(&mut packet);
+        packet
+    };
+    let soa = asking(query("SVC.z.", WireType::SOA).to_vec().unwrap());
+    let seconds = |seconds: u32| Some(seconds.to_be_bytes().to_vec());
+    let answer = |packet: &[u8]| server.handle_from(packet, LOOPBACK, Transport::Udp).1;
+    let whole = server.zone().answers.load().as_deref().unwrap().snapshot().settings.expire;
+    assert_eq!(expire(&answer(&soa)), seconds(whole));
+    assert_eq!(expire(&answer(&with_edns(query("svc.z.", WireType::SOA).to_vec().unwrap()))), None, "not asked for");
+    assert_eq!(expire(&answer(&asking(query("a.x.svc.z.", WireType::SOA).to_vec().unwrap()))), None, "not the apex");
+    assert_eq!(expire(&answer(&asking(ixfr(101)))), seconds(whole));
+    let (Verdict::Transfer(mut transfer), mut out) =
+        server.handle_from(&asking(query("svc.z.", WireType::AXFR).to_vec().unwrap()), LOOPBACK, Transport::Tcp)
+    else {
+        panic!("it is transferred")
+    };
+    transfer.message(Wall(NOW * 1000), &mut out);
+    assert_eq!(expire(&out), seconds(whole));
+    // A copy: what is left.
+    server.zone().expires.store(Some(Arc::new(Wall((NOW + 41) * 1000))));
+    assert_eq!(expire(&answer(&soa)), seconds(41));
+    server.zone().expires.store(Some(Arc::new(Wall((NOW - 1) * 1000))));
+    assert_eq!(expire(&answer(&soa)), seconds(0));
+}
+
 #[test]
 fn a_transfer_beyond_the_limit_is_servfail_before_anything_is_done_for_it() {
     let server = Server { transfers: false, ..Server::new() };

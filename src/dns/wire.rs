@@ -108,6 +108,11 @@ impl Header {
         self.flags & 0x8000 != 0
     }
 
+    /// AA: whoever answers has the zone itself.
+    pub fn is_authoritative(&self) -> bool {
+        self.flags & 0x0400 != 0
+    }
+
     /// TC: something that did not fit was left out.
     pub fn is_truncated(&self) -> bool {
         self.flags & 0x0200 != 0

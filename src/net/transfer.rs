@@ -39,13 +39,22 @@ pub enum Failure {
     Unreachable(String),
 }
 
+/// What came of a transfer.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fetched {
+    /// The result.
+    pub transferred: Transferred,
+    /// For how long the primary has the zone as good, if it said so (RFC 7314).
+    pub expires_in: Option<Duration>,
+}
+
 /// Asks a primary, and reads what it answers.
 pub async fn fetch(
     primary: SocketAddr,
     request: &[u8],
     mut incoming: Incoming,
     now: impl Fn() -> Wall,
-) -> Result<Transferred, Failure> {
+) -> Result<Fetched, Failure> {
     let result = timeout(TRANSFER_PATIENCE, read(primary, request, &mut incoming, now)).await;
     match result.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
         Err(Ended::Connection(error)) => Err(match incoming.cut_short().filter(|_| incoming.tally().messages > 0) {
@@ -54,7 +63,7 @@ pub async fn fetch(
             None => Failure::Unreachable(error.to_string()),
         }),
         Err(Ended::Transfer(error)) => Err(error.into()),
-        Ok(transferred) => Ok(transferred),
+        Ok(transferred) => Ok(Fetched { transferred, expires_in: incoming.expires_in() }),
     }
 }
 

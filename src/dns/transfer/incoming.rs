@@ -55,9 +55,12 @@ mod sequence;
 #[cfg(test)]
 mod tests;
 
+use std::time::Duration;
+
 use crate::answer::encode::Encoder;
 use crate::base::limits::{TRANSFER_OCTETS, TRANSFER_RECORDS};
 use crate::base::{Name, RecordType, Serial, Ttl, Wall};
+use crate::dns::edns::{self, Edns};
 use crate::dns::soa;
 use crate::dns::tsig::{Distrust, Exchange};
 use crate::dns::wire::{CLASS_IN, Envelope, Opcode, Question, RawRecord, Rcode};
@@ -109,7 +112,7 @@ impl Request {
         self.have.as_ref().map_or(Asked::Axfr, |&(_, serial)| Asked::Ixfr { serial })
     }
 
-    /// The message, without a signature. It has no EDNS, whose size is for UDP.
+    /// The message, without a signature. Its EDNS asks for how long the zone is good (RFC 7314).
     pub fn octets(&self) -> Vec<u8> {
         let (qtype, authority) = if self.have.is_some() { (RecordType::IXFR, 1) } else { (RecordType::AXFR, 0) };
         let mut out = Vec::with_capacity(512);
@@ -126,6 +129,7 @@ impl Request {
             encoder.record(soa.owner.as_wire(), RecordType::SOA, soa.ttl, &soa.rdata);
             out.extend_from_slice(encoder.tail());
         }
+        edns::ask_for_expire(&mut out);
         out
     }
 
@@ -201,6 +205,7 @@ pub struct Incoming {
     exchange: Option<Exchange>,
     bounds: Bounds,
     tally: Tally,
+    expires_in: Option<Duration>,
     owners: Owners,
     sequence: Sequence,
 }
@@ -209,7 +214,7 @@ impl Incoming {
     /// Waits for the first message that answers a question with this id; `exchange` is what signed it.
     pub fn new(origin: Name, id: u16, asked: Asked, exchange: Option<Exchange>, bounds: Bounds) -> Incoming {
         let (tally, owners) = (Tally::default(), Owners::new(origin));
-        Incoming { id, asked, exchange, bounds, tally, owners, sequence: Sequence::Start }
+        Incoming { id, asked, exchange, bounds, tally, expires_in: None, owners, sequence: Sequence::Start }
     }
 
     /// How far it is.
@@ -224,6 +229,11 @@ impl Incoming {
             self.sequence = Sequence::Ended;
         }
         result
+    }
+
+    /// For how long the primary has the zone as good, if it said so (RFC 7314).
+    pub fn expires_in(&self) -> Option<Duration> {
+        self.expires_in
     }
 
     /// What to say if the stream ends here, or nothing comes for too long; `None` if there was a result or an error.
@@ -251,6 +261,7 @@ impl Incoming {
         self.verify(&message, now)?;
         self.check(&message)?;
         self.tally.messages = self.tally.messages.saturating_add(1);
+        self.expires_in = self.expires_in.or_else(|| message.edns.as_ref().and_then(Edns::expires_in));
         if message.header.counts[1] == 0 {
             self.count_record()?;
         }

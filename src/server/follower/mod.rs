@@ -40,7 +40,7 @@ use super::load::OpenedCopy;
 use super::visible::Visible;
 
 use keep::{Keeping, Kept};
-use round::{Failures, Found, Round};
+use round::{Answer, Failures, Found, Round};
 use schedule::{Schedule, Timers};
 
 /// How many different reasons are told at most, each once, for which no primary has the zone, until one has.
@@ -115,7 +115,8 @@ pub struct Surroundings {
     pub listening: Arc<[SocketAddr]>,
 }
 
-type Asking = Pin<Box<dyn Future<Output = Result<Found, Failures>> + Send>>;
+type Asking = Pin<Box<dyn Future<Output = Result<Answer, Failures>> + Send>>;
+
 impl Follower {
     /// A follower of these primaries, with the copy that the store has. If that is still good it is visible when this
     /// returns.
@@ -256,25 +257,24 @@ impl Follower {
     }
 
     /// What comes of a round; what is to be written, if something is.
-    fn end(&mut self, result: Result<Found, Failures>) -> Option<Write> {
-        let (primary, taken) = match result {
-            Ok(Found::Same(primary)) => (primary, Ok(None)),
-            Ok(Found::Newer(primary, transferred)) => {
-                let taken = match is_large(&transferred) {
-                    true => aside(|| self.take(primary, transferred)),
-                    false => self.take(primary, transferred),
-                };
-                (primary, taken)
-            }
+    fn end(&mut self, result: Result<Answer, Failures>) -> Option<Write> {
+        let Answer { primary, found, expires_in } = match result {
+            Ok(answer) => answer,
             Err(failures) => {
                 self.fail(failures);
                 return None;
             }
         };
+        let taken = match found {
+            Found::Same => Ok(None),
+            Found::Newer(transferred) if is_large(&transferred) => aside(|| self.take(primary, transferred)),
+            Found::Newer(transferred) => self.take(primary, transferred),
+        };
         match taken {
             Ok(write) => {
-                self.succeed(primary);
-                write.or_else(|| self.kept.missing.clone().map(|commit| aside(|| self.whole(commit))))
+                let refreshed = Some(self.succeed(primary, expires_in));
+                let again = || self.kept.missing.clone().map(|commit| aside(|| self.whole(commit)));
+                write.or_else(again).map(|write| Write { refreshed, ..write })
             }
             Err(unfit) => {
                 if let Unfit::Differences { .. } = unfit {
@@ -288,10 +288,12 @@ impl Follower {
         }
     }
 
-    fn succeed(&mut self, primary: SocketAddr) {
+    /// A primary has the zone as it is here. Returns since when the copy counts.
+    fn succeed(&mut self, primary: SocketAddr, expires_in: Option<Duration>) -> Wall {
         let now = self.clock.now();
         let timers = Timers::of(self.zone.contents().settings());
-        self.schedule.succeed(timers, now.mono);
+        self.schedule.succeed(timers, expires_in, now.mono);
+        let since = now.wall.before(self.schedule.age(now.mono));
         self.favourite = Some(primary.ip().to_canonical());
         if !std::mem::take(&mut self.told).is_empty() {
             tracing::info!(zone = %self.origin(), %primary, "a primary answers again");
@@ -302,15 +304,16 @@ impl Follower {
         let is_due = |noted: Wall| now.wall.since(noted).max(noted.since(now.wall)) >= timers.note_interval();
         // What is being written says so itself.
         if self.kept.is_whole && self.kept.missing.is_none() && self.kept.noted.is_none_or(is_due) {
-            self.kept.noted = Some(now.wall);
+            self.kept.noted = Some(since);
             // Should it be refused, the copy looks a little older after a restart.
-            tokio::spawn(self.store.refreshed(self.origin(), now.wall));
+            tokio::spawn(self.store.refreshed(self.origin(), since));
         }
         {
             let mut state = self.state.lock().expect("no panic holds it");
-            (state.primary, state.refreshed) = (Some(primary), Some(now.wall));
+            (state.primary, state.refreshed) = (Some(primary), Some(since));
         }
         self.tell(now, false, Some(Failures::new()));
+        since
     }
 
     fn fail(&mut self, failures: Failures) {
@@ -343,6 +346,7 @@ impl Follower {
         let mut state = self.state.lock().expect("no panic holds it");
         state.asking = asking;
         state.expires = self.schedule.expires().map(|at| now.wall.after(at.since(now.mono)));
+        self.visible.served.expires.store(state.expires.map(Arc::new));
         state.expired = !self.schedule.is_good(now.mono);
         if let Some(failures) = failures {
             state.failures = failures;

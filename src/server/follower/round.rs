@@ -13,10 +13,12 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::base::{Name, Serial};
+use crate::dns::edns::{self, Edns};
 use crate::dns::soa;
 use crate::dns::transaction::Transaction;
 use crate::dns::transfer::incoming::{Bounds, Request, Transferred};
 use crate::dns::tsig::{Exchange, Key};
+use crate::net::transfer::Fetched;
 use crate::net::{peer, transfer};
 use crate::server::clock::Clock;
 use crate::zone::Record;
@@ -49,10 +51,19 @@ pub(super) struct Round {
 /// What a round found.
 #[derive(Debug)]
 pub(super) enum Found {
-    /// This primary has what is here.
-    Same(SocketAddr),
-    /// This primary has something else.
-    Newer(SocketAddr, Transferred),
+    /// It has what is here.
+    Same,
+    /// It has something else.
+    Newer(Transferred),
+}
+
+/// A primary that answered.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) primary: SocketAddr,
+    pub(super) found: Found,
+    /// For how long it has the zone as good, if it says so: one that is a copy itself can't vouch for more (RFC 7314).
+    pub(super) expires_in: Option<Duration>,
 }
 
 /// What each primary that was asked in vain said.
@@ -60,27 +71,27 @@ pub(super) type Failures = Vec<(SocketAddr, String)>;
 
 impl Round {
     /// Asks until one has something.
-    pub(super) async fn run(self) -> Result<Found, Failures> {
+    pub(super) async fn run(self) -> Result<Answer, Failures> {
         let mut failures = Failures::new();
         for &primary in &self.primaries {
             match self.ask(primary).await {
-                Ok(found) => return Ok(found),
+                Ok((found, expires_in)) => return Ok(Answer { primary, found, expires_in }),
                 Err(failure) => failures.push((primary, failure)),
             }
         }
         Err(failures)
     }
 
-    async fn ask(&self, primary: SocketAddr) -> Result<Found, String> {
+    async fn ask(&self, primary: SocketAddr) -> Result<(Found, Option<Duration>), String> {
         let socket = peer::connect(primary, &self.listening).await.map_err(|error| error.to_string())?;
         let Some(socket) = socket else { return Err("it is this server itself".to_owned()) };
         if self.probes
             && let Some(have) = self.have.as_deref()
         {
             // A primary that is silent over UDP may well be there over TCP.
-            if let Some(serial) = self.probe(&socket).await? {
+            if let Some((serial, expires_in)) = self.probe(&socket).await? {
                 match self.compare(serial, have) {
-                    Some(Ok(())) => return Ok(Found::Same(primary)),
+                    Some(Ok(())) => return Ok((Found::Same, expires_in)),
                     Some(Err(older)) => return Err(older),
                     None => {}
                 }
@@ -92,39 +103,39 @@ impl Round {
             let request =
                 Request::ixfr(self.origin.clone(), id()?, have.clone()).ok_or("the copy has no SOA record")?;
             match self.fetch(primary, request).await {
-                Ok(transferred) => found = Some(transferred),
+                Ok(fetched) => found = Some(fetched),
                 Err(failure) if suggests_axfr(&failure) => {
                     tracing::info!(zone = %self.origin, %primary, reason = %failure, "the whole zone is asked for");
                 }
                 Err(failure) => return Err(failure.to_string()),
             }
         }
-        let transferred = match found {
-            Some(transferred) => transferred,
+        let Fetched { transferred, expires_in } = match found {
+            Some(fetched) => fetched,
             None => {
                 let request = Request::axfr(self.origin.clone(), id()?);
                 self.fetch(primary, request).await.map_err(|failure| failure.to_string())?
             }
         };
-        self.judge(primary, transferred)
+        Ok((self.judge(transferred)?, expires_in))
     }
 
     /// Whether what came is newer than what is here.
-    fn judge(&self, primary: SocketAddr, transferred: Transferred) -> Result<Found, String> {
-        let Some(have) = self.have.as_deref() else { return Ok(Found::Newer(primary, transferred)) };
+    fn judge(&self, transferred: Transferred) -> Result<Found, String> {
+        let Some(have) = self.have.as_deref() else { return Ok(Found::Newer(transferred)) };
         let serial = match &transferred {
             Transferred::Current(soa) => serial_of(soa),
             Transferred::Whole(whole) => serial_of(&whole.soa),
-            Transferred::Changes(_) => return Ok(Found::Newer(primary, transferred)),
+            Transferred::Changes(_) => return Ok(Found::Newer(transferred)),
         };
         match (self.compare(serial, have), &transferred) {
             // Asked for as a whole since the differences were no use: it is right, whatever we had.
-            (Some(Ok(())), Transferred::Whole(_)) if self.whole => Ok(Found::Newer(primary, transferred)),
+            (Some(Ok(())), Transferred::Whole(_)) if self.whole => Ok(Found::Newer(transferred)),
             // RFC 1995 §4 lets a primary answer with the whole zone even if nothing is new.
-            (Some(Ok(())), _) => Ok(Found::Same(primary)),
+            (Some(Ok(())), _) => Ok(Found::Same),
             (Some(Err(older)), _) => Err(older),
             (None, Transferred::Current(_)) => Err(format!("it has serial {serial}, and does not send it")),
-            (None, _) => Ok(Found::Newer(primary, transferred)),
+            (None, _) => Ok(Found::Newer(transferred)),
         }
     }
 
@@ -144,19 +155,26 @@ impl Round {
         }
     }
 
-    /// The serial that a primary has; none if it says nothing of use over UDP.
-    async fn probe(&self, socket: &tokio::net::UdpSocket) -> Result<Option<Serial>, String> {
+    /// The serial that a primary has, and for how long it has it as good; none if it says nothing of use over UDP. What is
+    /// not authoritative comes from a cache, or from a copy that has expired: it vouches for nothing.
+    async fn probe(&self, socket: &tokio::net::UdpSocket) -> Result<Option<(Serial, Option<Duration>)>, String> {
         let mut query = soa::query(id()?, &self.origin);
+        edns::ask_for_expire(&mut query);
         let mut transaction = Transaction::begin(&mut query, self.key.as_ref(), self.clock.now().wall);
         let read = |packet: &[u8]| match transaction.accept(packet, self.clock.now().wall)? {
             // As a server does that limits its rate: over TCP it would say more.
             Ok(envelope) if envelope.header.is_truncated() => Some(Ok(None)),
-            Ok(envelope) => soa::record(&envelope, &self.origin).map(|record| Ok(Some(record))),
+            Ok(envelope) => {
+                let expires_in = envelope.edns.as_ref().and_then(Edns::expires_in);
+                let is_authoritative = envelope.header.is_authoritative();
+                soa::record(&envelope, &self.origin).map(|record| Ok(Some((record, is_authoritative, expires_in))))
+            }
             Err(distrust) => Some(Err(distrust)),
         };
         match peer::exchange(socket, &query, PROBES, Instant::now() + PROBE_PATIENCE, read).await {
-            Ok(Some(Ok(soa))) => Ok(Some(serial_of(&soa))),
-            Ok(Some(Err(none))) => Err(none.to_string()),
+            Ok(Some((Ok(soa), true, expires_in))) => Ok(Some((serial_of(&soa), expires_in))),
+            Ok(Some((Ok(_), false, _))) => Err("its answer is not authoritative: does it serve the zone?".to_owned()),
+            Ok(Some((Err(none), ..))) => Err(none.to_string()),
             Ok(None) => Ok(None),
             Err(failure) => {
                 tracing::debug!(zone = %self.origin, %failure, "the serial is asked for over TCP");
@@ -165,7 +183,7 @@ impl Round {
         }
     }
 
-    async fn fetch(&self, primary: SocketAddr, request: Request) -> Result<Transferred, transfer::Failure> {
+    async fn fetch(&self, primary: SocketAddr, request: Request) -> Result<Fetched, transfer::Failure> {
         let mut octets = request.octets();
         let now = || self.clock.now().wall;
         let exchange = self.key.as_ref().map(|key| Exchange::sign(key, &mut octets, now()));

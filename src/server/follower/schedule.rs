@@ -92,6 +92,11 @@ impl Schedule {
         self.copy.map(|copy| copy.expires)
     }
 
+    /// How long ago the copy was new, so that it is good for its whole expire time from then on.
+    pub(super) fn age(&self, now: Monotonic) -> Duration {
+        self.copy.map_or(Duration::ZERO, |copy| copy.timers.expire.saturating_sub(copy.expires.since(now)))
+    }
+
     /// Whether there is a copy that is good.
     pub(super) fn is_good(&self, now: Monotonic) -> bool {
         self.expires().is_some_and(|end| now < end)
@@ -116,9 +121,14 @@ impl Schedule {
         self.began.map_or(now, |began| began.after(GAP).max(now))
     }
 
-    /// The round under way ended: somebody has the copy just as it is here, which has these timers.
-    pub(super) fn succeed(&mut self, timers: Timers, now: Monotonic) {
-        self.copy = Some(Copy { timers, expires: now.after(timers.expire) });
+    /// The round under way ended: somebody has the copy just as it is here, which has these timers. `left` is for how long
+    /// that one has it as good, if it is a copy itself: it prolongs ours by no more, or two that ask each other would keep
+    /// each other alive without end (RFC 7314 §4).
+    pub(super) fn succeed(&mut self, timers: Timers, left: Option<Duration>, now: Monotonic) {
+        let good = now.after(timers.expire.min(left.unwrap_or(timers.expire)));
+        // What somebody else said before may well go further.
+        let before = self.copy.map_or(good, |copy| copy.expires.min(now.after(timers.expire)));
+        self.copy = Some(Copy { timers, expires: good.max(before) });
         self.failures = 0;
         self.next = if self.again { self.soon(now) } else { now.after(timers.refresh) };
         (self.asking, self.again) = (false, false);
@@ -167,7 +177,7 @@ mod tests {
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
         schedule.begin(at(now));
-        schedule.succeed(TIMERS, at(now));
+        schedule.succeed(TIMERS, None, at(now));
         assert_eq!(schedule.next(), Some(at(now + 30)));
         assert_eq!(schedule.expires(), Some(at(now + 100)));
     }
@@ -176,7 +186,7 @@ mod tests {
     fn a_copy_is_asked_for_by_refresh_and_retry_and_ends_at_expire() {
         let mut schedule = Schedule::new(None, at(0));
         schedule.begin(at(0));
-        schedule.succeed(TIMERS, at(0));
+        schedule.succeed(TIMERS, None, at(0));
         for now in [30, 35, 40, 95] {
             schedule.begin(at(now));
             schedule.fail(at(now));
@@ -190,8 +200,27 @@ mod tests {
             assert!(schedule.next().unwrap() <= at(now + 5), "it is missed the more");
         }
         schedule.begin(at(6000));
-        schedule.succeed(TIMERS, at(6000));
+        schedule.succeed(TIMERS, None, at(6000));
         assert!(schedule.is_good(at(6099)));
+    }
+
+    #[test]
+    fn two_copies_that_ask_each_other_expire_all_the_same() {
+        let (mut one, mut other) = (Schedule::new(None, at(0)), Schedule::new(None, at(0)));
+        one.succeed(TIMERS, None, at(0));
+        other.succeed(TIMERS, Some(Duration::from_secs(100)), at(0));
+        for now in (10..=90).step_by(10) {
+            let left = |of: &Schedule| Some(of.expires().unwrap().since(at(now)));
+            one.succeed(TIMERS, left(&other), at(now));
+            other.succeed(TIMERS, left(&one), at(now));
+        }
+        assert_eq!((one.expires(), other.expires()), (Some(at(100)), Some(at(100))));
+        assert_eq!(one.age(at(90)), Duration::from_secs(90));
+        // One that knows less than we do takes nothing away, and the primary itself gives all of it.
+        one.succeed(TIMERS, Some(Duration::from_secs(1)), at(90));
+        assert_eq!(one.expires(), Some(at(100)));
+        one.succeed(TIMERS, Some(Duration::from_secs(5000)), at(95));
+        assert_eq!((one.expires(), one.age(at(95))), (Some(at(195)), Duration::ZERO));
     }
 
     #[test]
@@ -207,17 +236,17 @@ mod tests {
     fn a_notify_is_heeded_at_once_or_right_after_the_round_under_way() {
         let mut schedule = Schedule::new(None, at(0));
         schedule.begin(at(0));
-        schedule.succeed(TIMERS, at(0));
+        schedule.succeed(TIMERS, None, at(0));
         schedule.notify(at(7));
         assert_eq!(schedule.next(), Some(at(7)));
         schedule.begin(at(7));
         schedule.notify(at(8));
         schedule.notify(at(8));
         assert_eq!(schedule.next(), None);
-        schedule.succeed(TIMERS, at(9));
+        schedule.succeed(TIMERS, None, at(9));
         assert_eq!(schedule.next(), Some(at(9)));
         schedule.begin(at(9));
-        schedule.succeed(TIMERS, at(10));
+        schedule.succeed(TIMERS, None, at(10));
         assert_eq!(schedule.next(), Some(at(40)), "many are one");
         schedule.begin(at(40));
         schedule.notify(at(41));
@@ -235,7 +264,7 @@ mod tests {
                 schedule.begin(now);
                 rounds += 1;
                 schedule.notify(now);
-                if rounds % 2 == 0 { schedule.succeed(TIMERS, now) } else { schedule.fail(now) }
+                if rounds % 2 == 0 { schedule.succeed(TIMERS, None, now) } else { schedule.fail(now) }
             }
             now = now.after(Duration::from_millis(1));
         }

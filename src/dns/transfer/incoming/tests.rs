@@ -109,13 +109,20 @@ fn difference(from: u32, to: u32, removed: &[&str], added: &[&str]) -> Differenc
     Difference { from: record(&soa(from)), to: record(&soa(to)), delta }
 }
 
+/// RFC 7314 §3.1: the option without data.
+fn asks_for_expire(message: &WireMessage) -> bool {
+    let option = message.edns.as_ref().and_then(|edns| edns.option(9.into()));
+    matches!(option, Some(hickory_proto::rr::rdata::opt::EdnsOption::Unknown(9, data)) if data.is_empty())
+}
+
 #[test]
 fn questions_are_as_another_implementation_reads_them() {
     let request = Request::axfr(name("z.test."), ID);
     let axfr = WireMessage::from_vec(&request.octets()).unwrap();
     assert_eq!(request.asked(), Asked::Axfr);
     assert_eq!(axfr.queries, [Query::query(WireName::from_ascii("z.test.").unwrap(), WireType::AXFR)]);
-    assert!(axfr.answers.is_empty() && axfr.authorities.is_empty() && axfr.edns.is_none());
+    assert!(axfr.answers.is_empty() && axfr.authorities.is_empty());
+    assert!(asks_for_expire(&axfr));
     assert_eq!((axfr.metadata.id, axfr.metadata.op_code), (ID, OpCode::Query));
     assert!(axfr.metadata.message_type == MessageType::Query && !axfr.metadata.recursion_desired);
 
@@ -124,6 +131,7 @@ fn questions_are_as_another_implementation_reads_them() {
     assert_eq!(request.asked(), IXFR);
     assert_eq!(ixfr.queries, [Query::query(WireName::from_ascii("z.test.").unwrap(), WireType::IXFR)]);
     assert_eq!(ixfr.authorities, [wire_record(&soa(5))]);
+    assert!(asks_for_expire(&ixfr));
     assert!(Request::ixfr(name("z.test."), ID, record("z.test. 5 NS ns.z.test.")).is_none());
 }
 

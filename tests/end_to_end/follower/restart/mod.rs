@@ -65,3 +65,24 @@ fn a_secondary_without_a_copy_is_servfail_and_has_it_soon_after_its_primary_came
     primary.restart();
     assert_copied(primary.address, secondary.address);
 }
+
+#[test]
+fn secondaries_that_ask_each_other_expire_once_their_primary_is_gone() {
+    let mut primary = TestServer::with(&short_lived(""));
+    let [one, other] = [free_address(), free_address()];
+    let first = TestServer::with(&secondary_at(one, &[primary.address, other], ""));
+    let second = TestServer::with(&secondary_at(other, &[primary.address, one], ""));
+    assert_copied(primary.address, one);
+    assert_copied(primary.address, other);
+    primary.kill_9();
+    let away = Instant::now();
+    for secondary in [&first, &second] {
+        wait_for_servfail(secondary.address);
+    }
+    assert!(away.elapsed() < EXPIRE + Duration::from_secs(3), "{:?}", away.elapsed());
+    primary.restart();
+    let serial = primary.client().serial();
+    for secondary in [&first, &second] {
+        wait_for_serial(secondary.address, serial);
+    }
+}
