@@ -346,6 +346,13 @@ fn transfer(
         },
     };
     let body = match refusal {
+        // One record, which is no work.
+        Ok((_, Some(serial), snapshot))
+            if question.qtype == RecordType::IXFR && Body::is_current(serial, &snapshot) =>
+        {
+            Outgoing::new(reply, question.octets, Body::Current(snapshot.soa())).only_message(context.now, out);
+            return Verdict::Reply;
+        }
         Ok(_) if !by_udp && !context.transfers => {
             let text = "too many zone transfers are under way; try again later";
             reply.explain(ExtendedError::new(ExtendedError::NOT_READY, text));

@@ -617,6 +617,9 @@ fn a_transfer_beyond_the_limit_is_servfail_before_anything_is_done_for_it() {
     for packet in [axfr("svc.z."), with_edns(ixfr(100))] {
         assert_eq!(refusal(&server, &packet, LOOPBACK, Transport::Tcp), Some((2, ExtendedError::NOT_READY)));
     }
+    // Whoever is not behind takes no place.
+    let (verdict, out) = server.handle_from(&with_edns(ixfr(101)), LOOPBACK, Transport::Tcp);
+    assert!(matches!(verdict, Verdict::Reply) && Message::from_vec(&out).unwrap().answers.len() == 1);
     // Over UDP it is done at once.
     let (verdict, out) = server.handle_from(&with_edns(ixfr(100)), LOOPBACK, Transport::Udp);
     assert!(matches!(verdict, Verdict::Reply) && out[3] & 0xf == 0);

@@ -49,15 +49,21 @@ impl Body {
     /// (RFC 1982 §3.2) tell nothing of who is behind: everything.
     pub fn since(serial: Serial, snapshot: &Snapshot, steps: impl FnOnce(Serial, Serial) -> Option<Vec<Step>>) -> Body {
         let own = snapshot.epoch.serial();
-        match serial.partial_cmp(&own) {
-            Some(Ordering::Equal | Ordering::Greater) => return Body::Current(snapshot.soa()),
-            Some(Ordering::Less) => {}
-            None => return Body::whole(snapshot),
+        if Body::is_current(serial, snapshot) {
+            return Body::Current(snapshot.soa());
+        }
+        if serial.partial_cmp(&own).is_none() {
+            return Body::whole(snapshot);
         }
         match steps(serial, own).and_then(Condensed::new) {
             Some(condensed) if !exceeds(&condensed, snapshot) => Body::Changes(condensed),
             _ => Body::whole(snapshot),
         }
+    }
+
+    /// Whether whoever has this serial is not behind.
+    pub fn is_current(serial: Serial, snapshot: &Snapshot) -> bool {
+        matches!(serial.partial_cmp(&snapshot.epoch.serial()), Some(Ordering::Equal | Ordering::Greater))
     }
 
     /// The SOA record of the version that it leads to.

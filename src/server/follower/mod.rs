@@ -25,7 +25,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
-use crate::base::{Name, Now, Wall};
+use crate::base::{Name, Now, RecordType, Wall};
 use crate::config::Following;
 use crate::dns::transfer::incoming::Transferred;
 use crate::dns::tsig::Keys;
@@ -33,7 +33,7 @@ use crate::net::aside;
 use crate::store::{Store, Write};
 use crate::zone::copy::{self, Unfit};
 use crate::zone::settings::serial_of;
-use crate::zone::{Cause, CausedChange, Difference, Zone};
+use crate::zone::{Cause, CausedChange, Difference, StaticNode, Zone};
 
 use super::clock::Clock;
 use super::load::OpenedCopy;
@@ -360,6 +360,7 @@ impl Follower {
         let contents = self.zone.contents();
         let (soa, changes) = match transferred {
             Transferred::Whole(whole) => {
+                warn_of_signatures(&whole.soa.owner, &whole.nodes);
                 let changes = copy::replace(contents, &whole.soa, whole.nodes)?;
                 (whole.soa, changes)
             }
@@ -394,6 +395,19 @@ async fn settle<T>(under_way: &mut Option<Pin<Box<dyn Future<Output = T> + Send>
     match under_way {
         Some(under_way) => under_way.await,
         None => std::future::pending().await,
+    }
+}
+
+/// A signed zone is served without its signatures beside what they sign.
+fn warn_of_signatures(origin: &Name, nodes: &[StaticNode]) {
+    let is_signed =
+        |node: &StaticNode| node.name == *origin && node.rrsets.iter().any(|rrset| rrset.rtype == RecordType::DNSKEY);
+    if nodes.iter().any(is_signed) {
+        tracing::warn!(
+            zone = %origin,
+            "the zone is signed, and livezone answers without signatures: validating resolvers take its answers for forged \
+             if the parent has a DS record; serve it unsigned, or by a server that signs"
+        );
     }
 }
 

@@ -110,11 +110,13 @@ impl Primary {
                     transfers: true,
                 };
                 let mut out = Vec::new();
-                let Verdict::Transfer(mut outgoing) = respond(&context, &packet, &mut out) else {
-                    panic!("it admits whoever comes over TCP from loopback")
+                let mut outgoing = match respond(&context, &packet, &mut out) {
+                    Verdict::Transfer(outgoing) => Some(outgoing),
+                    Verdict::Reply => None, // nothing is newer
+                    other => panic!("it admits whoever comes over TCP from loopback: {other:?}"),
                 };
                 loop {
-                    let more = outgoing.message(Wall(0), &mut out);
+                    let more = outgoing.as_mut().is_some_and(|outgoing| outgoing.message(Wall(0), &mut out));
                     let length = u16::try_from(out.len()).unwrap().to_be_bytes();
                     stream.write_all(&[&length, &out[..]].concat()).await.unwrap();
                     if !more {
