@@ -90,6 +90,10 @@ fn exceeds(condensed: &Condensed, snapshot: &Snapshot) -> bool {
     }
 }
 
+/// Nodes that are touched before the first of them is encoded. A whole zone is read in the order of hashes, so that nearly
+/// each node comes from memory; more than this many a processor doesn't wait for at once.
+const AHEAD: usize = 32;
+
 /// A transfer under way.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -252,17 +256,23 @@ fn write_nodes(
     count: &mut u16,
 ) -> Place {
     let (first, mut skip_sets, mut skip_records) = start;
-    for (position, node) in snapshot.nodes_from(first) {
-        for (number, rrset) in node.rrsets().enumerate().skip(std::mem::take(&mut skip_sets)) {
-            for (at, rdata) in rrset.rdatas().enumerate().skip(std::mem::take(&mut skip_records)) {
-                if !encoder.try_record(node.name().as_wire(), rrset.rtype, rrset.ttl, rdata, limit) {
-                    return Place::Node(position, number, at);
+    let mut nodes = snapshot.nodes_from(first);
+    let mut ahead = [None; AHEAD];
+    loop {
+        ahead.fill_with(|| nodes.next());
+        ahead.iter().flatten().for_each(|(_, node)| node.touch());
+        for next in ahead {
+            let Some((position, node)) = next else { return Place::Last };
+            for (number, rrset) in node.rrsets().enumerate().skip(std::mem::take(&mut skip_sets)) {
+                for (at, rdata) in rrset.rdatas().enumerate().skip(std::mem::take(&mut skip_records)) {
+                    if !encoder.try_record(node.name().as_wire(), rrset.rtype, rrset.ttl, rdata, limit) {
+                        return Place::Node(position, number, at);
+                    }
+                    *count += 1;
                 }
-                *count += 1;
             }
         }
     }
-    Place::Last
 }
 
 #[cfg(test)]
