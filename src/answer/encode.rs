@@ -36,6 +36,8 @@ pub struct Encoder {
     /// Octets of the head.
     head: usize,
     known: KnownNames,
+    /// Where the owner of the last record stands, if a pointer reaches it.
+    owner: Option<u16>,
 }
 
 impl Encoder {
@@ -54,7 +56,7 @@ impl Encoder {
     pub fn after_header() -> Encoder {
         let mut message = Vec::with_capacity(USUAL_OCTETS);
         message.resize(HEADER, 0);
-        Encoder { message, head: HEADER, known: KnownNames::new(RandomState::default()) }
+        Encoder { message, head: HEADER, known: KnownNames::new(RandomState::default()), owner: None }
     }
 
     /// Begins the next message behind the head of the last one.
@@ -97,12 +99,35 @@ impl Encoder {
     pub fn truncate(&mut self, len: usize) {
         self.message.truncate(self.head + len);
         self.known.forget(self.head + len);
+        self.owner = None;
     }
 
     /// Writes one record of class IN, if the message then has at most `limit` octets; otherwise it stays as it is.
     pub fn try_record(&mut self, owner: &[u8], rtype: RecordType, ttl: Ttl, rdata: &[u8], limit: usize) -> bool {
         let before = self.len();
         self.record(owner, rtype, ttl, rdata);
+        self.is_within(limit, before)
+    }
+
+    /// The same for the owner of the last record, which is not searched for again.
+    pub fn try_further_record(
+        &mut self,
+        owner: &[u8],
+        rtype: RecordType,
+        ttl: Ttl,
+        rdata: &[u8],
+        limit: usize,
+    ) -> bool {
+        let Some(offset) = self.owner else { return self.try_record(owner, rtype, ttl, rdata, limit) };
+        debug_assert!(known::stands_at(owner, &self.message, usize::from(offset), self.head), "the same owner");
+        let before = self.len();
+        self.message.extend_from_slice(&(0xc000 | offset).to_be_bytes());
+        self.data(rtype, ttl, rdata);
+        self.is_within(limit, before)
+    }
+
+    /// Whether the message keeps to a limit; what stands behind `before` is taken back if it doesn't.
+    fn is_within(&mut self, limit: usize, before: usize) -> bool {
         let fits = self.message.len() <= limit;
         if !fits {
             self.truncate(before);
@@ -112,7 +137,12 @@ impl Encoder {
 
     /// Writes one record of class IN.
     pub fn record(&mut self, owner: &[u8], rtype: RecordType, ttl: Ttl, rdata: &[u8]) {
-        self.name(owner, true);
+        self.owner = self.name(owner, true);
+        self.data(rtype, ttl, rdata);
+    }
+
+    /// Writes what follows the owner.
+    fn data(&mut self, rtype: RecordType, ttl: Ttl, rdata: &[u8]) {
         let [t0, t1] = rtype.0.to_be_bytes();
         let [ttl0, ttl1, ttl2, ttl3] = ttl.0.to_be_bytes();
         let [len0, len1] = rdata_len(rdata.len());
@@ -125,8 +155,9 @@ impl Encoder {
         let fields = schema::walk(rtype, rdata, |field, at, len| {
             let octets = &rdata[at..at + len];
             match field {
-                Field::CompressibleName => self.name(octets, true),
-                Field::PlainName => self.name(octets, false),
+                Field::CompressibleName | Field::PlainName => {
+                    self.name(octets, field == Field::CompressibleName);
+                }
                 _ => self.message.extend_from_slice(octets),
             }
         });
@@ -136,8 +167,9 @@ impl Encoder {
     }
 
     /// Writes a name, and learns where those of its suffixes stand that weren't known, as far as a pointer reaches. From
-    /// the first known suffix on there is nothing to learn: the shorter ones are known, too, or were out of reach.
-    fn name(&mut self, wire: &[u8], compress: bool) {
+    /// the first known suffix on there is nothing to learn: the shorter ones are known, too, or were out of reach. Returns
+    /// where a pointer to the whole name leads, unless that is out of reach or the root.
+    fn name(&mut self, wire: &[u8], compress: bool) -> Option<u16> {
         let at = self.message.len();
         let mut skip = 0;
         let mut known = None;
@@ -162,6 +194,11 @@ impl Encoder {
                 self.message.extend_from_slice(&(0xc000 | offset).to_be_bytes());
             }
             None => self.message.extend_from_slice(wire),
+        }
+        match known {
+            Some(offset) if skip == 0 => Some(offset),
+            _ if wire[0] == 0 => None,
+            _ => u16::try_from(at).ok().filter(|at| usize::from(*at) <= POINTER_REACH),
         }
     }
 }

@@ -144,7 +144,7 @@ fn start(hash: u32) -> usize {
 
 /// Whether the name at an offset of the message is the wanted one. Pointers lead to what was written before, so the walk
 /// ends; a name under way isn't written yet, and none of its suffixes is another one.
-fn stands_at(mut wanted: &[u8], message: &[u8], mut at: usize, folded: usize) -> bool {
+pub(super) fn stands_at(mut wanted: &[u8], message: &[u8], mut at: usize, folded: usize) -> bool {
     loop {
         let Some(&len) = message.get(at) else { return false };
         if len >= 0xc0 {

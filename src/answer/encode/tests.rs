@@ -95,6 +95,8 @@ enum Step {
     Record(Record),
     /// A record for which there may be some octets too few.
     Try(Record, usize),
+    /// The same for the owner of the last one.
+    Further(Record, usize),
     /// Back to where one of the records ends.
     Truncate(Index),
     Restart {
@@ -150,6 +152,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         40 => record().prop_map(Step::Record),
         5 => (record(), 0..60usize).prop_map(|(record, missing)| Step::Try(record, missing)),
+        20 => (record(), prop_oneof![4 => Just(0), 1 => 0..60usize])
+            .prop_map(|(record, missing)| Step::Further(record, missing)),
         3 => any::<Index>().prop_map(Step::Truncate),
         1 => prop::bool::weighted(0.3).prop_map(|without_question| Step::Restart { without_question }),
     ]
@@ -222,22 +226,34 @@ impl Pair {
         self.ends.push(self.encoder.len());
     }
 
+    /// Writes a record that may have too little room by some octets.
+    fn attempt(
+        &mut self,
+        record: &Record,
+        missing: usize,
+        write: impl Fn(&mut Encoder, &[u8], RecordType, Ttl, &[u8], usize) -> bool,
+    ) {
+        let before = self.reference.tail.len();
+        self.reference.record(record);
+        let limit = (self.reference.base + self.reference.tail.len()).saturating_sub(missing);
+        self.reference.truncate(before);
+        let Record { owner, rtype, ttl, rdata } = record;
+        let is_written = write(&mut self.encoder, owner.as_wire(), *rtype, *ttl, rdata, limit);
+        assert_eq!(is_written, missing == 0);
+        if is_written {
+            self.wrote(record);
+        }
+    }
+
     fn take(&mut self, step: &Step) {
         match step {
             Step::Record(record) => self.write(record),
-            Step::Try(record, missing) => {
-                let before = self.reference.tail.len();
-                self.reference.record(record);
-                let needed = self.reference.base + self.reference.tail.len();
-                self.reference.truncate(before);
-                let Record { owner, rtype, ttl, rdata } = record;
-                let is_written =
-                    self.encoder.try_record(owner.as_wire(), *rtype, *ttl, rdata, needed.saturating_sub(*missing));
-                assert_eq!(is_written, *missing == 0);
-                if is_written {
-                    self.wrote(record);
-                }
+            Step::Further(record, missing) => {
+                let Some(last) = self.records.last() else { return };
+                let record = Record { owner: last.owner.clone(), ..record.clone() };
+                self.attempt(&record, *missing, Encoder::try_further_record);
             }
+            Step::Try(record, missing) => self.attempt(record, *missing, Encoder::try_record),
             Step::Truncate(index) => {
                 let kept = index.index(self.ends.len() + 1);
                 self.ends.truncate(kept);

@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use crate::answer::Counts;
 use crate::answer::encode::Encoder;
-use crate::base::{Name, Serial, Wall};
+use crate::base::{Name, RecordType, Serial, Ttl, Wall};
 use crate::zone::history::{Condensed, Step};
 use crate::zone::map::Position;
 use crate::zone::settings::serial_of;
@@ -247,6 +247,9 @@ impl Outgoing {
     }
 }
 
+/// [`Encoder::try_record`], or for further records of one owner [`Encoder::try_further_record`].
+type WriteRecord = fn(&mut Encoder, &[u8], RecordType, Ttl, &[u8], usize) -> bool;
+
 /// Writes the records of a zone from a place on, as many as fit; returns the place of the next one.
 fn write_nodes(
     encoder: &mut Encoder,
@@ -263,11 +266,13 @@ fn write_nodes(
         ahead.iter().flatten().for_each(|(_, node)| node.touch());
         for next in ahead {
             let Some((position, node)) = next else { return Place::Last };
+            let mut write: WriteRecord = Encoder::try_record;
             for (number, rrset) in node.rrsets().enumerate().skip(std::mem::take(&mut skip_sets)) {
                 for (at, rdata) in rrset.rdatas().enumerate().skip(std::mem::take(&mut skip_records)) {
-                    if !encoder.try_record(node.name().as_wire(), rrset.rtype, rrset.ttl, rdata, limit) {
+                    if !write(encoder, node.name().as_wire(), rrset.rtype, rrset.ttl, rdata, limit) {
                         return Place::Node(position, number, at);
                     }
+                    write = Encoder::try_further_record;
                     *count += 1;
                 }
             }
