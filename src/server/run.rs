@@ -68,6 +68,9 @@ pub enum StartError {
         /// What the store said.
         cause: String,
     },
+    /// A thread.
+    #[error("can't start a thread: {0}")]
+    Thread(std::io::Error),
     /// A listener.
     #[error("can't listen on {address}: {cause}; choose another address with [dns] listen or --listen")]
     Listen {
@@ -97,6 +100,8 @@ pub struct Server {
     stop: watch::Sender<bool>,
     udp: Vec<udp::Listener>,
     transports: JoinSet<()>,
+    /// Zone transfers are made there.
+    _bulk: tcp::bulk::Bulk,
     reloads: mpsc::Sender<()>,
     /// Owns the zones until it is told to stop.
     reloader: JoinHandle<Fleet>,
@@ -171,10 +176,11 @@ impl Server {
         let mut tls_addresses = Vec::new();
         let handler: Arc<dyn Handler> = front.clone();
         let places = Arc::new(tcp::Places::new(config.limits.tcp));
+        let bulk = tcp::bulk::Bulk::start().map_err(StartError::Thread)?;
         for listener in listeners {
             let failed = |cause| StartError::Listen { address: listener.address, cause };
             udp.push(udp::Listener::start(listener.udp, &handler).map_err(failed)?);
-            transports.spawn(tcp::serve(listener.tcp, handler.clone(), places.clone(), stopped.clone()));
+            transports.spawn(tcp::serve(listener.tcp, handler.clone(), places.clone(), bulk.handle(), stopped.clone()));
         }
         if let Some(tls) = tls {
             let mut carried = hickory::Server::new(handler);
@@ -198,7 +204,19 @@ impl Server {
         let reloader = Reloader::new(fleet, front.clone(), config, source);
         let reloader = tokio::spawn(reloader.run(requests, stopped));
         let store = store.clone();
-        Ok(Server { addresses, tls_addresses, http_address, front, stop, udp, transports, reloads, reloader, store })
+        Ok(Server {
+            addresses,
+            tls_addresses,
+            http_address,
+            front,
+            stop,
+            udp,
+            transports,
+            _bulk: bulk,
+            reloads,
+            reloader,
+            store,
+        })
     }
 
     /// Where it listens.

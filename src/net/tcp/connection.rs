@@ -6,7 +6,7 @@
 //! close ours.
 //!
 //! An answer of many messages ([`Messages`]) is made as the client takes it: the next one when less than [`STREAMED`] octets
-//! wait.
+//! wait. A connection with one that goes on moves to a thread of lower priority ([`super::bulk`]).
 //!
 //! Bounds: [`OUTSTANDING`] requests that wait, [`OUTPUT`] octets of answers that are not taken. At either, nothing more
 //! is read or handled until it is less, and the client's writes fill up. One patience ([`Limits::idle`]) bounds the rest:
@@ -28,6 +28,7 @@ use tokio::net::tcp::ReadHalf;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use super::bulk::Move;
 use super::places::{Cuts, Place};
 use crate::base::limits::{MESSAGE_OCTETS, TRANSFER_PATIENCE};
 use crate::dns::reply::Transport;
@@ -80,6 +81,7 @@ pub(super) async fn run(
     peer: SocketAddr,
     handler: Arc<dyn Handler>,
     place: Place,
+    moves: Move,
     stop: watch::Receiver<bool>,
 ) {
     let (replies, arrivals) = mpsc::channel(OUTSTANDING);
@@ -87,6 +89,7 @@ pub(super) async fn run(
         peer,
         handler: &*handler,
         place: &place,
+        moves,
         replies,
         outstanding: 0,
         input: Vec::new(),
@@ -118,6 +121,7 @@ struct Connection<'h> {
     peer: SocketAddr,
     handler: &'h dyn Handler,
     place: &'h Place,
+    moves: Move,
     replies: mpsc::Sender<Option<Vec<u8>>>,
     /// Requests whose completion is still to come.
     outstanding: usize,
@@ -159,6 +163,9 @@ impl Connection<'_> {
         loop {
             self.handle_messages()?;
             self.stream()?;
+            if !self.streams.is_empty() {
+                self.moves.go().await;
+            }
             let now = Instant::now();
             self.output.watch(now, idle);
             let pending = self.outstanding > 0 || !self.output.is_empty();
@@ -274,6 +281,7 @@ impl Connection<'_> {
             self.output.compact();
             self.output.octets.reserve_exact(STREAMED + LARGEST);
             self.push(&out)?;
+            self.moves.give_way();
         }
         if self.streams.is_empty() && self.output.is_empty() {
             give_back(&mut self.output.octets);

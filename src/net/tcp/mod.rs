@@ -1,12 +1,14 @@
 //! TCP (RFC 7766): messages behind two octets of length, one connection for as many as the client likes.
 //!
 //! - `connection`: one connection: messages are read while earlier ones wait, and answers go out as they are ready.
+//! - [`bulk`]: the thread that zone transfers are made and written on.
 //! - [`places`]: who may hold a connection, who makes room at the limit, and counts of everything that was cut off.
 //!
 //! Here: binding, and accepting. Connections are tasks of the runtime; UDP has threads of its own, which no flood of
 //! connections takes a turn from. Accepting is bounded three times: by the places, by `ACCEPTS` in a
 //! `TURN`, and by the descriptors of the process, of which some are left to everything else.
 
+pub mod bulk;
 mod connection;
 pub mod places;
 
@@ -17,6 +19,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -50,11 +53,12 @@ pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     TcpListener::from_std(socket.into())
 }
 
-/// Accepts until `stop` turns, then lets the messages under way end.
+/// Accepts until `stop` turns, then lets the messages under way end. Answers of many messages are made on `bulk`.
 pub async fn serve(
     listener: TcpListener,
     handler: Arc<dyn Handler>,
     places: Arc<Places>,
+    bulk: Handle,
     mut stop: watch::Receiver<bool>,
 ) {
     let mut connections = JoinSet::new();
@@ -74,7 +78,9 @@ pub async fn serve(
                 };
                 // Without a place the connection is closed again; its client may try later, or use UDP.
                 let Some(place) = place else { continue };
-                connections.spawn(connection::run(stream, peer, handler.clone(), place, stop.clone()));
+                let moves = bulk::Move::default();
+                let run = connection::run(stream, peer, handler.clone(), place, moves.clone(), stop.clone());
+                connections.spawn(bulk::carry(run, moves, bulk.clone()));
             }
             Err(error) if concerns_one(&error) => tracing::debug!(%error, "accepting a connection"),
             Err(error) => {
