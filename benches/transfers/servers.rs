@@ -96,6 +96,7 @@ impl Server {
             Some(file) => write!(conf, "    file: {}\n    semantic-checks: off\n", file.display()).unwrap(),
             None => conf.push_str("    master: primary\n    journal-content: all\n    zonefile-load: none\n"),
         }
+        std::fs::create_dir_all(folder.join("db")).unwrap();
         std::fs::write(folder.join("knot.conf"), conf).unwrap();
         Server { name: "Knot", address, process: spawn(folder, "knotd", &["-c", "knot.conf"], role.core) }
     }

@@ -125,11 +125,18 @@ pub(crate) fn read_message(stream: &mut impl Read) -> Vec<u8> {
     message
 }
 
-/// Sends a message and waits for its answer, which must be NOERROR.
+/// Sends a message and waits for its answer, which must be NOERROR; a server whose disk is busy is asked again.
 pub(crate) fn exchange(stream: &mut TcpStream, message: &[u8]) {
-    stream.write_all(&framed(message)).unwrap();
-    let answer = read_message(stream);
-    assert_eq!(answer[3] & 15, 0, "the server refused: {answer:?}");
+    for pause in [1, 2, 4, 0] {
+        stream.write_all(&framed(message)).unwrap();
+        let answer = read_message(stream);
+        match answer[3] & 15 {
+            0 => return,
+            2 => std::thread::sleep(Duration::from_secs(pause)),
+            _ => panic!("the server refused: {answer:?}"),
+        }
+    }
+    panic!("the server can't");
 }
 
 /// A socket that asks one server.
