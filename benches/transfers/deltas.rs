@@ -40,9 +40,11 @@ pub(crate) fn measure(folder: &Path, members: u32) {
     let (octets, records, messages, took) = take(&server, before);
     println!("| {members} | one registration | {records} | {octets} | {messages} | {took:.1} |");
     let before = wire::serial(server.address).unwrap();
-    for _ in 0..COMMITS / 2 {
-        wire::exchange(&mut stream, &registration(1, 6001..6002));
-        wire::exchange(&mut stream, &withdrawal(1, 6001));
+    for number in 0..COMMITS {
+        let mut message = if number % 2 == 0 { registration(1, 6001..6002) } else { withdrawal(1, 6001) };
+        // The same message again would be a retransmission.
+        message[..2].copy_from_slice(&(number as u16 + 2).to_be_bytes());
+        wire::exchange(&mut stream, &message);
     }
     assert_eq!(wire::serial(server.address).unwrap(), before.wrapping_add(COMMITS));
     let (octets, records, messages, took) = take(&server, before);

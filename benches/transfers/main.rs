@@ -1,6 +1,7 @@
 //! Zone transfers and NOTIFY, beside Knot, BIND and NSD.
 //!
-//! `cargo bench --bench transfers -- [SECTION…] [rounds=N] [services=N] [each=N]`, where sections are `axfr`, `memory`,
+//! `cargo bench --bench transfers -- [SECTION…] [rounds=N] [paced=N] [services=N] [each=N] [livezone=PROGRAM]
+//! [only=livezone,Knot]`, where sections are `axfr`, `memory`,
 //! `queries`, `latency` and `ixfr`; all of them by default. Needs `knotd`, `named` and `nsd` on the path. All servers are
 //! on loopback, with their files in a scratch folder, and have the same zone: livezone's as its members registered it, the
 //! others' as `livezone export` writes it. Tables are in Markdown.
@@ -104,7 +105,11 @@ fn register(folder: &Path, services: u32, each: u32) -> (PathBuf, PathBuf) {
 fn primaries(livezone: &Path, file: &Path, scratch: &Path, core: Option<usize>) -> Vec<Server> {
     let starts: [(&str, latency::Start); 3] = [("knot", Server::knot), ("bind", Server::bind), ("nsd", Server::nsd)];
     let mut servers = vec![Server::livezone(livezone, core)];
+    let only = std::env::args().find_map(|argument| argument.strip_prefix("only=").map(str::to_lowercase));
     for (name, start) in starts {
+        if only.as_ref().is_some_and(|only| !only.split(',').any(|other| other == name)) {
+            continue;
+        }
         let folder = scratch.join(name);
         std::fs::create_dir_all(&folder).unwrap();
         servers.push(start(&folder, free_address(), Role { file: Some(file), core, ..Role::default() }).answering());

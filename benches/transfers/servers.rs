@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -30,6 +31,15 @@ pub(crate) struct Role<'a> {
     pub(crate) reload_timeout: u32,
     /// The core that the server keeps to.
     pub(crate) core: Option<usize>,
+}
+
+/// The livezone that is measured: the one that was built, or one to compare it with.
+fn program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let named = std::env::args().find_map(|argument| argument.strip_prefix("livezone=").map(str::to_owned));
+        named.unwrap_or_else(|| env!("CARGO_BIN_EXE_livezone").to_owned())
+    })
 }
 
 pub(crate) fn free_address() -> SocketAddr {
@@ -64,18 +74,18 @@ impl Server {
         let address = free_address();
         let listen = address.to_string();
         let arguments = ["serve", "--log", "error", "--listen", &listen, "--config", "livezone.toml"];
-        let process = spawn(folder, env!("CARGO_BIN_EXE_livezone"), &arguments, core);
+        let process = spawn(folder, program(), &arguments, core);
         Server { name: "livezone", address, process }.answering()
     }
 
     /// The master file that livezone's store makes while it is stopped.
     pub(crate) fn export(folder: &Path, file: &Path) {
-        let program = Command::new(env!("CARGO_BIN_EXE_livezone"))
+        let exported = Command::new(program())
             .args(["export", ZONE, "--config"])
             .arg(folder.join("livezone.toml"))
             .stdout(std::fs::File::create(file).unwrap())
             .status();
-        assert!(program.unwrap().success(), "livezone export");
+        assert!(exported.unwrap().success(), "livezone export");
     }
 
     pub(crate) fn knot(folder: &Path, address: SocketAddr, role: Role<'_>) -> Server {

@@ -99,6 +99,7 @@ const AHEAD: usize = 32;
 pub struct Outgoing {
     reply: Reply,
     question: Box<[u8]>,
+    encoder: Option<Box<Encoder>>,
     body: Body,
     at: Place,
 }
@@ -129,7 +130,7 @@ struct Full;
 impl Outgoing {
     /// A transfer that answers a question for the apex.
     pub fn new(reply: Reply, question: &[u8], body: Body) -> Outgoing {
-        Outgoing { reply, question: question.into(), body, at: Place::First }
+        Outgoing { reply, question: question.into(), encoder: None, body, at: Place::First }
     }
 
     /// The zone.
@@ -167,12 +168,14 @@ impl Outgoing {
 
     /// Puts what fits into `out`, and returns how many records those are.
     fn fill(&mut self, now: Wall, out: &mut Vec<u8>) -> u16 {
-        // One for each message: between them, nothing is held but the place.
-        let mut encoder = Encoder::after_question(self.origin());
+        // One for all messages, whose room it keeps.
+        let mut encoder = self.encoder.take().unwrap_or_else(|| Box::new(Encoder::after_question(self.origin())));
+        encoder.restart();
         let (mut count, limit) = (0, self.reply.limit());
         while self.at != Place::End && self.write(&mut encoder, limit, &mut count).is_ok() {}
         self.reply.begin(&self.question, out);
         out.extend_from_slice(encoder.tail());
+        self.encoder = Some(encoder);
         let counts = Counts { answers: count, ..Counts::default() };
         self.reply.finish_next(counts, now, out);
         count

@@ -274,7 +274,7 @@ impl Connection<'_> {
             && let Some((messages, _)) = self.streams.front_mut()
         {
             // Not kept: a slow client holds one message, and not two.
-            let mut out = Vec::new();
+            let mut out = Vec::with_capacity(MESSAGE_OCTETS);
             if !messages.next(&mut out) {
                 self.streams.pop_front();
             }
