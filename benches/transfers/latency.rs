@@ -98,7 +98,9 @@ fn row(primary: &str, secondary: &str, mut measured: Measured) {
 
 fn heading(what: &str) {
     println!("\nFrom the update at the primary to the secondary's answer, {what} ({})\n", crate::load());
-    println!("| primary | secondary | acknowledged, ms | spaced: median, ms | most | of | bursts of {BURST}: median, ms | most | of |");
+    println!(
+        "| primary | secondary | acknowledged, ms | spaced: median, ms | most | of | bursts of {BURST}: median, ms | most | of |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- | --- |");
 }
 

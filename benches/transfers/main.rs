@@ -52,8 +52,7 @@ fn main() {
     };
     let settings =
         Settings { rounds: number("rounds", 9) as usize, services: number("services", 2000), each: number("each", 50) };
-    let sections: Vec<&str> =
-        arguments.iter().map(String::as_str).filter(|argument| !argument.contains('=')).collect();
+    let sections: Vec<&str> = arguments.iter().map(String::as_str).filter(|argument| !argument.contains('=')).collect();
     let wants = |section: &str| sections.is_empty() || sections.contains(&section);
     let scratch = tempfile::tempdir().unwrap();
     let scratch = scratch.path();

@@ -146,7 +146,9 @@ pub(crate) fn measure(rounds: usize, servers: &[Server], services: u32, each: u3
         "\nQueries beside {CLIENTS} transfers in a loop: server on one core, clients on the other, medians of {rounds} rounds ({})\n",
         crate::load()
     );
-    println!("| server | most, answers/s (server CPU) | offered/s | quiet p50, p99 us | beside transfers p50, p99 us | ratio of p99 | unanswered | transfers/s |");
+    println!(
+        "| server | most, answers/s (server CPU) | offered/s | quiet p50, p99 us | beside transfers p50, p99 us | ratio of p99 | unanswered | transfers/s |"
+    );
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
     for server in servers {
         let records = whole::size(server);

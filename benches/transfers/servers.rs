@@ -100,8 +100,11 @@ impl Server {
         if let Some(primary) = role.primary {
             write!(conf, "remote:\n  - id: primary\n    address: 127.0.0.1@{}\n", primary.port()).unwrap();
         }
-        write!(conf, "zone:\n  - domain: {ZONE}\n    storage: {place}\n    zonefile-sync: -1\n    acl: [open, signed]\n")
-            .unwrap();
+        write!(
+            conf,
+            "zone:\n  - domain: {ZONE}\n    storage: {place}\n    zonefile-sync: -1\n    acl: [open, signed]\n"
+        )
+        .unwrap();
         match role.file {
             Some(file) => write!(conf, "    file: {}\n    semantic-checks: off\n", file.display()).unwrap(),
             None => conf.push_str("    master: primary\n    journal-content: all\n    zonefile-load: none\n"),
@@ -126,7 +129,8 @@ impl Server {
                 // Updates go into its journal, and in time into the file.
                 std::fs::copy(file, folder.join("copy.zone")).unwrap();
                 let delay = role.notify_delay.map(|delay| format!("notify-delay {delay};")).unwrap_or_default();
-                let told: String = role.secondaries.iter().map(|to| format!("127.0.0.1 port {}; ", to.port())).collect();
+                let told: String =
+                    role.secondaries.iter().map(|to| format!("127.0.0.1 port {}; ", to.port())).collect();
                 writeln!(
                     conf,
                     "zone \"{ZONE}\" {{ type primary; file \"copy.zone\"; allow-update {{ 127.0.0.1; }}; {delay} \

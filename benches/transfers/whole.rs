@@ -68,11 +68,8 @@ pub(crate) fn rates(settings: Settings, servers: &[Server]) {
     }
     println!("| server | TSIG | records/s | min..max | ms | server CPU ms | messages | octets |");
     println!("| --- | --- | --- | --- | --- | --- | --- | --- |");
-    let cases: Vec<(&Server, bool)> = servers
-        .iter()
-        .map(|server| (server, false))
-        .chain(servers.iter().map(|server| (server, true)))
-        .collect();
+    let cases: Vec<(&Server, bool)> =
+        servers.iter().map(|server| (server, false)).chain(servers.iter().map(|server| (server, true))).collect();
     let mut measured: Vec<(Vec<f64>, Duration, Count)> = cases.iter().map(|_| Default::default()).collect();
     for round in 0..=settings.rounds {
         for ((server, signed), (times, cpu, count)) in cases.iter().zip(&mut measured) {
@@ -130,7 +127,10 @@ pub(crate) fn size(server: &Server) -> u64 {
 
 /// What 20 transfers at once take, one of which reads an octet a second.
 pub(crate) fn memory(folder: &Path) {
-    println!("\nMemory: 20 clients transfer at once, again and again, one of them reading an octet a second ({})\n", crate::load());
+    println!(
+        "\nMemory: 20 clients transfer at once, again and again, one of them reading an octet a second ({})\n",
+        crate::load()
+    );
     println!("| run | RSS before, KiB | most, KiB | growth, KiB | transfers |");
     println!("| --- | --- | --- | --- | --- |");
     for run in ["fresh", "fresh", "fresh"] {

@@ -112,7 +112,7 @@ fn difference(from: u32, to: u32, removed: &[&str], added: &[&str]) -> Differenc
 /// RFC 7314 §3.1: the option without data.
 fn asks_for_expire(message: &WireMessage) -> bool {
     let option = message.edns.as_ref().and_then(|edns| edns.option(9.into()));
-    matches!(option, Some(hickory_proto::rr::rdata::opt::EdnsOption::Unknown(9, data)) if data.is_empty())
+    matches!(option, Some(EdnsOption::Unknown(9, data)) if data.is_empty())
 }
 
 #[test]
