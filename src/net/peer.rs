@@ -1,13 +1,17 @@
-//! Another server that is asked or told something, over UDP.
+//! Another server that is asked or told something.
 //!
 //! One connected socket for it: nothing counts that comes from elsewhere, and where nobody listens the system says so at
-//! once. [`exchange`] carries one request, signed or not; [`super::ask`] asks one server for many serials.
+//! once. [`exchange`] carries one request over UDP, signed or not; [`super::ask`] asks one server for many serials.
+//!
+//! Sockets have the address that this server listens at, where it listens at a specific one: that is the one which other
+//! servers are configured with, as a primary or as whom they admit, and the route's may be another. Their ports are free
+//! ones.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use tokio::net::UdpSocket;
+use tokio::net::{TcpSocket, TcpStream, UdpSocket};
 use tokio::time::{Instant, timeout_at};
 
 use crate::base::Name;
@@ -87,15 +91,58 @@ pub async fn look_up(name: &Name, port: u16, limit: usize, deadline: Instant) ->
 
 /// A socket for one server; `None` if the server is us, who listen at these addresses.
 pub async fn connect(server: SocketAddr, listening: &[SocketAddr]) -> io::Result<Option<UdpSocket>> {
-    let any = match server.ip() {
+    if is_own(server, is_here(server).await?, listening) {
+        return Ok(None);
+    }
+    let socket = UdpSocket::bind(source(server, listening)).await?;
+    socket.connect(server).await?;
+    Ok(Some(socket))
+}
+
+/// A connection to one server, which [`connect`] has found not to be us, who listen at these addresses.
+pub async fn connect_tcp(server: SocketAddr, listening: &[SocketAddr]) -> io::Result<TcpStream> {
+    let socket = if server.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    let source = source(server, listening);
+    // What the system chooses it chooses better while connecting: a port may serve for several servers.
+    if !source.ip().is_unspecified() {
+        socket.bind(source)?;
+    }
+    socket.connect(server).await
+}
+
+/// Where to talk to a server from: the first specific address that we listen at from which it can be reached, or else what
+/// the system chooses. Loopback reaches loopback alone, and answers to it go nowhere else.
+fn source(server: SocketAddr, listening: &[SocketAddr]) -> SocketAddr {
+    let reaches = |own: &&SocketAddr| {
+        own.is_ipv4() == server.is_ipv4()
+            && !own.ip().is_unspecified()
+            && own.ip().is_loopback() == server.ip().is_loopback()
+    };
+    match listening.iter().find(reaches) {
+        Some(&(mut own)) => {
+            own.set_port(0);
+            own
+        }
+        None => any(server),
+    }
+}
+
+/// Any address of a server's family.
+fn any(server: SocketAddr) -> SocketAddr {
+    let ip = match server.ip() {
         IpAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
         IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     };
-    let socket = UdpSocket::bind((any, 0)).await?;
-    socket.connect(server).await?;
-    // The system talks to an address of this machine from that address, and to all of 127.0.0.0/8 from one in it.
-    let is_here = server.ip().is_loopback() || server.ip() == socket.local_addr()?.ip();
-    Ok((!is_own(server, is_here, listening)).then_some(socket))
+    SocketAddr::new(ip, 0)
+}
+
+/// Whether an address is one of this machine.
+async fn is_here(server: SocketAddr) -> io::Result<bool> {
+    // From a socket that may choose, the system talks to an address of this machine from that address, and to all of
+    // 127.0.0.0/8 from one in it. Nothing is sent for this.
+    let chooser = UdpSocket::bind(any(server)).await?;
+    chooser.connect(server).await?;
+    Ok(server.ip().is_loopback() || server.ip() == chooser.local_addr()?.ip())
 }
 
 /// Whether this process listens there. A wildcard stands for all addresses of its family, as listeners are made.
@@ -125,6 +172,49 @@ mod tests {
         assert!(own("[2001:db8::1]:53", true, &["[::]:53"]));
         assert!(!own("192.0.2.2:53", true, &["[::]:53"]), "listeners of IPv6 take nothing else");
         assert!(!own("[2001:db8::1]:53", true, &["0.0.0.0:53"]));
+    }
+
+    #[test]
+    fn a_server_is_talked_to_from_the_first_listening_address_that_reaches_it() {
+        let from = |server: &str, listening: &[&str]| {
+            let listening: Vec<SocketAddr> = listening.iter().map(|address| address.parse().unwrap()).collect();
+            source(server.parse().unwrap(), &listening).to_string()
+        };
+        let both = ["127.0.0.1:53", "[2001:db8::1]:53", "192.0.2.1:53", "192.0.2.2:5300"];
+        assert_eq!(from("198.51.100.1:53", &both), "192.0.2.1:0");
+        assert_eq!(from("192.0.2.2:53", &both), "192.0.2.1:0", "another daemon of this machine");
+        assert_eq!(from("127.53.0.2:53", &both), "127.0.0.1:0");
+        assert_eq!(from("[2001:db8::2]:53", &both), "[2001:db8::1]:0");
+        assert_eq!(from("[::1]:53", &both), "[::]:0");
+        assert_eq!(from("127.0.0.1:53", &["192.0.2.1:53"]), "0.0.0.0:0");
+        assert_eq!(from("192.0.2.1:53", &["127.0.0.1:53"]), "0.0.0.0:0");
+        assert_eq!(from("192.0.2.1:53", &["0.0.0.0:53", "[2001:db8::1]:53"]), "0.0.0.0:0");
+        assert_eq!(from("192.0.2.1:53", &[]), "0.0.0.0:0");
+    }
+
+    #[tokio::test]
+    async fn other_servers_see_the_listening_address() {
+        let listening: Vec<SocketAddr> = vec!["127.53.7.1:5300".parse().unwrap()];
+        let udp = UdpSocket::bind("127.53.7.2:0").await.unwrap();
+        let socket = connect(udp.local_addr().unwrap(), &listening).await.unwrap().unwrap();
+        socket.send(b"?").await.unwrap();
+        let (_, peer) = udp.recv_from(&mut [0; 8]).await.unwrap();
+        assert_eq!(peer.ip(), listening[0].ip());
+        let tcp = tokio::net::TcpListener::bind("127.53.7.2:0").await.unwrap();
+        let (stream, accepted) = tokio::join!(connect_tcp(tcp.local_addr().unwrap(), &listening), tcp.accept());
+        assert_eq!(accepted.unwrap().1, stream.unwrap().local_addr().unwrap());
+        let stream = connect_tcp(tcp.local_addr().unwrap(), &listening).await.unwrap();
+        assert_eq!(stream.local_addr().unwrap().ip(), listening[0].ip());
+    }
+
+    #[tokio::test]
+    async fn we_are_told_from_another_daemon_at_the_same_machine_whatever_we_bind() {
+        // A wildcard covers the server's address, though another address would be the source.
+        let listening = ["127.53.7.1:5300".parse().unwrap(), "0.0.0.0:5301".parse().unwrap()];
+        for (server, own) in [("127.53.7.2:5301", true), ("127.53.7.2:5300", false), ("127.53.7.1:5300", true)] {
+            let socket = connect(server.parse().unwrap(), &listening).await.unwrap();
+            assert_eq!(socket.is_none(), own, "{server}");
+        }
     }
 
     fn later() -> Instant {

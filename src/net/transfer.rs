@@ -9,14 +9,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::base::Wall;
 use crate::base::limits::TRANSFER_PATIENCE;
 use crate::dns::transfer::incoming::{Incoming, Progress, TransferError, Transferred};
 
-use super::aside;
+use super::{aside, peer};
 
 /// How long a connection may take to come about: three times a packet that is sent again.
 const CONNECT: Duration = Duration::from_secs(5);
@@ -48,14 +47,15 @@ pub struct Fetched {
     pub expires_in: Option<Duration>,
 }
 
-/// Asks a primary, and reads what it answers.
+/// Asks a primary, and reads what it answers. We listen at these addresses ([`peer::connect_tcp`]).
 pub async fn fetch(
     primary: SocketAddr,
+    listening: &[SocketAddr],
     request: &[u8],
     mut incoming: Incoming,
     now: impl Fn() -> Wall,
 ) -> Result<Fetched, Failure> {
-    let result = timeout(TRANSFER_PATIENCE, read(primary, request, &mut incoming, now)).await;
+    let result = timeout(TRANSFER_PATIENCE, read(primary, listening, request, &mut incoming, now)).await;
     match result.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into())) {
         Err(Ended::Connection(error)) => Err(match incoming.cut_short().filter(|_| incoming.tally().messages > 0) {
             // What was missing says more than how the connection ended.
@@ -81,11 +81,12 @@ impl From<io::Error> for Ended {
 
 async fn read(
     primary: SocketAddr,
+    listening: &[SocketAddr],
     request: &[u8],
     incoming: &mut Incoming,
     now: impl Fn() -> Wall,
 ) -> Result<Transferred, Ended> {
-    let mut stream = within(CONNECT, TcpStream::connect(primary)).await?;
+    let mut stream = within(CONNECT, peer::connect_tcp(primary, listening)).await?;
     stream.set_nodelay(true)?;
     let length = u16::try_from(request.len()).map_err(io::Error::other)?;
     within(IDLE, stream.write_all(&[&length.to_be_bytes(), request].concat())).await?;

@@ -15,7 +15,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
@@ -106,7 +105,7 @@ async fn exchange_udp(packet: &[u8], primary: SocketAddr, listening: &[SocketAdd
 async fn exchange_tcp(packet: &[u8], primary: SocketAddr, listening: &[SocketAddr]) -> io::Result<Vec<u8>> {
     // Tells whether that is us.
     peer::connect(primary, listening).await?.ok_or_else(ourselves)?;
-    let mut stream = timeout(TURN, TcpStream::connect(primary)).await??;
+    let mut stream = timeout(TURN, peer::connect_tcp(primary, listening)).await??;
     let length = u16::try_from(packet.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), packet].concat()).await?;
     let mut answer = vec![0; usize::from(stream.read_u16().await?)];

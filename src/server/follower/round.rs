@@ -187,7 +187,7 @@ impl Round {
         let mut octets = request.octets();
         let now = || self.clock.now().wall;
         let exchange = self.key.as_ref().map(|key| Exchange::sign(key, &mut octets, now()));
-        transfer::fetch(primary, &octets, request.incoming(exchange, Bounds::default()), now).await
+        transfer::fetch(primary, &self.listening, &octets, request.incoming(exchange, Bounds::default()), now).await
     }
 }
 

@@ -38,6 +38,23 @@ impl Churn {
 }
 
 #[test]
+fn each_side_knows_the_other_by_its_listening_address() {
+    let at = |address: &str| SocketAddr::new(address.parse().unwrap(), free_address().port());
+    let (primary, secondary) = (at("127.53.7.4"), at("127.53.7.3"));
+    let setup = primary_of(&[secondary]);
+    let tables = format!("{}[access]\ntransfer = [{{ network = \"127.53.7.3/32\" }}]\n", setup.tables);
+    let primary = TestServer::with(&Setup { listen: primary, tables, ..setup });
+    // It takes NOTIFY from its primary's address alone, and is admitted by its own.
+    let secondary = TestServer::with(&secondary_at(secondary, &[primary.address], ""));
+    wait_for_serial(secondary.address, serial(primary.address).unwrap());
+    primary.client().update(&Update::member(MEMCACHED, "i-1", "192.0.2.1").lease(3600));
+    wait_for_serial(secondary.address, serial(primary.address).unwrap());
+    wait_for_line(&primary, "NOTIFY is acknowledged");
+    assert_eq!(primary.count_logged("NOTIFY is refused"), 0);
+    assert_eq!(secondary.count_logged("WARN"), 0);
+}
+
+#[test]
 fn a_thousand_changes_arrive_as_differences() {
     const CHANGES: usize = 1000;
     let listen = free_address();
