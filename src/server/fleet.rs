@@ -240,7 +240,7 @@ impl Fleet {
                     running.served.query.store(ready.zone.query.clone().map(Arc::new));
                     running.served.transfer.store(Arc::new(ready.zone.transfer.clone()));
                     running.served.source.store(source(&ready).map(Arc::new));
-                    following.send_replace(ready.zone.following.clone().unwrap_or_default());
+                    notifier::replace(following, ready.zone.following.clone().unwrap_or_default());
                     drop(change.changing.done.send(Ok(())));
                 }
                 _ => {}

@@ -145,3 +145,21 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn keys_are_equal_by_name_algorithm_and_secret() {
+    let key = |name: &str, algorithm, secret: &[u8]| Key::new(name.parse().unwrap(), algorithm, secret);
+    let one = key("k.", Algorithm::HmacSha256, b"secret");
+    assert_eq!(one, key("K.", Algorithm::HmacSha256, b"secret"));
+    let others = [
+        key("l.", Algorithm::HmacSha256, b"secret"),
+        key("k.", Algorithm::HmacSha512, b"secret"),
+        key("k.", Algorithm::HmacSha256, b"secreT"),
+    ];
+    for other in &others {
+        assert_ne!(one, *other);
+        assert_ne!(Keys::new([one.clone()]), Keys::new([other.clone()]));
+    }
+    assert_ne!(Keys::new([one.clone()]), Keys::default());
+    assert_eq!(Keys::new([one.clone(), others[0].clone()]), Keys::new([others[0].clone(), one]));
+}

@@ -93,9 +93,9 @@ impl Shared {
         self.keys.subscribe()
     }
 
-    /// Replaces the keys: whatever is sent from now on is signed with these. Where something was wrong, it is tried again.
+    /// Replaces the keys: whatever is sent from now on is signed with these. If they differ, what was wrong is tried again.
     pub fn set_keys(&self, keys: Keys) {
-        self.keys.send_replace(keys);
+        replace(&self.keys, keys);
     }
 }
 
@@ -191,11 +191,7 @@ impl Notifier {
 
     /// Replaces whom to tell.
     pub fn set_audience(&self, audience: Audience) {
-        self.audience.send_if_modified(|current| {
-            let differs = *current != audience;
-            *current = audience;
-            differs
-        });
+        replace(&self.audience, audience);
     }
 
     /// Where its states can be seen.
@@ -216,6 +212,15 @@ impl Notifier {
         self.task.abort();
         let _ = self.task.await;
     }
+}
+
+/// Puts a value in the place of another, and tells of it if it differs: a reload that changes nothing is no news.
+pub(super) fn replace<T: PartialEq>(sender: &watch::Sender<T>, value: T) {
+    sender.send_if_modified(|current| {
+        let differs = *current != value;
+        *current = value;
+        differs
+    });
 }
 
 /// What drives a schedule.
@@ -413,6 +418,25 @@ mod tests {
         let targets = audience.targets(&found.into_iter().collect());
         assert_eq!(addresses(&targets)[2..], ["192.0.2.3:53", "192.0.2.4:53"]);
         assert_eq!(targets.iter().filter(|target| target.is_listed).count(), 2);
+    }
+
+    #[test]
+    fn keys_that_do_not_differ_are_no_news() {
+        let keys = |secret: &[u8]| {
+            Keys::new([crate::dns::tsig::Key::new(
+                "k.".parse().unwrap(),
+                crate::dns::tsig::Algorithm::HmacSha256,
+                secret,
+            )])
+        };
+        let clock = Arc::new(crate::server::clock::SystemClock::start());
+        let shared = Shared::new(Vec::new(), clock, keys(b"one"));
+        let mut known = shared.keys();
+        shared.set_keys(keys(b"one"));
+        assert!(!known.has_changed().unwrap());
+        shared.set_keys(keys(b"two"));
+        assert!(known.has_changed().unwrap());
+        assert_eq!(*known.borrow_and_update(), keys(b"two"));
     }
 
     #[test]
