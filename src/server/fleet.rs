@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout_at};
 
@@ -78,6 +78,8 @@ pub(super) struct Fleet {
     pub(super) listening: Vec<SocketAddr>,
     /// What the notifiers of its zones share.
     pub(super) notifying: Arc<notifier::Shared>,
+    /// Turns of its followers to transfer.
+    pub(super) turns: Arc<Semaphore>,
     /// Whether messages can come in.
     pub(super) open: watch::Sender<bool>,
     /// By origin, each below the zones that it lies in.
@@ -171,6 +173,7 @@ impl Fleet {
             clock: self.clock.clone(),
             keys: self.notifying.keys(),
             listening: self.listening.clone().into(),
+            turns: self.turns.clone(),
         };
         let follower = Follower::new(followed, copy, around);
         let side = Side::Follower { following, notified, state: follower.state() };

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
@@ -24,6 +24,7 @@ use super::counters::{self, Counters};
 use super::directory::Directory;
 use super::first_epoch;
 use super::fleet::{Fleet, STORE_PATIENCE};
+use super::follower;
 use super::forward;
 use super::front::Front;
 use super::notifier;
@@ -158,6 +159,7 @@ impl Server {
             on_commit,
             listening: addresses.clone(),
             notifying: notifier::Shared::new(addresses.clone(), clock.clone(), keys(&config)),
+            turns: Arc::new(Semaphore::new(follower::TURNS)),
             open,
             running: BTreeMap::new(),
             leaving: BTreeMap::new(),

@@ -69,6 +69,7 @@ fn fleet(store: Arc<dyn Store>) -> Fleet {
         on_commit: None,
         listening: Vec::new(),
         notifying: notifier::Shared::new(Vec::new(), clock, Keys::default()),
+        turns: Arc::new(Semaphore::new(1)),
         open: watch::channel(true).0,
         running: BTreeMap::new(),
         leaving: BTreeMap::new(),

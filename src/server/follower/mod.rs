@@ -22,7 +22,7 @@ use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use crate::base::{Name, Now, RecordType, Wall};
@@ -49,6 +49,13 @@ const TOLD: usize = 8;
 const MANY: usize = 1000;
 /// The longest sleep: the clock counts the time that the machine is suspended, and timers don't.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
+/// Rounds of a server that transfer at once; the others wait for their turn, and keep what they have meanwhile. What a
+/// transfer brings is in memory until it is taken over, [`TRANSFER_OCTETS`] at most: usual zones are far smaller, and
+/// fetched so many at a time that a primary which keeps its connection waiting holds up a part of them alone.
+///
+/// [`TRANSFER_OCTETS`]: crate::base::limits::TRANSFER_OCTETS
+pub const TURNS: usize = 16;
 
 /// How a copy stands, for whoever wants to show it.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -80,6 +87,7 @@ pub struct Follower {
     following: watch::Receiver<Following>,
     keys: watch::Receiver<Keys>,
     listening: Arc<[SocketAddr]>,
+    turns: Arc<Semaphore>,
     schedule: Schedule,
     state: Arc<Mutex<FollowState>>,
     /// The primary to begin the next round with.
@@ -113,6 +121,8 @@ pub struct Surroundings {
     pub keys: watch::Receiver<Keys>,
     /// Where this server listens.
     pub listening: Arc<[SocketAddr]>,
+    /// Turns to transfer, [`TURNS`] for all followers of the server.
+    pub turns: Arc<Semaphore>,
 }
 
 type Asking = Pin<Box<dyn Future<Output = Result<Answer, Failures>> + Send>>;
@@ -121,7 +131,7 @@ impl Follower {
     /// A follower of these primaries, with the copy that the store has. If that is still good it is visible when this
     /// returns.
     pub fn new(following: watch::Receiver<Following>, opened: OpenedCopy, around: Surroundings) -> Follower {
-        let Surroundings { visible, store, clock, keys, listening } = around;
+        let Surroundings { visible, store, clock, keys, listening, turns } = around;
         let OpenedCopy { zone, epoch, refreshed } = opened;
         let now = clock.now();
         let settings = zone.contents().settings();
@@ -144,6 +154,7 @@ impl Follower {
             following,
             keys,
             listening,
+            turns,
             state: Arc::default(),
             favourite: None,
             next: Next::Refresh,
@@ -251,6 +262,7 @@ impl Follower {
             probes: next == Next::Refresh,
             whole: next == Next::Whole,
             listening: self.listening.clone(),
+            turns: self.turns.clone(),
             clock: self.clock.clone(),
         };
         Box::pin(round.run())
@@ -258,7 +270,7 @@ impl Follower {
 
     /// What comes of a round; what is to be written, if something is.
     fn end(&mut self, result: Result<Answer, Failures>) -> Option<Write> {
-        let Answer { primary, found, expires_in } = match result {
+        let Answer { primary, found, expires_in, _turn } = match result {
             Ok(answer) => answer,
             Err(failures) => {
                 self.fail(failures);

@@ -4,12 +4,16 @@
 //! round for the refresh time asks for the SOA record over UDP first, which is all that most of them cost; one after a
 //! NOTIFY asks for the changes at once. What a primary doesn't answer as changes, or what doesn't fit, is asked for as a
 //! whole in the same round.
+//!
+//! Whoever transfers waits for a turn first ([`super::TURNS`]), and has it until what came is taken over. To ask for a serial
+//! takes none.
 
 use std::cmp::Ordering;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
 use crate::base::{Name, Serial};
@@ -45,6 +49,8 @@ pub(super) struct Round {
     pub(super) whole: bool,
     /// Where this server listens: it is not its own primary.
     pub(super) listening: Arc<[SocketAddr]>,
+    /// The turns of all followers.
+    pub(super) turns: Arc<Semaphore>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -64,6 +70,8 @@ pub(super) struct Answer {
     pub(super) found: Found,
     /// For how long it has the zone as good, if it says so: one that is a copy itself can't vouch for more (RFC 7314).
     pub(super) expires_in: Option<Duration>,
+    /// By which what came is in memory.
+    pub(super) _turn: Option<OwnedSemaphorePermit>,
 }
 
 /// What each primary that was asked in vain said.
@@ -75,14 +83,14 @@ impl Round {
         let mut failures = Failures::new();
         for &primary in &self.primaries {
             match self.ask(primary).await {
-                Ok((found, expires_in)) => return Ok(Answer { primary, found, expires_in }),
+                Ok(answer) => return Ok(answer),
                 Err(failure) => failures.push((primary, failure)),
             }
         }
         Err(failures)
     }
 
-    async fn ask(&self, primary: SocketAddr) -> Result<(Found, Option<Duration>), String> {
+    async fn ask(&self, primary: SocketAddr) -> Result<Answer, String> {
         let socket = peer::connect(primary, &self.listening).await.map_err(|error| error.to_string())?;
         let Some(socket) = socket else { return Err("it is this server itself".to_owned()) };
         if self.probes
@@ -91,13 +99,14 @@ impl Round {
             // A primary that is silent over UDP may well be there over TCP.
             if let Some((serial, expires_in)) = self.probe(&socket).await? {
                 match self.compare(serial, have) {
-                    Some(Ok(())) => return Ok((Found::Same, expires_in)),
+                    Some(Ok(())) => return Ok(Answer { primary, found: Found::Same, expires_in, _turn: None }),
                     Some(Err(older)) => return Err(older),
                     None => {}
                 }
             }
         }
         drop(socket);
+        let turn = self.turns.clone().acquire_owned().await.expect("it is never closed");
         let mut found = None;
         if let Some(have) = self.have.as_deref().filter(|_| !self.expired && !self.whole) {
             let request =
@@ -117,7 +126,7 @@ impl Round {
                 self.fetch(primary, request).await.map_err(|failure| failure.to_string())?
             }
         };
-        Ok((self.judge(transferred)?, expires_in))
+        Ok(Answer { primary, found: self.judge(transferred)?, expires_in, _turn: Some(turn) })
     }
 
     /// Whether what came is newer than what is here.

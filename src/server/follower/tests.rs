@@ -167,6 +167,15 @@ struct Running {
 }
 
 fn follow(store: &Arc<Fickle>, primary: &Primary, folder: &std::path::Path) -> Running {
+    follow_by_turns(store, primary, folder, &Arc::new(Semaphore::new(1)))
+}
+
+fn follow_by_turns(
+    store: &Arc<Fickle>,
+    primary: &Primary,
+    folder: &std::path::Path,
+    turns: &Arc<Semaphore>,
+) -> Running {
     let ready = ready(folder, primary.address);
     let clock = Arc::new(SystemClock::start());
     let (opened, _) = load::open_copy(&ready, &**store, clock.now()).unwrap();
@@ -181,6 +190,7 @@ fn follow(store: &Arc<Fickle>, primary: &Primary, folder: &std::path::Path) -> R
         clock,
         keys: keys_known,
         listening: Arc::new([]),
+        turns: turns.clone(),
     };
     let follower = Follower::new(followed, opened, around);
     let state = follower.state();
@@ -266,4 +276,23 @@ async fn a_write_that_came_into_force_late_is_not_written_again() {
     let writes = store.writes.lock().unwrap();
     assert_eq!(writes.iter().map(|write| write.replaces).collect::<Vec<_>>(), [true, false]);
     assert_eq!(store.tries.load(Ordering::Relaxed), 3);
+}
+
+#[tokio::test]
+async fn a_round_transfers_when_it_is_its_turn_and_gives_that_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Arc::new(Fickle::default());
+    let mut primary = Primary::start().await;
+    let turns = Arc::new(Semaphore::new(1));
+    let turn = turns.clone().acquire_owned().await.unwrap();
+    let running = follow_by_turns(&store, &primary, folder.path(), &turns);
+    until("a round", || running.state.lock().unwrap().asking).await;
+    tokio::time::sleep(Duration::from_millis(50)).await;
+    assert_eq!((running.serial(), running.state.lock().unwrap().asking), (None, true), "others have their turn");
+    drop(turn);
+    running.reach(&primary).await;
+    until("the end of its turn", || turns.available_permits() == 1).await;
+    primary.add("one");
+    running.reach(&primary).await;
+    until("the end of its turn", || turns.available_permits() == 1).await;
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc, watch};
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::base::{Monotonic, Name, Now, Wall};
@@ -165,6 +165,7 @@ impl World {
             on_commit: Some(Arc::new(on_commit)),
             listening: Vec::new(),
             notifying: notifier::Shared::new(Vec::new(), self.clock.clone(), Keys::default()),
+            turns: Arc::new(Semaphore::new(1)),
             open,
             running: Default::default(),
             leaving: Default::default(),
