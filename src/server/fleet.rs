@@ -58,6 +58,14 @@ enum Side {
     Follower { following: watch::Sender<Following>, notified: watch::Sender<Notified>, state: Arc<Mutex<FollowState>> },
 }
 
+/// A zone that is to be there and is not: in doubt SERVFAIL, and not the answer of a server that knows no such zone.
+#[derive(Debug)]
+pub(super) struct Absent {
+    /// What it is to run by.
+    pub(super) ready: Ready,
+    served: Arc<ServedZone>,
+}
+
 /// What became of a changed configuration.
 type Outcome = Result<(), Clash>;
 
@@ -84,6 +92,8 @@ pub(super) struct Fleet {
     pub(super) open: watch::Sender<bool>,
     /// By origin, each below the zones that it lies in.
     pub(super) running: BTreeMap<Vec<u8>, Running>,
+    /// Zones that were to become copies, or to cease to be, and can't be brought into force yet.
+    pub(super) absent: BTreeMap<Vec<u8>, Absent>,
     /// Publishers of removed zones that still finish what was under way.
     pub(super) leaving: BTreeMap<Vec<u8>, JoinHandle<()>>,
     /// A zone that the store was asked for, without an answer yet: no other is asked for meanwhile.
@@ -156,6 +166,7 @@ impl Fleet {
                 self.follow(ready, copy, history);
             }
         }
+        self.absent.remove(&place(&origin));
         Ok(())
     }
 
@@ -259,6 +270,25 @@ impl Fleet {
             .is_some_and(|running| matches!(running.side, Side::Follower { .. }) != ready.zone.following.is_some())
     }
 
+    /// Ends a running zone that becomes a copy, or ceases to be one. It has no answers until it is added as what it is then.
+    pub(super) fn change_side(&mut self, ready: &Ready) {
+        if let Some(running) = self.detach(ready.origin()) {
+            self.end(running);
+        }
+        self.hold(ready);
+    }
+
+    /// Whether a zone was ended to be added anew, and has not been.
+    pub(super) fn is_absent(&self, origin: &Name) -> bool {
+        self.absent.contains_key(&place(origin))
+    }
+
+    /// Routes a zone without answers until it is added.
+    pub(super) fn hold(&mut self, ready: &Ready) {
+        let served = Arc::new(served_zone(ready, History::default()));
+        self.absent.insert(place(ready.origin()), Absent { ready: ready.clone(), served });
+    }
+
     /// Waits, up to the deadline, for changed configurations to be in force: until then a zone counts as running by what it
     /// ran by before, and so it does if its publisher can't take the change. Returns how many came into force; cut off, it
     /// has lost nothing.
@@ -288,6 +318,7 @@ impl Fleet {
 
     /// Takes a zone out of what is routed.
     pub(super) fn detach(&mut self, origin: &Name) -> Option<Running> {
+        self.absent.remove(&place(origin));
         self.running.remove(&place(origin))
     }
 
@@ -322,9 +353,10 @@ impl Fleet {
             Side::Publisher { .. } => None,
         };
         let running = || self.running.values();
+        let absent = self.absent.values().map(|absent| &absent.served);
         let named = |running: &Running| running.served.origin.clone();
         Routing {
-            zones: Zones::new(running().map(|running| running.served.clone())),
+            zones: Zones::new(running().map(|running| &running.served).chain(absent).cloned()),
             registrars: running().filter_map(|running| Some((named(running), registrar(running)?))).collect(),
             copies: running().filter_map(|running| Some((named(running), copy(running)?))).collect(),
             notices: running().map(|running| (named(running), running.notifier.notices().clone())).collect(),

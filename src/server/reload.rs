@@ -8,6 +8,9 @@
 //! A removed zone finishes what is under way and is then REFUSED like any name that the server has no zone for. What the
 //! store keeps of it stays, so that its members are there again, by the rules of a restart, when it is added back.
 //!
+//! A zone that becomes a copy, or ceases to be one, ends and is added again. Where that fails it is SERVFAIL until it
+//! succeeds: every reload tries, and where the store refused, one comes by itself.
+//!
 //! Queries never wait: what they meet is replaced as a whole ([`super::front::Routing`]).
 
 use std::collections::HashSet;
@@ -58,13 +61,13 @@ pub enum Step {
     Remove(Name),
 }
 
-/// From the zones that run, and what their folder holds now, to what to do.
-pub fn plan(running: &[&Ready], zones: Vec<Judged>) -> Vec<Step> {
+/// From the zones that run, those that are to and are absent, and what their folder holds now, to what to do.
+pub fn plan(running: &[&Ready], absent: &[&Ready], zones: Vec<Judged>) -> Vec<Step> {
     if zones.is_empty() {
         return Vec::new();
     }
     let mut steps = Vec::new();
-    for ready in running {
+    for ready in running.iter().chain(absent) {
         let is_about = |judged: &Judged| match &judged.ready {
             Some(found) => found.origin() == ready.origin(),
             // A broken file keeps what was loaded from it, and the zone that it names.
@@ -160,7 +163,8 @@ impl Reloader {
             }
             Some(zones) => {
                 let running: Vec<&Ready> = self.fleet.running.values().map(Running::latest).collect();
-                plan(&running, zones)
+                let absent: Vec<&Ready> = self.fleet.absent.values().map(|absent| &absent.ready).collect();
+                plan(&running, &absent, zones)
             }
             None => Vec::new(),
         };
@@ -182,9 +186,7 @@ impl Reloader {
             match step {
                 // What it is changes: the one ends, and the other begins with what the store has.
                 Step::Change(ready) if self.fleet.changes_side(&ready) => {
-                    if let Some(running) = self.fleet.detach(ready.origin()) {
-                        self.fleet.end(running);
-                    }
+                    self.fleet.change_side(&ready);
                     adding.push(ready);
                 }
                 Step::Change(ready) => {
@@ -192,7 +194,12 @@ impl Reloader {
                     changes = true;
                 }
                 Step::Remove(origin) => removed.push(origin),
-                Step::Add(ready) => adding.push(ready),
+                Step::Add(ready) => {
+                    if self.fleet.is_absent(ready.origin()) {
+                        self.fleet.hold(&ready); // whoever may query is another, perhaps
+                    }
+                    adding.push(ready);
+                }
             }
         }
         if !adding.is_empty() && self.fleet.is_silent() {
@@ -231,9 +238,8 @@ impl Reloader {
         // Not routed first, then ended: an update still on its way gets its answer from the queue.
         let leaving: Vec<_> = removed.iter().filter_map(|origin| self.fleet.detach(origin)).collect();
         self.front.routing.store(Arc::new(self.fleet.routing(&self.config)));
-        let count = leaving.len();
         leaving.into_iter().for_each(|running| self.fleet.end(running));
-        [added, changed, count]
+        [added, changed, removed.len()]
     }
 
     /// Takes over what `livezone.toml` says, as far as that needs no restart.

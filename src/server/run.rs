@@ -162,6 +162,7 @@ impl Server {
             turns: Arc::new(Semaphore::new(follower::TURNS)),
             open,
             running: BTreeMap::new(),
+            absent: BTreeMap::new(),
             leaving: BTreeMap::new(),
             opening: None,
         };

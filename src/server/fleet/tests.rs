@@ -72,6 +72,7 @@ fn fleet(store: Arc<dyn Store>) -> Fleet {
         turns: Arc::new(Semaphore::new(1)),
         open: watch::channel(true).0,
         running: BTreeMap::new(),
+        absent: BTreeMap::new(),
         leaving: BTreeMap::new(),
         opening: None,
     }
@@ -163,4 +164,47 @@ async fn a_reload_that_hangs_is_left_when_the_server_stops() {
     stop.send(true).unwrap();
     reloader.await.unwrap().stop(start + STORE_PATIENCE).await;
     assert!(start.elapsed() < Duration::from_secs(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_copy_that_can_not_become_our_own_yet_has_no_answers_until_it_is_or_goes() {
+    for goes in [false, true] {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, zones_dir) = (folder.path().join("livezone.toml"), folder.path().join("zones"));
+        std::fs::write(&path, "").unwrap();
+        std::fs::create_dir(&zones_dir).unwrap();
+        for origin in ["y", "z"] {
+            let copy = format!("origin = \"{origin}.\"\nprimary = [\"127.53.0.77:1\"]\n");
+            std::fs::write(zones_dir.join(format!("{origin}.toml")), copy).unwrap();
+        }
+        let (config, zones, source) = reading::read(Some(&path), None).whole(Some(&path)).unwrap();
+        let store = Arc::new(Silent { unknown: false, commits: 0.into() });
+        let mut fleet = fleet(store.clone());
+        for ready in zones {
+            fleet.add(ready, None).await.unwrap();
+        }
+        let routing = fleet.routing(&config);
+        let front = Arc::new(Front::new(routing, &config, fleet.clock.clone(), Arc::default(), mpsc::channel(1).0));
+        let (stop, stopped) = watch::channel(false);
+        let (reloads, requests) = mpsc::channel(1);
+        let reloader = tokio::spawn(Reloader::new(fleet, front.clone(), config, Some(source)).run(requests, stopped));
+        let has_answers = |origin: &str| {
+            let origin: Name = origin.parse().unwrap();
+            let routing = front.routing.load();
+            routing.zones.find(origin.as_wire()).map(|zone| zone.answers.load().is_some())
+        };
+        write_zone(&zones_dir, "z.", "");
+        reloads.send(()).await.unwrap();
+        tokio::time::sleep(Duration::from_secs(16)).await;
+        assert_eq!((has_answers("z."), front.routing.load().copies.len()), (Some(false), 1));
+        if goes {
+            std::fs::remove_file(zones_dir.join("z.toml")).unwrap();
+        } else {
+            store.commits.store(1, Relaxed);
+        }
+        tokio::time::sleep(Duration::from_secs(60)).await;
+        assert_eq!(has_answers("z."), (!goes).then_some(true));
+        stop.send(true).unwrap();
+        reloader.await.unwrap().stop(Instant::now() + STORE_PATIENCE).await;
+    }
 }

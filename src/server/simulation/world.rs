@@ -168,6 +168,7 @@ impl World {
             turns: Arc::new(Semaphore::new(1)),
             open,
             running: Default::default(),
+            absent: Default::default(),
             leaving: Default::default(),
             opening: None,
         };
