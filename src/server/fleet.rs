@@ -29,6 +29,7 @@ use super::notifier::{self, Audience, Notifier};
 use super::publisher::{Clash, Configuration, Submission};
 use super::reading::Ready;
 use super::run::StartError;
+use super::supervision;
 use super::task::{Changes, Changing, FIRST_COMMIT_PATIENCE, Task, ZoneChange, silence};
 use super::visible::{OnCommit, Visible};
 
@@ -189,7 +190,7 @@ impl Fleet {
         let follower = Follower::new(followed, copy, around);
         let side = Side::Follower { following, notified, state: follower.state() };
         let notifier = Notifier::start(self.notifying.clone(), Audience::of(&ready), commits, stopped.clone());
-        let task = tokio::spawn(follower.run(notices, stopped));
+        let task = supervision::spawn(served.clone(), stopped.clone(), follower.run(notices, stopped));
         let place = place(ready.origin());
         self.running.insert(place, Running { ready, changing: None, served, side, stop, task, notifier });
     }
@@ -216,7 +217,8 @@ impl Fleet {
         let changes: Arc<Changes> = Arc::default();
         let (stop, stopped) = watch::channel(false);
         let notifier = Notifier::start(self.notifying.clone(), Audience::of(&ready), commits, stopped.clone());
-        let task = tokio::spawn(task.run(requests, questions, changes.clone(), stopped));
+        let task = task.run(requests, questions, changes.clone(), stopped.clone());
+        let task = supervision::spawn(served.clone(), stopped, task);
         let side = Side::Publisher { queue, inquiries, changes };
         let running = Running { ready, changing: None, served, side, stop, task, notifier };
         self.running.insert(place(&origin), running);
@@ -305,7 +307,7 @@ impl Fleet {
                     changed += 1;
                 }
                 Ok(Err(clash)) => refused(&ready, &clash),
-                Err(_) => tracing::error!(zone = %ready.origin(), "its publisher has ended; restart the server"),
+                Err(_) => tracing::error!(zone = %ready.origin(), "its task has ended; restart the server"),
             }
         }
         changed
@@ -410,7 +412,7 @@ async fn stop(running: Running, deadline: Instant) {
     notifier.join(zone).await;
     match timeout_at(deadline, &mut task).await {
         Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::error!(%zone, %error, "a publisher ended badly"),
+        Ok(Err(error)) => tracing::error!(%zone, %error, "the task of a zone ended badly"),
         Err(_) => {
             // What it has handed to the store is carried out before anything that comes later.
             task.abort();

@@ -18,6 +18,7 @@ pub mod reload;
 pub mod run;
 #[cfg(test)]
 mod simulation;
+mod supervision;
 pub mod task;
 pub mod visible;
 

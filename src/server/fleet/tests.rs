@@ -208,3 +208,17 @@ async fn a_copy_that_can_not_become_our_own_yet_has_no_answers_until_it_is_or_go
         reloader.await.unwrap().stop(Instant::now() + STORE_PATIENCE).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_zone_whose_publisher_panics_is_hidden_at_once() {
+    let mut fleet = fleet(Arc::new(Silent { unknown: false, commits: 9.into() }));
+    let commits = AtomicUsize::new(0);
+    fleet.on_commit = Some(Arc::new(move |_, _| assert_eq!(commits.fetch_add(1, Relaxed), 0, "a mistake")));
+    fleet.add(ready("z.", ""), None).await.unwrap();
+    let served = fleet.running[&place(&"z.".parse().unwrap())].served.clone();
+    assert!(served.answers.load().is_some());
+    fleet.change(ready("z.", "[soa]\nrefresh = \"7s\"\n"));
+    fleet.settle(Instant::now() + STORE_PATIENCE, |_, _| {}).await;
+    assert!(served.answers.load().is_none());
+    fleet.stop(Instant::now() + STORE_PATIENCE).await;
+}
