@@ -7,7 +7,8 @@
 //! Deviates: RFC 2136 §6.2 gives a forwarded message a new id. Here each has a socket of its own, which tells answers apart
 //! as well, and the id stays.
 //!
-//! Bounds: [`UNDER_WAY`] at once, and [`PATIENCE`] for each; beyond that they are dropped.
+//! Bounds: [`UNDER_WAY`] at once, and [`PATIENCE`] for each; beyond that they are dropped. What a UDP
+//! client gets is never longer than what it takes.
 
 use std::io;
 use std::net::SocketAddr;
@@ -20,8 +21,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
 use crate::base::Limit;
-use crate::base::limits::UDP_OCTETS;
-use crate::dns::wire::{Header, Opcode};
+use crate::base::limits::{PLAIN_UDP_OCTETS, UDP_OCTETS};
+use crate::dns::wire::{Envelope, Header, Opcode};
 use crate::net::{Completion, peer};
 
 use super::counters::Counters;
@@ -30,7 +31,7 @@ use super::counters::Counters;
 pub const UNDER_WAY: usize = 256;
 /// How long all primaries of a zone together have for an answer: requesters send again after some seconds.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How long one of them has over UDP before the next is asked.
+/// How long one of them has before the next is asked.
 const TURN: Duration = Duration::from_secs(2);
 
 /// An update to be forwarded.
@@ -78,14 +79,21 @@ pub async fn run(
 
 /// The answer of the first primary that has one.
 async fn carry(packet: &[u8], primaries: &[SocketAddr], connected: bool, listening: &[SocketAddr]) -> Option<Vec<u8>> {
+    let takes = if connected { usize::MAX } else { takes(packet) };
     for &primary in primaries {
         let carried = if connected || packet.len() > usize::from(UDP_OCTETS) {
-            exchange_tcp(packet, primary, listening).await
+            let late = |_| Err(io::ErrorKind::TimedOut.into());
+            timeout(TURN, exchange_tcp(packet, primary, listening)).await.unwrap_or_else(late)
         } else {
             exchange_udp(packet, primary, listening).await
         };
         match carried {
-            Ok(answer) => return Some(answer),
+            Ok(answer) if answer.len() <= takes => return Some(answer),
+            // It could be cut only without its signature. What it tells of is done, and not to be tried elsewhere.
+            Ok(answer) => {
+                tracing::debug!(%primary, octets = answer.len(), "an answer to an update is too long for its UDP client");
+                return None;
+            }
             Err(error) => tracing::debug!(%primary, %error, "forwarding an update"),
         }
     }
@@ -95,22 +103,25 @@ async fn carry(packet: &[u8], primaries: &[SocketAddr], connected: bool, listeni
 async fn exchange_udp(packet: &[u8], primary: SocketAddr, listening: &[SocketAddr]) -> io::Result<Vec<u8>> {
     let socket = peer::connect(primary, listening).await?.ok_or_else(ourselves)?;
     let read = |answer: &[u8]| is_answer(packet, answer).then(|| Ok(answer.to_vec()));
-    let answer = peer::exchange(&socket, packet, 1, Instant::now() + TURN, read).await.map_err(io::Error::other)?;
-    if Header::read(&answer).is_some_and(|header| header.is_truncated()) {
-        return exchange_tcp(packet, primary, listening).await;
-    }
-    Ok(answer)
+    // One with TC goes back as well: its requester decides whether to come again over TCP.
+    peer::exchange(&socket, packet, 1, Instant::now() + TURN, read).await.map_err(io::Error::other)
 }
 
 async fn exchange_tcp(packet: &[u8], primary: SocketAddr, listening: &[SocketAddr]) -> io::Result<Vec<u8>> {
     // Tells whether that is us.
     peer::connect(primary, listening).await?.ok_or_else(ourselves)?;
-    let mut stream = timeout(TURN, peer::connect_tcp(primary, listening)).await??;
+    let mut stream = peer::connect_tcp(primary, listening).await?;
     let length = u16::try_from(packet.len()).map_err(io::Error::other)?;
     stream.write_all(&[&length.to_be_bytes(), packet].concat()).await?;
     let mut answer = vec![0; usize::from(stream.read_u16().await?)];
     stream.read_exact(&mut answer).await?;
     if is_answer(packet, &answer) { Ok(answer) } else { Err(io::Error::other("it answers something else")) }
+}
+
+/// How long an answer over UDP may be (RFC 6891 §6.2.3).
+fn takes(packet: &[u8]) -> usize {
+    let edns = Envelope::parse(packet).ok().and_then(|envelope| envelope.edns);
+    edns.map_or(PLAIN_UDP_OCTETS, |edns| usize::from(edns.size).max(PLAIN_UDP_OCTETS))
 }
 
 fn ourselves() -> io::Error {
@@ -125,3 +136,6 @@ fn is_answer(packet: &[u8], answer: &[u8]) -> bool {
         _ => false,
     }
 }
+
+#[cfg(test)]
+mod tests;
