@@ -218,7 +218,8 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
                     && header.opcode() == Opcode::UPDATE
                     && let Some(zone) = copy() =>
             {
-                return Verdict::Forward(Forward { zone: zone.origin.clone(), is_verified: false });
+                reply.seal = Seal::Unsigned(error);
+                return forward(context, zone, question, false, reply, out);
             }
             Err(Rejection::Unsigned(error)) => {
                 reply.seal = Seal::Unsigned(error);
@@ -242,7 +243,7 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
         Opcode::NOTIFY => notified(context, &envelope, key.as_ref(), reply, out),
         Opcode::UPDATE if let Some(zone) = copy() => {
             if key.is_some() {
-                return Verdict::Forward(Forward { zone: zone.origin.clone(), is_verified: true });
+                return forward(context, zone, question, true, reply, out);
             }
             let text = "this server has a copy of the zone and forwards signed updates alone: send it to the primary";
             reply.explain(ExtendedError::new(ExtendedError::PROHIBITED, text));
@@ -265,6 +266,34 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
             Verdict::Reply
         }
     }
+}
+
+/// A signed update for a copy goes on to the primary, unless it came from there.
+fn forward(
+    context: &Context<'_>,
+    zone: &ServedZone,
+    question: &[u8],
+    is_verified: bool,
+    mut reply: Reply,
+    out: &mut Vec<u8>,
+) -> Verdict {
+    let sender = context.peer.ip().to_canonical();
+    // A primary that hands it to us is a copy itself and has us for its primary. Not so on loopback, an address that
+    // servers and their agents share.
+    let is_primary = |source: &Source| !sender.is_loopback() && source.primaries.contains(&sender);
+    let (code, text) = if zone.source.load().as_deref().is_some_and(is_primary) {
+        let text = "this server has a copy of the zone, and this is the address of one of the zone's primaries: \
+                    an update that comes from there is not sent back";
+        (ExtendedError::PROHIBITED, text)
+    } else {
+        return Verdict::Forward(Forward { zone: zone.origin.clone(), is_verified });
+    };
+    tracing::debug!(zone = %zone.origin, peer = %context.peer, reason = text, "update not forwarded");
+    // Deviates: RFC 8945 §5.2.1 has NOTAUTH for a key that a server which forwards nothing doesn't know. The primary may
+    // well know this one, so it isn't to blame.
+    reply.explain(ExtendedError::new(code, text));
+    reply.refuse(Rcode::REFUSED, question, context.now, out);
+    Verdict::Reply
 }
 
 /// A primary says that a zone has changed (RFC 1996 §3). It is taken at its word only as far as to ask it.

@@ -129,7 +129,7 @@ impl Handler for Front {
                 if let Some(copied) = routing.copies.get(&forward.zone)
                     && (forward.is_verified || self.may_update(peer, transport, now, complete))
                 {
-                    self.forward(packet, copied, transport, complete());
+                    self.forward(packet, peer, forward.is_verified, copied, transport, complete());
                 }
                 Handled::Nothing
             }
@@ -200,12 +200,20 @@ impl Front {
     }
 
     /// Hands an update on to the primary of a copy, beginning with the one that last answered.
-    fn forward(&self, packet: &[u8], copied: &Copied, transport: Transport, completion: Completion) {
+    fn forward(
+        &self,
+        packet: &[u8],
+        sender: SocketAddr,
+        is_verified: bool,
+        copied: &Copied,
+        transport: Transport,
+        completion: Completion,
+    ) {
         let mut primaries = copied.primaries.clone();
         let last = copied.state.lock().expect("no panic holds it").primary;
         primaries.sort_by_key(|&primary| Some(primary) != last);
         let connected = transport != Transport::Udp;
-        let forwarded = Forwarded { packet: packet.to_vec(), primaries, connected, completion };
+        let forwarded = Forwarded { packet: packet.to_vec(), sender, is_verified, primaries, connected, completion };
         if self.forwards.try_send(forwarded).is_err() {
             self.counters.count(Limit::Forwards);
         }

@@ -153,7 +153,7 @@ fn an_unsigned_update_of_a_copy_is_refused_and_says_where_to_go() {
 
 #[test]
 fn a_signed_update_of_a_copy_goes_on_to_the_primary() {
-    let server = of_the_peer();
+    let server = server(None, &["192.0.2.9"], None);
     let signed = |key: &str, secret: &[u8], time| sign(update_of_copy(), key, secret, time, 300);
     let forwarded = |packet: &[u8]| match server.handle(packet, Transport::Udp).0 {
         Verdict::Forward(Forward { zone, is_verified }) => Some((zone, is_verified)),
@@ -176,6 +176,27 @@ fn a_signed_update_of_a_copy_goes_on_to_the_primary() {
     (query[2], query[7]) = (0, 0);
     let unknown = sign(query, "nobody.", SECRET, NOW, 300);
     assert_eq!(error_text(&server.reply(&unknown)).0, Rcode::NOTAUTH);
+}
+
+#[test]
+fn an_update_that_comes_from_a_primary_goes_no_further() {
+    let server = server(None, &["192.0.2.1", "127.0.0.1"], None);
+    let packets = ["k.", "nobody."].map(|key| sign(with_edns(update_of_copy()), key, SECRET, NOW, 300));
+    for packet in &packets {
+        for peer in ["192.0.2.1:5000", "[::ffff:192.0.2.1]:5000"] {
+            let (verdict, out) = server.handle_from(packet, peer, Transport::Udp);
+            assert!(matches!(verdict, Verdict::Reply), "{verdict:?}");
+            let (rcode, error) = error_text(&out);
+            assert_eq!(rcode, Rcode::REFUSED);
+            assert!(error.unwrap().text.contains("the address of one of the zone's primaries"));
+        }
+        // On loopback, servers and agents share an address.
+        for peer in ["192.0.2.2:5000", "127.0.0.1:5000"] {
+            assert!(matches!(server.handle_from(packet, peer, Transport::Udp).0, Verdict::Forward(_)), "{peer}");
+        }
+    }
+    let (_, out) = server.handle_from(&packets[0], "192.0.2.1:5000", Transport::Udp);
+    assert!(Message::from_vec(&out).unwrap().signature.is_some(), "a key that is known here signs the refusal");
 }
 
 /// RFC 2308 §3 and §5: a negative answer has the lesser of both TTLs.

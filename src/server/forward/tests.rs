@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::oneshot;
 
 use super::*;
 use crate::dns::messages::Update;
@@ -17,6 +18,10 @@ fn answer(packet: &[u8], flags: u8, more: usize) -> Vec<u8> {
     answer[2] |= 0x80 | flags;
     answer.resize(12 + more, 0);
     answer
+}
+
+fn address(text: &str) -> SocketAddr {
+    text.parse().unwrap()
 }
 
 /// A primary over UDP; it counts what comes, and answers with what `reply` makes of it.
@@ -79,4 +84,99 @@ async fn a_udp_client_gets_no_more_than_it_takes() {
     assert_eq!(carry(&long, &[too_long, fits], false, &[]).await, None);
     assert_eq!(carry(&long, &[too_long], true, &[]).await.map(|answer| answer.len()), Some(513), "over TCP");
     assert_eq!(takes(&Update::new("z.test.").lease(30).octets()), 1232);
+}
+
+/// The queue of a forwarder, what it counts, and what stops it.
+fn start() -> (mpsc::Sender<Forwarded>, Arc<Counters>, watch::Sender<bool>) {
+    let (queue, forwarded) = mpsc::channel(UNDER_WAY * 2);
+    let (stop, stopped) = watch::channel(false);
+    let counters: Arc<Counters> = Arc::default();
+    tokio::spawn(run(forwarded, Arc::default(), counters.clone(), stopped));
+    (queue, counters, stop)
+}
+
+/// Sends one from a port of its own, and returns what takes its answer.
+async fn send(
+    queue: &mpsc::Sender<Forwarded>,
+    id: u16,
+    is_verified: bool,
+    primary: SocketAddr,
+) -> oneshot::Receiver<Vec<u8>> {
+    let (sender, receiver) = oneshot::channel();
+    let completion: Completion = Box::new(move |octets| drop(sender.send(octets)));
+    let (packet, primaries) = (update(id), vec![primary]);
+    let sender = address("192.0.2.1:5000");
+    let forwarded = Forwarded { packet, sender, is_verified, primaries, connected: false, completion };
+    assert!(queue.send(forwarded).await.is_ok());
+    receiver
+}
+
+#[tokio::test]
+async fn what_is_under_way_is_dropped_when_it_comes_again() {
+    let (primary, count) = udp_primary(|_| None).await;
+    let (queue, _counters, _stop) = start();
+    let first = send(&queue, 1, true, primary).await;
+    for _ in 0..20 {
+        assert!(send(&queue, 1, true, primary).await.await.is_err(), "it is dropped at once");
+    }
+    let (other, _) = udp_primary(|packet| Some(answer(packet, 0, 0))).await;
+    assert!(send(&queue, 2, true, other).await.await.is_ok());
+    assert!(first.await.is_err());
+    assert_eq!(count.load(Ordering::Relaxed), 1);
+    // It has ended without an answer: its sender may try again.
+    assert!(send(&queue, 1, true, other).await.await.is_ok());
+}
+
+#[tokio::test]
+async fn unverified_updates_leave_places_for_verified_ones() {
+    let (silent, _) = udp_primary(|_| None).await;
+    let (answering, _) = udp_primary(|packet| Some(answer(packet, 0, 0))).await;
+    let (queue, counters, _stop) = start();
+    let mut waiting = Vec::new();
+    for id in 0..300 {
+        waiting.push(send(&queue, id, false, silent).await);
+    }
+    assert!(send(&queue, 1000, true, answering).await.await.is_ok());
+    assert_eq!(counters.at(Limit::Forwards), 300 - UNVERIFIED as u64);
+}
+
+#[test]
+fn an_unanswered_message_that_comes_back_from_elsewhere_has_gone_in_a_circle() {
+    let mut passing = Passing::default();
+    let (agent, same, other) = (address("192.0.2.1:5000"), address("[::ffff:192.0.2.1]:6000"), address("192.0.2.2:53"));
+    let start = Instant::now();
+    let at = |seconds| start + Duration::from_secs(seconds);
+    let message = passing.identify(b"message");
+    assert!(passing.admits(message, agent, at(0)));
+    passing.begin(message, agent, at(0));
+    assert!(!passing.admits(message, agent, at(1)) && !passing.admits(message, other, at(1)), "it is under way");
+    let another = passing.identify(b"another");
+    assert!(passing.admits(another, other, at(1)));
+    passing.end(message, false);
+    assert!(passing.admits(message, same, at(5)) && !passing.admits(message, other, at(5)));
+    // The time counts from when it last set out.
+    passing.begin(message, agent, at(6));
+    passing.end(message, false);
+    assert!(!passing.admits(message, other, at(35)) && passing.admits(message, other, at(36)));
+    // What was answered has ended.
+    passing.begin(message, agent, at(40));
+    passing.end(message, true);
+    assert!(passing.admits(message, other, at(40)));
+    assert!(passing.messages.is_empty());
+    // On loopback the port tells who it is.
+    passing.begin(message, address("127.0.0.1:1"), at(50));
+    passing.end(message, false);
+    assert!(passing.admits(message, address("127.0.0.1:1"), at(50)));
+    assert!(!passing.admits(message, address("127.0.0.1:2"), at(50)));
+}
+
+#[test]
+fn so_many_messages_are_remembered() {
+    let mut passing = Passing::default();
+    let (sender, now) = (address("192.0.2.1:5000"), Instant::now());
+    for number in 0..10_000 {
+        assert!(passing.admits(number, sender, now));
+        passing.begin(number, sender, now);
+    }
+    assert!(passing.messages.len() <= REMEMBERED + 1 && passing.order.len() <= REMEMBERED + 1);
 }

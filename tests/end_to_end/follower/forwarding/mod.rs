@@ -126,3 +126,29 @@ fn an_update_goes_on_through_a_chain() {
     assert!(updated.success, "{}", updated.text);
     assert_eq!(primary.client().targets(MEMCACHED).len(), 1);
 }
+
+#[test]
+fn secondaries_of_each_other_hand_an_update_on_once() {
+    let (mut primary, _) = start();
+    let listen = [free_address(), free_address()];
+    let start = |own: usize| TestServer::with(&secondary_at(listen[own], &[primary.address, listen[1 - own]], ""));
+    let servers = [start(0), start(1)];
+    for server in &servers {
+        assert_copied(primary.address, server.address);
+    }
+    let key = primary.key("agents");
+    primary.kill_9();
+    let client = servers[0].client();
+    let update = |id: &str| key.sign(&Update::member(MEMCACHED, id, "192.0.2.1").lease(60).encode()).octets;
+    // Handed around, each of these would take all places of both servers within a moment.
+    for number in 0..10 {
+        client.send(&update(&format!("i-{number}")));
+    }
+    assert!(client.receive(Duration::from_secs(3)).is_none());
+    primary.restart();
+    let answer = client.ask(&update("i-1"));
+    assert_eq!(answer.rcode(), 0);
+    for server in &servers {
+        assert_eq!(server.count_logged("a limit is reached"), 0);
+    }
+}
