@@ -106,7 +106,8 @@
 //! round is under way at a time, and what takes seconds for a large zone is done aside of the tasks of its thread.
 //!
 //! **Updates for a copy pass through** ([`server::forward`]) octet for octet both ways, so that signatures hold from end to
-//! end and the secondary needs no key. Nothing in such a message can say that it was here before, so its octets
+//! end and the secondary needs no key. Only answers over TLS are encoded anew, once the primary's signature was verified, and
+//! signed with the key, which has to be known here. Nothing in such a message can say that it was here before, so its octets
 //! are remembered, and circles end.
 //!
 //! **Persistent maps.** Names to nodes and names to answers are two-level maps ([`zone::map`]): a commit copies the

@@ -268,7 +268,7 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
     }
 }
 
-/// A signed update for a copy goes on to the primary, unless it came from there.
+/// A signed update for a copy goes on to the primary, unless it came from there, or its answer could not go back.
 fn forward(
     context: &Context<'_>,
     zone: &ServedZone,
@@ -285,6 +285,10 @@ fn forward(
         let text = "this server has a copy of the zone, and this is the address of one of the zone's primaries: \
                     an update that comes from there is not sent back";
         (ExtendedError::PROHIBITED, text)
+    } else if context.transport == Transport::Tls && !is_verified {
+        let text = "this server has a copy of the zone and forwards updates over TLS with keys that it knows alone: \
+                    send it over TCP or UDP, or to the primary";
+        (ExtendedError::NOT_SUPPORTED, text)
     } else {
         return Verdict::Forward(Forward { zone: zone.origin.clone(), is_verified });
     };

@@ -13,7 +13,8 @@
 //! ([`Handler::seal_again`]); the encoder is deterministic, and puts the TSIG record behind the same octets when it
 //! sends. A reply that would not fit into 65,535 octets that way loses its additional records; if that isn't enough, it
 //! is SERVFAIL. That befalls a set which fits over TCP: hickory's encoder compresses 120 names of a message, and writes
-//! the owners of further records in full.
+//! the owners of further records in full. So does an answer of a copy's primary that is forged, or unreadable
+//! ([`Unfit`]).
 //!
 //! # What hickory-server decides
 //!
@@ -57,7 +58,7 @@ pub struct Server(hickory_server::Server<Adapter>);
 impl Server {
     /// A server without listeners.
     pub fn new(handler: Arc<dyn Handler>) -> Server {
-        Server(hickory_server::Server::new(Adapter { handler, failed: AtomicBool::new(false) }))
+        Server(hickory_server::Server::new(Adapter { handler, told: Default::default() }))
     }
 
     /// Serves DNS over TLS on a listener.
@@ -82,8 +83,22 @@ impl Server {
 /// hickory-server's handler, over ours.
 struct Adapter {
     handler: Arc<dyn Handler>,
-    /// A reply could not be sent.
-    failed: AtomicBool,
+    /// Whether the log has told of a reply that could not be sent, by the number of its cause.
+    told: [AtomicBool; 3],
+}
+
+/// Why a reply can't be sent. The client gets SERVFAIL.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+enum Unfit {
+    /// hickory-server's form of it exceeds 65,535 octets.
+    #[error("a reply is too large for TLS")]
+    TooLarge,
+    /// The signature that it came with is wrong, or its key has gone meanwhile: only an answer of a copy's primary.
+    #[error("the signature of a reply is not right, so that it can't be signed anew for TLS")]
+    Unsigned,
+    /// It is no DNS message to hickory: only an answer of a copy's primary.
+    #[error("a reply can't be read")]
+    Unreadable,
 }
 
 /// What becomes of a request.
@@ -103,13 +118,9 @@ impl RequestHandler for Adapter {
                 handle.send_response(failed().error_msg(&request.metadata, ResponseCode::ServFail)).await
             }
             Outcome::Reply(octets) => match self.read(request.as_slice(), &octets) {
-                Some(reply) => handle.send_response(reply.response()).await,
-                None => {
-                    // Any client can ask for it again and again: one line is enough.
-                    if !self.failed.swap(true, Ordering::Relaxed) {
-                        let peer = request.src();
-                        tracing::error!(%peer, "a reply is too large for TLS and was SERVFAIL; further ones are not logged");
-                    }
+                Ok(reply) => handle.send_response(reply.response()).await,
+                Err(cause) => {
+                    self.tell(cause, request.src());
                     handle.send_response(failed().error_msg(&request.metadata, ResponseCode::ServFail)).await
                 }
             },
@@ -140,30 +151,41 @@ impl Adapter {
         }
     }
 
-    /// Our reply as hickory-server takes it, signed over the octets that it will send; `None` if it can't be.
-    fn read(&self, request: &[u8], octets: &[u8]) -> Option<Reply> {
-        let mut message = Message::from_vec(octets).ok()?;
+    /// Any client can have a reply fail again and again: one line for each cause is enough.
+    fn tell(&self, cause: Unfit, peer: SocketAddr) {
+        if self.told[cause as usize].swap(true, Ordering::Relaxed) {
+            tracing::debug!(%peer, "{cause} and was SERVFAIL");
+        } else if cause == Unfit::TooLarge {
+            tracing::error!(%peer, "{cause} and was SERVFAIL; further ones are not logged");
+        } else {
+            tracing::warn!(%peer, "{cause} and was SERVFAIL; further ones are not logged");
+        }
+    }
+
+    /// Our reply as hickory-server takes it, signed over the octets that it will send.
+    fn read(&self, request: &[u8], octets: &[u8]) -> Result<Reply, Unfit> {
+        let mut message = Message::from_vec(octets).map_err(|_| Unfit::Unreadable)?;
         let mut decoder = BinDecoder::new(octets);
-        decoder.read_slice(HEADER).ok()?;
-        let questions = Queries::read(&mut decoder, message.queries.len()).ok()?;
+        decoder.read_slice(HEADER).map_err(|_| Unfit::Unreadable)?;
+        let questions = Queries::read(&mut decoder, message.queries.len()).map_err(|_| Unfit::Unreadable)?;
         let sealed = message.signature.take().is_some();
         let mut reply = Reply { message, questions };
         if !sealed && octets.len() <= SURELY_FITS {
-            return Some(reply);
+            return Ok(reply);
         }
         let mut encoded = reply.encode(octets.len());
         if encoded.is_none() {
             reply.message.additionals.clear();
             encoded = reply.encode(octets.len());
         }
-        let mut encoded = encoded?;
+        let mut encoded = encoded.ok_or(Unfit::TooLarge)?;
         if sealed {
             if !self.handler.seal_again(request, octets, &mut encoded) {
-                return None;
+                return Err(Unfit::Unsigned);
             }
-            reply.message.signature = Message::from_vec(&encoded).ok()?.signature;
+            reply.message.signature = Message::from_vec(&encoded).map_err(|_| Unfit::Unreadable)?.signature;
         }
-        Some(reply)
+        Ok(reply)
     }
 }
 

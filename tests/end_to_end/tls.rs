@@ -33,14 +33,14 @@ fn make_certificate(folder: &Path, name: &str) {
 }
 
 /// A server with DNS over TLS, and the folder of its certificate.
-struct Secured {
-    server: TestServer,
+pub(super) struct Secured {
+    pub(super) server: TestServer,
     tls: SocketAddr,
     folder: TempDir,
 }
 
 impl Secured {
-    fn start(mut setup: Setup) -> Secured {
+    pub(super) fn start(mut setup: Setup) -> Secured {
         let folder = TempDir::with_prefix("livezone-tls-").unwrap();
         make_certificate(folder.path(), "server");
         let at = folder.path().display();
@@ -71,7 +71,7 @@ impl Secured {
         StreamOwned::new(connection, stream)
     }
 
-    fn ask(&self, packet: &[u8]) -> Answer {
+    pub(super) fn ask(&self, packet: &[u8]) -> Answer {
         let mut stream = self.connect();
         send(&mut stream, packet);
         Answer::read(receive(&mut stream))

@@ -199,6 +199,20 @@ fn an_update_that_comes_from_a_primary_goes_no_further() {
     assert!(Message::from_vec(&out).unwrap().signature.is_some(), "a key that is known here signs the refusal");
 }
 
+/// Answers are signed anew for TLS, which takes the key.
+#[test]
+fn over_tls_only_updates_with_a_known_key_are_forwarded() {
+    let server = server(None, &["192.0.2.9"], None);
+    let signed = |key: &str| sign(with_edns(update_of_copy()), key, SECRET, NOW, 300);
+    let (verdict, _) = server.handle(&signed("k."), Transport::Tls);
+    assert!(matches!(&verdict, Verdict::Forward(Forward { is_verified: true, .. })), "{verdict:?}");
+    let (verdict, out) = server.handle(&signed("nobody."), Transport::Tls);
+    assert!(matches!(verdict, Verdict::Reply), "{verdict:?}");
+    let (rcode, error) = error_text(&out);
+    assert_eq!(rcode, Rcode::REFUSED);
+    assert!(error.unwrap().text.contains("over TLS"));
+}
+
 /// RFC 2308 §3 and §5: a negative answer has the lesser of both TTLs.
 #[test]
 fn both_ttls_of_a_soa_record_are_heeded() {

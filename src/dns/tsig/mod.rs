@@ -296,20 +296,28 @@ pub fn verify(packet: &[u8], signature: &Signature, keys: &Keys, now: Wall) -> R
 }
 
 /// Seals a reply whose octets changed since it was sealed, as it was sealed then: `octets` is the reply without its TSIG
-/// record, which is appended. `None` if request or reply aren't signed as they were.
+/// record, which is appended. `None` if request or reply aren't signed as they were: a reply may be the primary's of a copy,
+/// and what was changed on the way from there is not made good here.
 pub fn seal_again(request: &[u8], reply: &[u8], octets: &mut Vec<u8>, keys: &Keys, now: Wall) -> Option<()> {
     let before = Envelope::parse(reply).ok()?.tsig?;
-    let asked = Envelope::parse(request).ok()?.tsig?;
-    match verify(request, &asked, keys, now) {
-        Err(Rejection::Unsigned(error)) if before.mac.is_empty() => error.append(octets),
-        Ok(signer) if !before.mac.is_empty() => {
-            // A replay is found after the signature was verified.
-            let error = (before.error == TsigError::BadTime as u16).then_some(TsigError::BadTime);
-            signer.sign(octets, now, error);
-        }
-        Err(Rejection::Signed(signer, error)) if !before.mac.is_empty() => signer.sign(octets, now, Some(error)),
-        _ => return None,
+    if before.mac.is_empty() && before.error != 0 {
+        // It says of a signature that it isn't accepted, ours or the primary's, and covers nothing.
+        let Signature { key, algorithm, time, fudge, mac, original_id, error, other, .. } = &before;
+        let (time, fudge, original_id, error) = (*time, *fudge, *original_id, *error);
+        append(octets, key, &Rdata { algorithm, time, fudge, mac, original_id, error, other });
+        return Some(());
     }
+    let asked = Envelope::parse(request).ok()?.tsig?;
+    let (signer, error) = match verify(request, &asked, keys, now) {
+        // A replay is found after the signature was verified.
+        Ok(signer) => (signer, (before.error == TsigError::BadTime as u16).then_some(TsigError::BadTime)),
+        Err(Rejection::Signed(signer, error)) => (*signer, Some(error)),
+        Err(_) => return None,
+    };
+    if !signer.has_signed(reply, before) {
+        return None;
+    }
+    signer.sign(octets, now, error);
     Some(())
 }
 
@@ -387,6 +395,21 @@ impl Signer {
         digest.update(message);
         digest.update(&variables(&self.key, time, TSIG_FUDGE, error, other));
         self.append(message, digest.sign().as_ref(), time, error, other);
+    }
+
+    /// Whether this is the signature of an answer as [`Signer::sign`] makes it, by whoever has the key.
+    fn has_signed(&self, answer: &[u8], mut signature: Signature) -> bool {
+        if signature.key != self.key.name || signature.algorithm != self.key.algorithm.wire_name() {
+            return false;
+        }
+        // The octets are signed under the id that they have.
+        signature.original_id = u16::from_be_bytes([answer[0], answer[1]]);
+        let Signature { time, fudge, error, ref other, .. } = signature;
+        let mut digest = hmac::Context::with_key(&self.key.state);
+        digest_prior(&mut digest, &self.prior_mac);
+        digest_signed(&mut digest, answer, &signature);
+        digest.update(&variables(&self.key, time, fudge, error, other));
+        constant_time_eq(digest.sign().as_ref(), &signature.mac)
     }
 
     /// Signs the next message of an answer that has several (RFC 8945 §5.3.1), the first one like an answer that has one.

@@ -125,6 +125,60 @@ fn a_server_without_the_key_says_so_without_a_signature() {
     }
 }
 
+/// A reply to a request with the key, as the server that has `keys` encodes it again.
+fn seal_again_of(reply: &[u8], key: &Key, keys: &[&Key]) -> Option<Vec<u8>> {
+    let mut packet = soa::query(7, &"z.test.".parse().unwrap());
+    Exchange::sign(key, &mut packet, NOW);
+    let mut octets = message(2);
+    let keys = Keys::new(keys.iter().map(|&key| key.clone()));
+    seal_again(&packet, reply, &mut octets, &keys, NOW).map(|()| octets)
+}
+
+#[test]
+fn what_others_say_of_a_signature_is_passed_on_when_a_reply_is_sealed_again() {
+    let (ours, theirs) = (key("k.", b"secret"), key("k.", b"another"));
+    // The primary has no such key, or another secret; this server knows the key, or does not.
+    for (at_primary, error) in [(vec![], 17), (vec![theirs], 16)] {
+        let mut packet = soa::query(7, &"z.test.".parse().unwrap());
+        Exchange::sign(&ours, &mut packet, NOW);
+        let signature = Envelope::parse(&packet).unwrap().tsig.unwrap();
+        let Err(Rejection::Unsigned(rejection)) = verify(&packet, &signature, &Keys::new(at_primary), NOW) else {
+            panic!("it is not accepted");
+        };
+        let mut reply = message(1);
+        rejection.append(&mut reply);
+        for keys in [&[&ours][..], &[]] {
+            let sealed = seal_again_of(&reply, &ours, keys).unwrap();
+            let tsig = Envelope::parse(&sealed).unwrap().tsig.unwrap();
+            assert_eq!((tsig.error, tsig.mac.len(), tsig.original_id), (error, 0, 7));
+        }
+    }
+}
+
+#[test]
+fn only_a_reply_whose_signature_is_right_is_sealed_again() {
+    let ours = key("k.", b"secret");
+    let (mut exchange, signer) = request(&ours);
+    let mut reply = message(1);
+    signer.sign(&mut reply, NOW, None);
+    let sealed = seal_again_of(&reply, &ours, &[&ours]).unwrap();
+    assert_eq!(check(&mut exchange, &sealed, NOW), Ok(()));
+    assert_eq!(seal_again_of(&reply, &ours, &[]), None, "the key is not here");
+    // On its way from a primary anybody may have changed it.
+    let mut changed = reply.clone();
+    changed[3] ^= 1;
+    assert_eq!(seal_again_of(&changed, &ours, &[&ours]), None);
+    let (_, foreign) = request(&key("k.", b"another"));
+    let mut forged = message(1);
+    foreign.sign(&mut forged, NOW, None);
+    assert_eq!(seal_again_of(&forged, &ours, &[&ours]), None);
+    // BADTIME is signed.
+    let mut late = message(1);
+    signer.sign(&mut late, later(5000), Some(TsigError::BadTime));
+    let sealed = seal_again_of(&late, &ours, &[&ours]).unwrap();
+    assert_eq!(Envelope::parse(&sealed).unwrap().tsig.unwrap().error, 18);
+}
+
 proptest! {
     #[test]
     fn a_changed_octet_is_noticed(at in 0usize..1000, change in 1u8..=255) {

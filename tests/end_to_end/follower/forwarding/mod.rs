@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::support::MEMCACHED;
 use crate::support::programs::nsupdate;
-use crate::support::tsig::TsigKey;
+use crate::support::tsig::{BADKEY, TsigKey};
+use crate::tls::Secured;
 
 /// A primary that lets one key register, and its secondary, which knows another key than that.
 fn start() -> (TestServer, TestServer) {
@@ -125,6 +126,39 @@ fn an_update_goes_on_through_a_chain() {
     let updated = nsupdate(last.address, &["-k", file.to_str().unwrap()], &registration("i-1"));
     assert!(updated.success, "{}", updated.text);
     assert_eq!(primary.client().targets(MEMCACHED).len(), 1);
+}
+
+#[test]
+fn over_tls_updates_with_a_known_key_are_forwarded_and_the_others_are_told_why_not() {
+    let (primary, _) = start();
+    let mut setup = secondary_at(free_address(), &[primary.address], "");
+    setup.server = format!(
+        "[[key]]\nname = \"known.\"\nalgorithm = \"hmac-sha256\"\nsecret-file = {:?}\n",
+        primary.key_file("known")
+    );
+    setup.keys = vec![("stale", "hmac-sha256")];
+    let secondary = Secured::start(setup);
+    assert_copied(primary.address, secondary.server.address);
+    let update = |id| Update::member(MEMCACHED, id, "192.0.2.1").lease(60).encode();
+    let known = primary.key("known");
+    let signed = known.sign(&update("i-1"));
+    let answer = secondary.ask(&signed.octets);
+    assert_eq!((answer.rcode(), answer.lease()), (0, Some(60u32.to_be_bytes().to_vec())));
+    let seal = known.read_answer(&answer.octets, &signed.mac).unwrap();
+    assert_eq!((seal.verified, seal.error), (Some(true), 0));
+    // A key that only the primary has: its answer could not be signed anew, so nothing is done.
+    let agents = primary.key("agents");
+    let answer = secondary.ask(&agents.sign(&update("i-2")).octets);
+    assert_eq!(answer.rcode(), 5);
+    assert!(answer.error_text().contains("over TLS"), "{}", answer.error_text());
+    // One that the primary has no more.
+    let stale = secondary.server.key("stale");
+    let signed = stale.sign(&update("i-3"));
+    let answer = secondary.ask(&signed.octets);
+    let seal = stale.read_answer(&answer.octets, &signed.mac).unwrap();
+    assert_eq!((answer.rcode(), seal.error, seal.verified), (9, BADKEY, None));
+    assert_eq!(primary.client().targets(MEMCACHED), [format!("i-1.memcached.{ZONE}")]);
+    assert_eq!(secondary.server.count_logged("ERROR") + secondary.server.count_logged("WARN"), 0);
 }
 
 #[test]
