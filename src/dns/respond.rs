@@ -12,21 +12,22 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 
-use crate::answer::{Answers, Counts, End};
-use crate::base::{Limit, Name, RecordType, Serial, Wall};
-use crate::membership::access::{Identity, TransferAccess};
+use crate::answer::{Answers, End};
+use crate::base::{Limit, Name, RecordType, Wall};
+use crate::membership::access::TransferAccess;
 use crate::zone::History;
-use crate::zone::settings::serial_of;
 
 use super::edns::ExtendedError;
 use super::identity;
-use super::notify;
 use super::reply::{Reply, Seal, Transport};
-use super::soa;
-use super::transfer::outgoing::{Body, Outgoing};
+use super::transfer::outgoing::Outgoing;
 use super::tsig::{self, Keys, Rejection};
 use super::update;
-use super::wire::{CLASS_CH, CLASS_IN, Envelope, Header, Malformed, Opcode, Rcode};
+use super::wire::{CLASS_CH, CLASS_IN, Envelope, Header, Opcode, Rcode};
+
+mod copies;
+
+use copies::{forward, notified, tell_expire, transfer};
 
 /// A zone as the transports see it.
 #[derive(Debug)]
@@ -179,82 +180,50 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
         return bare(header, if is_known { Rcode::FORMERR } else { Rcode::NOTIMP }, context, out);
     };
     let mut reply = Reply::new(header, envelope.edns.as_ref(), context.transport, context.udp_size);
-    let question = envelope.question.octets;
     if envelope.edns.is_some_and(|edns| edns.version != 0) {
-        reply.explain(ExtendedError::new(ExtendedError::NOT_SUPPORTED, "this server speaks EDNS version 0"));
-        reply.refuse(Rcode::BADVERS, question, context.now, out);
-        return Verdict::Reply;
+        let why = (Rcode::BADVERS, ExtendedError::NOT_SUPPORTED, "this server speaks EDNS version 0");
+        return refuse(context, &envelope, reply, why, out);
     }
     if !is_known {
-        reply.explain(ExtendedError::new(
-            ExtendedError::NOT_SUPPORTED,
-            "this server knows queries, updates and NOTIFY only",
-        ));
-        reply.refuse(Rcode::NOTIMP, question, context.now, out);
-        return Verdict::Reply;
+        let why = (Rcode::NOTIMP, ExtendedError::NOT_SUPPORTED, "this server knows queries, updates and NOTIFY only");
+        return refuse(context, &envelope, reply, why, out);
     }
     if let Some(edns) = reply.edns.as_mut().filter(|_| envelope.edns.is_some_and(|edns| edns.nsid)) {
         edns.nsid.clone_from(&context.identity.nsid);
     }
     if keep_alive(context, &envelope, &mut reply).is_err() {
         let text = "the keepalive option of a query holds no data (RFC 7828 §3.2.1): send it empty";
-        reply.explain(ExtendedError::new(ExtendedError::INVALID_DATA, text));
-        reply.refuse(Rcode::FORMERR, question, context.now, out);
-        return Verdict::Reply;
+        return refuse(context, &envelope, reply, (Rcode::FORMERR, ExtendedError::INVALID_DATA, text), out);
     }
     let copy = || context.zones.find(envelope.question.name()).filter(|zone| zone.source.load().is_some());
-    let mut key = None;
-    if let Some(signature) = &envelope.tsig {
-        let verified = tsig::verify(packet, signature, context.keys, context.now);
-        let error = verified.as_ref().err().map(Rejection::text);
-        let rcode = match verified {
-            Ok(signer) => {
-                key = Some(signer.key_name().clone());
-                reply.seal = Seal::Sign(Box::new(signer), None);
-                Rcode::NOERROR
-            }
-            Err(Rejection::Unsigned(error))
-                if error.is_of_key()
-                    && header.opcode() == Opcode::UPDATE
-                    && let Some(zone) = copy() =>
+    let key = match authenticate(context, &envelope, &mut reply) {
+        Ok(key) => key,
+        Err(rcode) => {
+            let is_of_key = matches!(&reply.seal, Seal::Unsigned(error) if error.is_of_key());
+            if is_of_key
+                && header.opcode() == Opcode::UPDATE
+                && let Some(zone) = copy()
             {
-                reply.seal = Seal::Unsigned(error);
-                return forward(context, zone, question, false, reply, out);
+                return forward(context, &envelope, zone, false, reply, out);
             }
-            Err(Rejection::Unsigned(error)) => {
-                reply.seal = Seal::Unsigned(error);
-                Rcode::NOTAUTH
-            }
-            Err(Rejection::Signed(signer, error)) => {
-                reply.seal = Seal::Sign(signer, Some(error));
-                Rcode::NOTAUTH
-            }
-            Err(Rejection::Malformed) => Rcode::FORMERR,
-        };
-        if rcode != Rcode::NOERROR {
-            tracing::debug!(peer = %context.peer, key = %signature.key, error, "signature not accepted");
             let text = "the signature is not accepted; see the error of the TSIG record";
-            reply.explain(ExtendedError::new(ExtendedError::PROHIBITED, text));
-            reply.refuse(rcode, question, context.now, out);
-            return Verdict::Reply;
+            return refuse(context, &envelope, reply, (rcode, ExtendedError::PROHIBITED, text), out);
         }
-    }
+    };
     match header.opcode() {
         Opcode::NOTIFY => notified(context, &envelope, key.as_ref(), reply, out),
         Opcode::UPDATE if let Some(zone) = copy() => {
             if key.is_some() {
-                return forward(context, zone, question, true, reply, out);
+                return forward(context, &envelope, zone, true, reply, out);
             }
             let text = "this server has a copy of the zone and forwards signed updates alone: send it to the primary";
-            reply.explain(ExtendedError::new(ExtendedError::PROHIBITED, text));
-            reply.refuse(Rcode::REFUSED, question, context.now, out);
-            Verdict::Reply
+            refuse(context, &envelope, reply, (Rcode::REFUSED, ExtendedError::PROHIBITED, text), out)
         }
         Opcode::UPDATE => match update::Request::read(context, &envelope, key, reply) {
             Ok(request) => Verdict::Update(Box::new(request)),
             Err(refusal) => {
                 let limit = refusal.limit();
-                refusal.write(question, context.now, out);
+                refusal.write(envelope.question.octets, context.now, out);
                 limit.map_or(Verdict::Reply, Verdict::ReplyAtLimit)
             }
         },
@@ -268,156 +237,40 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
     }
 }
 
-/// A signed update for a copy goes on to the primary, unless it came from there, or its answer could not go back.
-fn forward(
+/// Why a message is refused: the rcode, the code of the Extended DNS Error, and its text.
+type Why = (Rcode, u16, &'static str);
+
+/// Refuses a message, and says why.
+fn refuse(
     context: &Context<'_>,
-    zone: &ServedZone,
-    question: &[u8],
-    is_verified: bool,
+    envelope: &Envelope<'_>,
     mut reply: Reply,
+    (rcode, code, text): Why,
     out: &mut Vec<u8>,
 ) -> Verdict {
-    let sender = context.peer.ip().to_canonical();
-    // A primary that hands it to us is a copy itself and has us for its primary. Not so on loopback, an address that
-    // servers and their agents share.
-    let is_primary = |source: &Source| !sender.is_loopback() && source.primaries.contains(&sender);
-    let (code, text) = if zone.source.load().as_deref().is_some_and(is_primary) {
-        let text = "this server has a copy of the zone, and this is the address of one of the zone's primaries: \
-                    an update that comes from there is not sent back";
-        (ExtendedError::PROHIBITED, text)
-    } else if context.transport == Transport::Tls && !is_verified {
-        let text = "this server has a copy of the zone and forwards updates over TLS with keys that it knows alone: \
-                    send it over TCP or UDP, or to the primary";
-        (ExtendedError::NOT_SUPPORTED, text)
-    } else {
-        return Verdict::Forward(Forward { zone: zone.origin.clone(), is_verified });
-    };
-    tracing::debug!(zone = %zone.origin, peer = %context.peer, reason = text, "update not forwarded");
-    // Deviates: RFC 8945 §5.2.1 has NOTAUTH for a key that a server which forwards nothing doesn't know. The primary may
-    // well know this one, so it isn't to blame.
     reply.explain(ExtendedError::new(code, text));
-    reply.refuse(Rcode::REFUSED, question, context.now, out);
+    reply.refuse(rcode, envelope.question.octets, context.now, out);
     Verdict::Reply
 }
 
-/// A primary says that a zone has changed (RFC 1996 §3). It is taken at its word only as far as to ask it.
-fn notified(
-    context: &Context<'_>,
-    envelope: &Envelope<'_>,
-    key: Option<&Name>,
-    mut reply: Reply,
-    out: &mut Vec<u8>,
-) -> Verdict {
-    let question = &envelope.question;
-    let refusal = match (notify::read(envelope), context.zones.find(question.name())) {
-        (Err(Malformed(text)), _) => Err((Rcode::FORMERR, ExtendedError::INVALID_DATA, text)),
-        (Ok(None), _) => Err((Rcode::NOTIMP, ExtendedError::NOT_SUPPORTED, "NOTIFY is about the SOA record of a zone")),
-        (Ok(Some(_)), None) => {
-            Err((Rcode::NOTAUTH, ExtendedError::NOT_AUTHORITATIVE, "this is not the apex of a zone of this server"))
+/// Verifies the signature, if there is one, and has the reply be authenticated as it must. Returns the key.
+fn authenticate(context: &Context<'_>, envelope: &Envelope<'_>, reply: &mut Reply) -> Result<Option<Name>, Rcode> {
+    let Some(signature) = &envelope.tsig else { return Ok(None) };
+    let rejection = match tsig::verify(envelope.packet, signature, context.keys, context.now) {
+        Ok(signer) => {
+            let key = signer.key_name().clone();
+            reply.seal = Seal::Sign(Box::new(signer), None);
+            return Ok(Some(key));
         }
-        (Ok(Some(notice)), Some(zone)) => match zone.source.load().as_deref() {
-            None => Err((Rcode::REFUSED, ExtendedError::PROHIBITED, "this server is the primary of the zone")),
-            Some(source) => {
-                let sender = context.peer.ip().to_canonical();
-                let by_key = key.is_some() && source.key.as_ref() == key;
-                if by_key || source.primaries.contains(&sender) {
-                    Ok((zone, notice))
-                } else {
-                    Err((Rcode::REFUSED, ExtendedError::PROHIBITED, "this address is none of the zone's primaries"))
-                }
-            }
-        },
+        Err(rejection) => rejection,
     };
-    match refusal {
-        Err((rcode, code, text)) => {
-            reply.explain(ExtendedError::new(code, text));
-            reply.refuse(rcode, question.octets, context.now, out);
-            Verdict::Reply
-        }
-        Ok((zone, notice)) => {
-            reply.begin(question.octets, out);
-            reply.finish(Rcode::NOERROR, true, false, Counts::default(), context.now, out);
-            let own = zone.answers.load().as_deref().map(|answers| answers.snapshot().epoch.serial());
-            if own.is_some() && own == notice.serial { Verdict::Reply } else { Verdict::Notified(notice.origin) }
-        }
+    tracing::debug!(peer = %context.peer, key = %signature.key, error = rejection.text(), "signature not accepted");
+    match rejection {
+        Rejection::Unsigned(error) => reply.seal = Seal::Unsigned(error),
+        Rejection::Signed(signer, error) => reply.seal = Seal::Sign(signer, Some(error)),
+        Rejection::Malformed => return Err(Rcode::FORMERR),
     }
-}
-
-/// A zone for whoever may have it (RFC 5936, RFC 1995).
-fn transfer(
-    context: &Context<'_>,
-    envelope: &Envelope<'_>,
-    key: Option<Name>,
-    mut reply: Reply,
-    out: &mut Vec<u8>,
-) -> Verdict {
-    let question = &envelope.question;
-    let by_udp = context.transport == Transport::Udp;
-    let identity = Identity { key, address: context.peer.ip(), connected: !by_udp };
-    let refusal = match context.zones.find(question.name()).filter(|_| question.class == CLASS_IN) {
-        None => {
-            Err((Rcode::NOTAUTH, ExtendedError::NOT_AUTHORITATIVE, "this is not the apex of a zone of this server"))
-        }
-        Some(_) if by_udp && question.qtype == RecordType::AXFR => {
-            Err((Rcode::REFUSED, ExtendedError::NOT_SUPPORTED, "a whole zone is transferred over TCP (RFC 5936 §4.2)"))
-        }
-        Some(_) if context.transport == Transport::Tls => {
-            Err((Rcode::REFUSED, ExtendedError::NOT_SUPPORTED, "zones are transferred over TCP and not over TLS"))
-        }
-        Some(zone) if !zone.transfer.load().admits(&identity) => {
-            Err((Rcode::REFUSED, ExtendedError::PROHIBITED, "needs an [access] transfer entry for this key or address"))
-        }
-        Some(zone) => match (read_serial(envelope), &*zone.answers.load()) {
-            (_, None) => Err((Rcode::SERVFAIL, ExtendedError::NOT_READY, absence(Some(zone)))),
-            (None, _) if question.qtype == RecordType::IXFR => {
-                Err((Rcode::FORMERR, ExtendedError::INVALID_DATA, "the authority section needs your SOA (RFC 1995 §3)"))
-            }
-            (serial, Some(answers)) => {
-                tell_expire(envelope, zone, answers, context, &mut reply);
-                Ok((zone, serial, answers.snapshot().clone()))
-            }
-        },
-    };
-    let body = match refusal {
-        // One record, which is no work.
-        Ok((_, Some(serial), snapshot))
-            if question.qtype == RecordType::IXFR && Body::is_current(serial, &snapshot) =>
-        {
-            Outgoing::new(reply, question.octets, Body::Current(snapshot.soa())).only_message(context.now, out);
-            return Verdict::Reply;
-        }
-        Ok(_) if !by_udp && !context.transfers => {
-            let text = "too many zone transfers are under way; try again later";
-            reply.explain(ExtendedError::new(ExtendedError::NOT_READY, text));
-            reply.refuse(Rcode::SERVFAIL, question.octets, context.now, out);
-            return Verdict::ReplyAtLimit(Limit::Transfers);
-        }
-        Err((rcode, code, text)) => {
-            let key = identity.key.as_ref().map(tracing::field::display);
-            let name = Name::from_wire(question.name()).ok().map(tracing::field::display);
-            tracing::debug!(zone = name, peer = %context.peer, key, reason = text, "zone transfer refused");
-            reply.explain(ExtendedError::new(code, text));
-            reply.refuse(rcode, question.octets, context.now, out);
-            return Verdict::Reply;
-        }
-        Ok((zone, Some(serial), snapshot)) if question.qtype == RecordType::IXFR => {
-            let history = |from, to| zone.history.lock().expect("no panic holds it").between(from, to);
-            Body::since(serial, &snapshot, history)
-        }
-        Ok((_, _, snapshot)) => Body::whole(&snapshot),
-    };
-    let outgoing = Outgoing::new(reply, question.octets, body);
-    if by_udp {
-        outgoing.only_message(context.now, out);
-        return Verdict::Reply;
-    }
-    Verdict::Transfer(Box::new(outgoing))
-}
-
-/// The serial that the asker of an IXFR has: that of the zone's SOA record in its authority section (RFC 1995 §3).
-fn read_serial(envelope: &Envelope<'_>) -> Option<Serial> {
-    let origin = Name::from_wire(envelope.question.name()).ok()?;
-    soa::find(envelope.second_section(), &origin).ok()?.map(|soa| serial_of(&soa))
+    Err(Rcode::NOTAUTH)
 }
 
 /// Tells a client that asks how long its connection may be idle (RFC 7828 §3.3.2). It has no say in that: data in its
@@ -475,20 +328,6 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
         End::TooLong => Rcode::YXDOMAIN,
     };
     reply.finish(rcode, found.authoritative, found.truncated, found.counts, context.now, out);
-}
-
-/// Tells for how long a zone is good, where that was asked for.
-fn tell_expire(
-    envelope: &Envelope<'_>,
-    zone: &ServedZone,
-    answers: &Answers,
-    context: &Context<'_>,
-    reply: &mut Reply,
-) {
-    let is_asked = envelope.edns.is_some_and(|edns| edns.expire.is_some());
-    if let Some(edns) = reply.edns.as_mut().filter(|_| is_asked) {
-        edns.expire = Some(zone.expire(answers, context.now));
-    }
 }
 
 /// Why a zone is not there.
