@@ -5,9 +5,8 @@
 //! later owners point to it. Everything is encoded for the lower-case question at offset 12, so that the same octets fit
 //! behind the question of any client, whatever case it wrote.
 //!
-//! An encoder has the whole message: the head, which is the header and the question if there is one, and the tail, which
-//! is the records. Who compiles answers for any client takes the tail; who sends what was encoded fills in the head, takes
-//! the message, and restarts the encoder for the next one.
+//! An encoder has the whole message: the head, which is a header and the question, and the tail, which is the records. The
+//! tail is what is taken; whoever goes on with another message restarts the encoder.
 //!
 //! Cost: no allocation per name or record, and none per message after a restart.
 
@@ -29,9 +28,10 @@ const USUAL_OCTETS: usize = 512;
 /// The compression pointer to the question name.
 pub const QUESTION_POINTER: u16 = 0xc000 | 12;
 
-/// Writes records behind a question, or behind a header.
+/// Writes records behind a question.
 #[derive(Debug)]
 pub struct Encoder {
+    /// With room for the header and the octets of the question, which is what pointers count from.
     message: Vec<u8>,
     /// Octets of the head.
     head: usize,
@@ -41,43 +41,21 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// An encoder for the sections behind a single question for `name`. Header, type and class are zero until
-    /// [`head_mut`](Self::head_mut) sets them.
+    /// An encoder for the sections behind a single question for `name`.
     pub fn after_question(name: &Name) -> Encoder {
-        let mut encoder = Encoder::after_header();
+        let mut message = Vec::with_capacity(USUAL_OCTETS);
+        message.resize(HEADER, 0);
+        let known = KnownNames::new(RandomState::default());
+        let mut encoder = Encoder { message, head: HEADER, known, owner: None };
         encoder.name(name.as_wire(), false);
         encoder.message.extend_from_slice(&[0; 4]);
         encoder.head = encoder.message.len();
         encoder
     }
 
-    /// An encoder for the sections of a message without a question. The header is zero until
-    /// [`head_mut`](Self::head_mut) sets it.
-    pub fn after_header() -> Encoder {
-        let mut message = Vec::with_capacity(USUAL_OCTETS);
-        message.resize(HEADER, 0);
-        Encoder { message, head: HEADER, known: KnownNames::new(RandomState::default()), owner: None }
-    }
-
     /// Begins the next message behind the head of the last one.
     pub fn restart(&mut self) {
         self.truncate(0);
-    }
-
-    /// Begins the next message behind the header of the last one alone (RFC 5936 §2.2).
-    pub fn restart_without_question(&mut self) {
-        self.head = HEADER;
-        self.truncate(0);
-    }
-
-    /// Header and question, to be filled in. The name in the question must stay the same, but for the case of letters.
-    pub fn head_mut(&mut self) -> &mut [u8] {
-        &mut self.message[..self.head]
-    }
-
-    /// The whole message.
-    pub fn message(&self) -> &[u8] {
-        &self.message
     }
 
     /// The records.
