@@ -145,10 +145,10 @@
 //! holds is counted with each edit of the table ([`membership::holdings`]).
 //!
 //! **HTTP reads what is there** ([`api`]). Lists and master files come from the served snapshot, which costs its publisher
-//! nothing; members come from the publisher's task, which takes one question after each batch of updates; the history comes
-//! from the store in steps of a megabyte. What is stored of a commit says who registered a member; that this was a return
-//! after a lapse is derived from the commits before when it is told. Large responses are made while they are taken, and so
-//! many at a time.
+//! nothing; members come from the publisher's task, which takes one question after each batch of updates; the last commits
+//! come from memory, and older ones from the store in steps of a megabyte. What is stored of a commit says who registered a
+//! member; that this was a return after a lapse is derived from the commits before, once, and kept in memory
+//! ([`zone::lapses`]). Large responses are made while they are taken, and so many at a time.
 //!
 //! **One simulated machine** (`server::simulation`, in tests). Publisher, task, front and store run as they are, in one
 //! thread, on a clock, a disk and a network that a seed decides about; the process is killed at any step of a write, and

@@ -35,9 +35,10 @@ pub mod views;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use crate::base::{Epoch, Name};
-use crate::zone::{Commit, Snapshot};
+use crate::zone::{Commit, Returns, Snapshot};
 
 pub use serve::serve;
 
@@ -68,7 +69,16 @@ pub trait Directory: Send + Sync + 'static {
 
     /// Commits kept of a zone after an epoch, or all, from the oldest: so many at most, and fewer where they are large.
     /// None: there are no later ones.
-    fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Vec<Commit>, Unavailable>>;
+    fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Page, Unavailable>>;
+}
+
+/// A page of the kept history.
+#[derive(Clone, Debug, Default)]
+pub struct Page {
+    /// The commits.
+    pub commits: Vec<Arc<Commit>>,
+    /// Which registrations in them brought back what had lapsed.
+    pub returns: Returns,
 }
 
 /// A zone as it is served.

@@ -172,7 +172,8 @@ async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, par
     let zone = api.find_zone(&path?)?;
     let epoch = loaded(&zone)?.epoch;
     let permit = api.large()?;
-    let commits = history::page(&*api.directory, &zone.origin, since, limit).await?;
+    let page = api.directory.commits(&zone.origin, since, limit).await?;
+    let commits = look(move || history::tell(&page)).await?;
     let follows = |since: Epoch| commits.first().is_none_or(|first| Some(first.epoch) == since.0.checked_add(1));
     let last = commits.last().map(|last| last.epoch).filter(|&last| last < epoch.0);
     let page = Commits {

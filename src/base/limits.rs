@@ -86,6 +86,9 @@ pub const HISTORY_OCTETS: u64 = 64 << 20;
 /// Octets of the commits that are kept in memory too, for those who follow a zone by IXFR: a thousand usual ones take a
 /// tenth of it. What is larger is as much as the whole zone, more often than not.
 pub const HISTORY_MEMORY: usize = 16 << 20;
+/// Lapses of a zone that are remembered, so that whoever registers again is told as one who returns: those of a hundred
+/// thousand members at once, some 200 octets each. At the limit the oldest goes first.
+pub const LAPSES: usize = 1 << 17;
 /// Octets of commits, as stored, that are read from the store at a time: whoever reads the history in steps of this size
 /// keeps writes waiting for some milliseconds at most, and little in memory. A larger commit is read by itself.
 pub const HISTORY_PAGE_OCTETS: u64 = 1 << 20;

@@ -1,4 +1,4 @@
-//! What the HTTP API reads: the snapshots that are served, the publishers' memberships, and the store's history.
+//! What the HTTP API reads: the snapshots that are served, the publishers' memberships, and the history, of memory and store.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -8,10 +8,11 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use crate::api::views::{CopyView, FailureView, MemberView, NotifyView, ServiceSummary, ServiceView, time};
-use crate::api::{self, Pending, ServedZone, Unavailable};
+use crate::api::{self, Page, Pending, ServedZone, Unavailable};
 use crate::base::{Epoch, Name, Now};
-use crate::store::Store;
-use crate::zone::Commit;
+use crate::dns;
+use crate::store::{self, Store};
+use crate::zone::{Commit, History, Lapses, Returns};
 
 use super::front::{Copied, Front, Routing};
 use super::notifier::NotifyState;
@@ -95,14 +96,52 @@ impl api::Directory for Directory {
         })
     }
 
-    fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Vec<Commit>, Unavailable>> {
-        let commits = self.store.commits(origin, since, limit);
-        Box::pin(async move {
-            let silence = Unavailable("the store does not answer; see to its disk, and ask again".to_owned());
-            let commits = timeout(PATIENCE, commits).await.map_err(|_| silence)?;
-            commits.map_err(|cause| Unavailable(format!("the store can't be read: {cause}; see to its disk")))
-        })
+    fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Page, Unavailable>> {
+        let (zone, store) = (self.front.routing.load().zones.find(origin.as_wire()).cloned(), self.store.clone());
+        let gone = Unavailable(format!("the zone {origin} was taken away"));
+        Box::pin(async move { read_page(&*store, &*zone.ok_or(gone)?, since, limit).await })
     }
+}
+
+/// A page of a zone's history: from memory where that reaches back so far, since whoever looks again and again at what is
+/// new should cost the store's one thread nothing.
+async fn read_page(
+    store: &dyn Store,
+    zone: &dns::respond::ServedZone,
+    since: Option<Epoch>,
+    limit: usize,
+) -> Result<Page, Unavailable> {
+    let history = || zone.history.lock().expect("no panic holds it");
+    if let Some(since) = since
+        && let Some(page) = remembered(&history(), since, limit)
+    {
+        return Ok(page);
+    }
+    let mut commits = within_patience(store.commits(&zone.origin, since, limit)).await?;
+    let history = history();
+    // What the store has and nobody can see yet comes with the next page.
+    commits.retain(|commit| history.lapses().newest().is_none_or(|newest| commit.epoch <= newest));
+    let commits: Vec<Arc<Commit>> = commits.into_iter().map(Arc::new).collect();
+    Ok(page_of(commits, history.lapses()))
+}
+
+/// Waits for the store.
+async fn within_patience<T>(answer: store::Pending<Result<T, String>>) -> Result<T, Unavailable> {
+    let silence = Unavailable("the store does not answer; see to its disk, and ask again".to_owned());
+    let answer = timeout(PATIENCE, answer).await.map_err(|_| silence)?;
+    answer.map_err(|cause| Unavailable(format!("the store can't be read: {cause}; see to its disk")))
+}
+
+/// The page, if memory reaches back so far.
+fn remembered(history: &History, since: Epoch, limit: usize) -> Option<Page> {
+    Some(page_of(history.after(since, limit)?, history.lapses()))
+}
+
+/// Commits with what is known of lapses in them.
+fn page_of(commits: Vec<Arc<Commit>>, lapses: &Lapses) -> Page {
+    let ends = commits.first().zip(commits.last());
+    let returns = ends.map_or_else(Returns::new, |(first, last)| lapses.returns(first.epoch..=last.epoch));
+    Page { commits, returns }
 }
 
 fn copy(copied: &Copied) -> CopyView {
@@ -132,7 +171,7 @@ fn notify(state: &NotifyState) -> NotifyView {
     }
 }
 
-fn served(routing: &Routing, zone: &crate::dns::respond::ServedZone) -> ServedZone {
+fn served(routing: &Routing, zone: &dns::respond::ServedZone) -> ServedZone {
     let notices = routing.notices.get(&zone.origin);
     ServedZone {
         origin: zone.origin.clone(),
@@ -141,3 +180,6 @@ fn served(routing: &Routing, zone: &crate::dns::respond::ServedZone) -> ServedZo
         snapshot: zone.answers.load().as_deref().map(|answers| answers.snapshot().clone()),
     }
 }
+
+#[cfg(test)]
+mod tests;

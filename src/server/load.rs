@@ -53,9 +53,10 @@ pub fn open(
     table.observe(now.mono);
     let mut history = History::default();
     let mut publisher = match store.start(&settings.origin, now.wall)? {
-        Some(stored) => {
+        Some(mut stored) => {
+            let lapses = std::mem::take(&mut stored.lapses);
             let epoch = stored.epoch;
-            history = History::restore(&stored.settings, epoch, &stored.history);
+            history = History::restore(&stored.settings, epoch, &stored.history, lapses);
             let (zone, table) = revive(stored, table, now)?;
             Publisher::new(zone, table, policy, counters, Some(epoch), now)
         }
@@ -108,7 +109,7 @@ pub fn open_copy(ready: &Ready, store: &dyn Store, now: Now) -> Result<(OpenedCo
         let zone = Zone::new(settings, epoch);
         return Ok((OpenedCopy { zone, epoch: Some(epoch), refreshed: None }, History::default()));
     }
-    let history = History::restore(&stored.settings, epoch, &stored.history);
+    let history = History::restore(&stored.settings, epoch, &stored.history, stored.lapses);
     let statics = stored.statics.into_iter().map(|node| Change::Static { name: node.name, rrsets: node.rrsets });
     let zone = Zone::restore(stored.settings, epoch, statics, []);
     Ok((OpenedCopy { zone, epoch: Some(epoch), refreshed: stored.refreshed }, history))

@@ -41,10 +41,15 @@ impl Visible {
         let Visible { served, newest, on_commit } = self;
         let zone = &served.origin;
         let soa = Arc::new(published.snapshot.soa());
-        if let Some(before) = before {
+        {
             // Ahead of the answers: whoever follows from what they show finds the way there.
-            let step = Step { from: before.soa().into(), to: soa.clone(), commit: commit.clone() };
-            served.history.lock().expect("no panic holds it").push(step);
+            let mut history = served.history.lock().expect("no panic holds it");
+            match before {
+                Some(before) => {
+                    history.push(Step { from: before.soa().into(), to: soa.clone(), commit: commit.clone() });
+                }
+                None => history.begin(commit),
+            }
         }
         let answers = match served.answers.load_full().filter(|_| before.is_some()) {
             Some(current) => current.advance(published),

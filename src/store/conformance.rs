@@ -10,7 +10,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::base::limits::{HISTORY_COMMITS, HISTORY_PAGE_OCTETS};
+use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, HISTORY_PAGE_OCTETS};
 use crate::base::{Epoch, Lease, Monotonic, Name, Now, RecordType, Ttl, Wall};
 use crate::membership::{Item, Key, LeasedRecord, Owner, Stamp, Tombstone};
 use crate::zone::scenes::Universe;
@@ -264,6 +264,32 @@ pub fn a_page_of_the_history_is_bounded_in_octets(how: Open<'_>) {
     assert_eq!(page(0), [100]);
     assert_eq!(page(100), [101, 102]);
     assert_eq!(page(102), [103]);
+}
+
+/// A start knows who has returned after a lapse, also where the lapse stands in a commit that is too old for memory.
+pub fn a_start_knows_the_lapses_of_all_commits(how: Open<'_>) {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = name("z.");
+    let store = open(how, folder.path());
+    store.start(&zone, Wall(0)).unwrap();
+    for epoch in 100..103 {
+        let mut write = bare(&zone, (epoch > 100).then(|| Epoch(epoch - 1)), epoch);
+        let commit = Arc::get_mut(write.commit.as_mut().unwrap()).unwrap();
+        if epoch > 100 {
+            commit.changes.clear();
+            commit.delta.added[0].rdata = vec![0; HISTORY_MEMORY * 2 / 3].into();
+        }
+        if epoch == 102 {
+            let change =
+                Change::Leased { name: name("h.z."), rtype: RecordType::TXT, ttl: Ttl(5), rdatas: vec![[0].into()] };
+            commit.changes.push(CausedChange { change, cause: Cause::Registered("key k.".into()) });
+        }
+        assert_eq!(wait(store.append(write)), Appended::Committed);
+    }
+    let stored = start(&*store, &zone, Wall(1)).unwrap();
+    assert_eq!(stored.history.iter().map(|commit| commit.epoch.0).collect::<Vec<_>>(), [102]);
+    assert_eq!(stored.lapses.newest(), Some(Epoch(102)));
+    assert_eq!(stored.lapses.returns(Epoch(0)..=Epoch(102)), [((Epoch(102), 0), Epoch(100))].into());
 }
 
 /// A folder has one user.

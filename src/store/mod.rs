@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Item, Key, Stamp, Tombstone};
-use crate::zone::{Commit, ServiceState, Settings, StaticNode};
+use crate::zone::{Commit, Lapses, ServiceState, Settings, StaticNode};
 
 pub use embedded::{Embedded, inspect};
 pub use start::Starts;
@@ -84,6 +84,8 @@ pub struct StoredZone {
     pub refreshed: Option<Wall>,
     /// The newest commits, from the oldest: as many as are worth to be kept in memory.
     pub history: Vec<Arc<Commit>>,
+    /// What all commits that are kept say of lapses.
+    pub lapses: Lapses,
 }
 
 /// Why the store can't be used.

@@ -1,7 +1,8 @@
 //! The last commits of a zone, at hand for those who follow it by IXFR (RFC 1995).
 //!
 //! Each step is a commit with the SOA records around it. The store keeps commits too; these here are in memory, so that
-//! whoever transfers waits for no disk, and a start fills them from the store.
+//! whoever transfers or looks at what is new waits for no disk, and a start fills them from the store. What the commits
+//! say of lapses goes with them ([`Lapses`]).
 //!
 //! Bounds: [`HISTORY_COMMITS`] steps and [`HISTORY_MEMORY`] octets of commits; the oldest go first. Whoever is further behind needs the
 //! whole zone.
@@ -10,12 +11,13 @@ use std::collections::{HashMap, VecDeque};
 use std::slice;
 use std::sync::Arc;
 
-use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY};
+use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, HISTORY_PAGE_OCTETS};
 use crate::base::{Epoch, Name, Serial};
 use crate::membership::Registration;
 
 use super::change::{CausedChange, Change, Commit};
 use super::delta::Delta;
+use super::lapses::Lapses;
 use super::rrset::{Record, Rrset};
 use super::settings::{Settings, serial_of};
 
@@ -46,14 +48,17 @@ pub struct Step {
 pub struct History {
     steps: VecDeque<Step>,
     octets: usize,
+    /// Of all commits, also of those that are no steps here.
+    lapses: Lapses,
 }
 
 impl History {
-    /// The history that ends with a zone as the store kept it, under these settings and with these commits, from the oldest.
-    pub fn restore(settings: &Settings, epoch: Epoch, commits: &[Arc<Commit>]) -> History {
+    /// The history that ends with a zone as the store kept it, under these settings and with these commits, from the oldest,
+    /// and what all commits up to the last say of lapses.
+    pub fn restore(settings: &Settings, epoch: Epoch, commits: &[Arc<Commit>], lapses: Lapses) -> History {
         let mut history = History::default();
         if commits.last().is_none_or(|last| last.epoch != epoch) {
-            return history;
+            return History { lapses, ..history };
         }
         // Which settings there were before these isn't known.
         let changes_settings =
@@ -61,13 +66,24 @@ impl History {
         let known = commits.iter().rposition(changes_settings).unwrap_or(0);
         for pair in commits[known..].windows(2) {
             let [from, to] = [&pair[0], &pair[1]].map(|commit| Arc::new(settings.soa(commit.epoch.serial())));
-            history.push(Step { from, to, commit: pair[1].clone() });
+            history.keep(Step { from, to, commit: pair[1].clone() });
         }
-        history
+        History { lapses, ..history }
+    }
+
+    /// Takes note of a commit that no step leads to: the first one, or the first after the zone could not be shown.
+    pub fn begin(&mut self, commit: &Commit) {
+        self.clear();
+        self.lapses.note(commit);
     }
 
     /// Adds the step to what is published next. One that doesn't follow the last makes those before it useless.
     pub fn push(&mut self, step: Step) {
+        self.lapses.note(&step.commit);
+        self.keep(step);
+    }
+
+    fn keep(&mut self, step: Step) {
         if self.steps.back().is_some_and(|last| last.to != step.from) {
             self.clear();
         }
@@ -81,7 +97,7 @@ impl History {
     }
 
     /// Forgets all steps.
-    pub fn clear(&mut self) {
+    fn clear(&mut self) {
         self.steps.clear();
         self.octets = 0;
     }
@@ -93,6 +109,33 @@ impl History {
         let end = self.steps.iter().rposition(|step| serial_of(&step.to) == to)?;
         let start = self.steps.iter().take(end + 1).rposition(|step| serial_of(&step.from) == from)?;
         Some(self.steps.range(start..=end).cloned().collect())
+    }
+
+    /// The commits after an epoch, from the oldest: so many at most, and [`HISTORY_PAGE_OCTETS`] of them unless the first
+    /// alone has more. `None`: there may be some that are not here.
+    pub fn after(&self, since: Epoch, limit: usize) -> Option<Vec<Arc<Commit>>> {
+        if self.lapses.newest()? <= since {
+            return Some(Vec::new());
+        }
+        let start = self.steps.partition_point(|step| step.commit.epoch <= since);
+        let first = self.steps.get(start)?;
+        if start == 0 && since.next() != first.commit.epoch {
+            return None;
+        }
+        let mut room = usize::try_from(HISTORY_PAGE_OCTETS).expect("some millions");
+        let fits = |(number, step): &(usize, &Step)| {
+            let octets = octets_of(&step.commit);
+            let fits = *number == 0 || octets <= room;
+            room = room.saturating_sub(octets);
+            fits
+        };
+        let page = self.steps.range(start..).take(limit).enumerate().take_while(fits);
+        Some(page.map(|(_, step)| step.commit.clone()).collect())
+    }
+
+    /// What the commits say of lapses.
+    pub fn lapses(&self) -> &Lapses {
+        &self.lapses
     }
 }
 

@@ -10,7 +10,7 @@ use crate::membership::{Item, Key, Stamp, Tombstone};
 use crate::store::format::{FormatError, commit_key, decode, encode, item_key, name_key, zone_range};
 use crate::store::start::Starts;
 use crate::store::{Appended, StoredZone, Write};
-use crate::zone::{Commit, ServiceState, Settings, StaticNode};
+use crate::zone::{Commit, Lapses, ServiceState, Settings, StaticNode};
 
 type Octets = TableDefinition<'static, &'static [u8], &'static [u8]>;
 
@@ -213,21 +213,36 @@ pub(super) fn read_epoch(transaction: &ReadTransaction, zone: &Name) -> Result<O
     Ok(head.map(|head| head.epoch))
 }
 
-/// The newest commits of a zone, from the oldest, as many as are kept in memory.
-fn read_newest(transaction: &ReadTransaction, zone: &Name) -> Result<Vec<Arc<Commit>>, Fault> {
+/// The newest commits of a zone, from the oldest, as many as are kept in memory, and what all commits say of lapses.
+fn read_history(transaction: &ReadTransaction, zone: &Name) -> Result<(Vec<Arc<Commit>>, Lapses), Fault> {
     let commits = transaction.open_table(COMMITS)?;
     let (from, to) = zone_range(zone);
-    let (mut newest, mut octets) = (Vec::new(), 0);
+    let (mut newest, mut octets, mut older) = (Vec::new(), 0, from.clone());
     for entry in commits.range(from.as_slice()..to.as_slice())?.rev() {
-        let (_, value) = entry?;
+        let (key, value) = entry?;
         octets += value.value().len();
         if octets > HISTORY_MEMORY {
+            older = commit_key(zone, epoch_of(key.value(), zone)?.next());
             break;
         }
-        newest.push(Arc::new(decode(value.value())?));
+        newest.push(Arc::new(decode::<Commit>(value.value())?));
     }
     newest.reverse();
-    Ok(newest)
+    let mut lapses = Lapses::default();
+    // Of a copy nothing lapses, and its older commits may be all of a large zone.
+    if transaction.open_table(REFRESHES)?.get(zone.as_wire())?.is_none() {
+        for entry in commits.range(from.as_slice()..older.as_slice())? {
+            lapses.note(&decode(entry?.1.value())?);
+        }
+    }
+    newest.iter().for_each(|commit| lapses.note(commit));
+    Ok((newest, lapses))
+}
+
+/// The epoch in the key of a commit.
+fn epoch_of(key: &[u8], zone: &Name) -> Result<Epoch, FormatError> {
+    let epoch = key.get(zone.as_wire().len()..).and_then(|octets| octets.try_into().ok()).map(u64::from_be_bytes);
+    epoch.map(Epoch).ok_or_else(|| FormatError::Damaged("a commit has no epoch".to_owned()))
 }
 
 pub(super) fn read_commits(
@@ -312,6 +327,7 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
         })
         .collect();
     let statics = read_zone::<StaticNode>(&transaction.open_table(STATICS)?, zone)?;
+    let (history, lapses) = read_history(transaction, zone)?;
     let refreshed = transaction.open_table(REFRESHES)?;
     let refreshed = refreshed.get(zone.as_wire())?.map(|octets| decode(octets.value())).transpose()?;
     Ok(Some(StoredZone {
@@ -323,7 +339,8 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
         tombstones: tombstones?,
         starts: read_starts(transaction, zone)?,
         refreshed,
-        history: read_newest(transaction, zone)?,
+        history,
+        lapses,
     }))
 }
 

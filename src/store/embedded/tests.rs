@@ -46,6 +46,11 @@ fn a_page_of_the_history_is_bounded_in_octets() {
 }
 
 #[test]
+fn a_start_knows_the_lapses_of_all_commits() {
+    conformance::a_start_knows_the_lapses_of_all_commits(&open_boxed);
+}
+
+#[test]
 fn a_second_open_is_refused() {
     conformance::a_second_open_is_refused(&open_boxed);
 }

@@ -174,7 +174,7 @@ fn a_restored_history_reaches_back_to_the_last_change_of_settings() {
     let settings = scene.zone.snapshot().settings.clone();
     let epoch = scene.zone.snapshot().epoch;
     let reach = |commits: &[Arc<Commit>]| {
-        let history = History::restore(&settings, epoch, commits);
+        let history = History::restore(&settings, epoch, commits, Lapses::default());
         history.steps.iter().map(|step| (serial_of(&step.from).0, serial_of(&step.to).0)).collect::<Vec<_>>()
     };
     // What the oldest commit began with isn't kept.
@@ -184,4 +184,45 @@ fn a_restored_history_reaches_back_to_the_last_change_of_settings() {
     commits[2] = Arc::new(changed);
     assert_eq!(reach(&commits), [(1003, 1004), (1004, 1005)]);
     assert_eq!(reach(&commits[..4]), [], "it doesn't end with what is published");
+}
+
+#[test]
+fn what_is_new_is_here_or_may_not_be() {
+    let mut scene = Scene::new(1000);
+    let after = |history: &History, since: u64, limit: usize| {
+        let commits = history.after(Epoch(since), limit);
+        commits.map(|commits| commits.iter().map(|commit| commit.epoch.0).collect::<Vec<_>>())
+    };
+    assert_eq!(after(&scene.history, 1000, 10), None, "nothing is known of that");
+    for number in 1..6 {
+        scene.commit(0, &[number]);
+    }
+    let history = &mut scene.history;
+    assert_eq!(after(history, 1000, 10), Some(vec![1001, 1002, 1003, 1004, 1005]));
+    assert_eq!(after(history, 1000, 2), Some(vec![1001, 1002]));
+    assert_eq!(after(history, 1004, 10), Some(vec![1005]));
+    for since in [1005, 1006, u64::MAX] {
+        assert_eq!(after(history, since, 10), Some(Vec::new()));
+    }
+    assert_eq!(after(history, 999, 10), None);
+    // Epochs of copies leave gaps, and there may have been one between.
+    history.begin(&Commit { epoch: Epoch(2000), at: Wall(0), changes: Vec::new(), delta: Delta::default() });
+    assert_eq!(after(history, 1999, 10), None);
+    assert_eq!(after(history, 2000, 10), Some(Vec::new()));
+}
+
+#[test]
+fn a_page_is_bounded_in_octets_and_has_one_commit_at_the_least() {
+    let mut scene = Scene::new(1000);
+    let page = usize::try_from(HISTORY_PAGE_OCTETS).unwrap();
+    for (octets, epoch) in [page * 2, page / 2 - 1000, page / 2 - 1000, page / 2].into_iter().zip(1001..) {
+        let record =
+            Record { owner: name(1), rtype: RecordType::TXT, ttl: crate::base::Ttl(1), rdata: vec![0; octets].into() };
+        let delta = Delta { removed: Vec::new(), added: vec![record] };
+        let [from, to] = [epoch - 1, epoch].map(|epoch| Arc::new(scene.zone.snapshot().settings.soa(Serial(epoch))));
+        let commit = Arc::new(Commit { epoch: Epoch(epoch.into()), at: Wall(0), changes: Vec::new(), delta });
+        scene.history.push(Step { from, to, commit });
+    }
+    let pages = [1000, 1001, 1003].map(|since| scene.history.after(Epoch(since), 10).unwrap().len());
+    assert_eq!(pages, [1, 2, 1]);
 }
