@@ -79,6 +79,8 @@ pub struct Page {
     pub commits: Vec<Arc<Commit>>,
     /// Which registrations in them brought back what had lapsed.
     pub returns: Returns,
+    /// Whether commits between the epoch that was asked for and the first of these may be kept no longer.
+    pub incomplete: bool,
 }
 
 /// A zone as it is served.

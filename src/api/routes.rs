@@ -173,13 +173,13 @@ async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, par
     let epoch = loaded(&zone)?.epoch;
     let permit = api.large()?;
     let page = api.directory.commits(&zone.origin, since, limit).await?;
+    let incomplete = page.incomplete;
     let commits = look(move || history::tell(&page)).await?;
-    let follows = |since: Epoch| commits.first().is_none_or(|first| Some(first.epoch) == since.0.checked_add(1));
     let last = commits.last().map(|last| last.epoch).filter(|&last| last < epoch.0);
     let page = Commits {
         zone: zone.origin.to_string(),
         epoch: epoch.0,
-        incomplete: since.is_some_and(|since| !follows(since)),
+        incomplete,
         next: last.map(|last| {
             format!("/v1/zones/{}/commits?since={last}&limit={limit}", super::segment(&zone.origin.to_string()))
         }),

@@ -96,7 +96,7 @@ fn a_return_after_a_lapse_is_told_as_such() {
     let registered = |id| (member(id, true), Cause::Registered(by("key k.")));
     let commits =
         vec![Arc::new(commit(7, vec![registered("a"), registered("b"), (member("a", false), Cause::Lapsed)]))];
-    let page = Page { commits, returns: [((Epoch(7), 1), Epoch(3))].into() };
+    let page = Page { commits, returns: [((Epoch(7), 1), Epoch(3))].into(), incomplete: false };
     let told: Vec<_> =
         history::tell(&page)[0].changes.iter().map(|change| (change.cause, change.lapse_epoch)).collect();
     use CauseView::{Expired, Registered, RenewedAfterLapse};

@@ -215,7 +215,7 @@ pub struct Commits {
     pub zone: String,
     /// Its epoch.
     pub epoch: u64,
-    /// Whether commits between `since` and the first of this page are kept no longer.
+    /// Whether commits between `since` and the first of this page may be kept no longer.
     pub incomplete: bool,
     /// The commits, from the oldest.
     pub commits: Vec<CommitView>,

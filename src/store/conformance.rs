@@ -228,6 +228,8 @@ pub fn history_is_bounded_and_in_order(how: Open<'_>) {
     let expected: Vec<Epoch> = (count - HISTORY_COMMITS..count).map(|number| Epoch(first + number)).collect();
     assert_eq!(commits.iter().map(|commit| commit.epoch).collect::<Vec<_>>(), expected);
     assert_eq!(commits[0], commit(expected[0], 0));
+    assert_eq!(wait(store.oldest(&zone)), Ok(Some(expected[0])));
+    assert_eq!(wait(store.oldest(&name("other.z."))), Ok(None));
     let last = *expected.last().unwrap();
     let page = |since: Option<Epoch>, limit: usize| -> Vec<Epoch> {
         wait(store.commits(&zone, since, limit)).unwrap().iter().map(|commit| commit.epoch).collect()

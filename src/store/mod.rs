@@ -132,6 +132,9 @@ pub trait Store: Send + Sync + 'static {
     /// The epoch of the last commit, to settle [`Appended::Unknown`].
     fn epoch(&self, zone: &Name) -> Pending<Result<Option<Epoch>, String>>;
 
+    /// The epoch of the oldest commit that is kept.
+    fn oldest(&self, zone: &Name) -> Pending<Result<Option<Epoch>, String>>;
+
     /// Notes who has renewed in this run. One write; nothing published moves by it.
     fn checkpoint(&self, zone: &Name, renewed: Vec<(Key, Stamp)>) -> Pending<Result<(), String>>;
 

@@ -9,7 +9,7 @@ use crate::base::{Epoch, Name, RecordType, Ttl, Wall};
 use crate::membership::{Member, MemberId, Registration, State};
 
 use super::delta::Delta;
-use super::rrset::{Rdata, Rrset};
+use super::rrset::{Rdata, Record, Rrset};
 use super::settings::Settings;
 
 /// A member as it is published.
@@ -152,6 +152,20 @@ impl fmt::Display for CausedChange {
 const SUMMARY: usize = 3;
 
 impl Commit {
+    /// Whether it is the first one of a zone: it has name servers from here on, which every zone has at any time. All of
+    /// them are new and none goes.
+    pub fn begins(&self, origin: &Name) -> bool {
+        let is_server = |record: &&Record| record.rtype == RecordType::NS && record.owner == *origin;
+        let sets = self.changes.iter().rev().find_map(|caused| match &caused.change {
+            Change::Static { name, rrsets } if name == origin => Some(rrsets),
+            _ => None,
+        });
+        let servers = sets.into_iter().flatten().find(|rrset| rrset.rtype == RecordType::NS);
+        let Delta { removed, added } = &self.delta;
+        servers.is_some_and(|servers| added.iter().filter(is_server).count() == servers.rdatas.len())
+            && !removed.iter().any(|record| is_server(&record))
+    }
+
     /// The causes in one line, for logs.
     pub fn summary(&self) -> String {
         let mut text = self.changes.iter().take(SUMMARY).map(CausedChange::to_string).collect::<Vec<_>>().join("; ");
@@ -159,5 +173,35 @@ impl Commit {
             text.push_str(&format!("; and {} more", self.changes.len() - SUMMARY));
         }
         text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::zone::Zone;
+    use crate::zone::scenes::{Universe, caused};
+
+    #[test]
+    fn a_commit_begins_a_zone_if_there_was_no_name_server_before() {
+        let settings = Universe::new("z.").settings();
+        let origin: Name = "z.".parse().unwrap();
+        let mut zone = Zone::new(settings.clone(), Epoch(99));
+        let mut begins = |name: &str, rtype, ttl, servers: &[&str]| {
+            let rdatas = servers.iter().map(|server| server.parse::<Name>().unwrap().as_wire().into()).collect();
+            let rrsets = vec![Rrset { rtype, ttl: Ttl(ttl), rdatas }];
+            zone.change(caused(Change::Settings(settings.clone())), Wall(0));
+            zone.change(caused(Change::Static { name: name.parse().unwrap(), rrsets }), Wall(0));
+            let staged = zone.stage(Wall(0));
+            let commit = staged.commit.clone().unwrap();
+            zone.publish(staged);
+            commit.begins(&origin)
+        };
+        assert!(begins("z.", RecordType::NS, 5, &["a.", "b."]));
+        assert!(!begins("z.", RecordType::NS, 5, &["a.", "b.", "c."]));
+        assert!(!begins("z.", RecordType::NS, 5, &["d."]));
+        assert!(!begins("z.", RecordType::NS, 6, &["d."]));
+        assert!(!begins("sub.z.", RecordType::NS, 5, &["a."]));
+        assert!(!begins("x.z.", RecordType::CNAME, 5, &["a."]));
     }
 }

@@ -288,7 +288,8 @@ fn every_commit_is_told_with_who_and_why_and_what() {
         (&page["commits"], &page["next"], &page["incomplete"]),
         (&serde_json::json!([]), &Value::Null, &false.into())
     );
-    assert_eq!(get(&server, &format!("/v1/zones/{ZONE}/commits?since=1")).json()["incomplete"], true);
+    let whole = get(&server, &format!("/v1/zones/{ZONE}/commits?since=1")).json();
+    assert_eq!(whole["incomplete"], false, "nothing was before the first one");
 
     let text = ask(&server, &["explain", ZONE, "--since", &before.to_string()]);
     let heads: Vec<&str> = text.lines().filter(|line| line.starts_with("epoch ")).collect();
@@ -302,9 +303,6 @@ fn every_commit_is_told_with_who_and_why_and_what() {
     assert!(heads[2].ends_with("i-2 in _memcached._tcp.svc.example.test. expired"), "{}", heads[2]);
     assert!(text.contains(&format!("\n  + i-1.memcached.{ZONE} 1 IN A 192.0.2.1\n")), "{text}");
     assert!(text.contains(&format!("\n  - i-2.memcached.{ZONE} 1 IN A 192.0.2.2\n")), "{text}");
-    let url = format!("http://{}", http(&server));
-    let gap = command(&["explain", ZONE, "--since", "1", "--server", &url]);
-    assert!(gap.status.success() && String::from_utf8_lossy(&gap.stderr).contains("after epoch 1"), "{gap:?}");
     let json = ask(&server, &["explain", "svc.example.test", "--json", "--since", &before.to_string()]);
     assert_eq!(json.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()).collect::<Vec<_>>(), told);
 }

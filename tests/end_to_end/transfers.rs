@@ -14,7 +14,7 @@ use socket2::{Domain, Socket, Type};
 use crate::support::client::{Answer, Client, ask_tcp, read_framed, send_framed};
 use crate::support::message::*;
 use crate::support::programs::run;
-use crate::support::server::{Setup, TestServer};
+use crate::support::server::{Setup, TestServer, livezone};
 use crate::support::tsig::{BADKEY, BADSIG, BADTIME, TsigKey, unix_time};
 use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 
@@ -347,6 +347,16 @@ fn a_thousand_commits_cost_what_differs_in_the_end_and_survive_a_crash() {
     // Four SOA records; TXT, and the address of member and service, before and after.
     assert_eq!((all.form, all.records.len()), (Form::Changes, 10), "{all:#?}");
     assert_eq!(reach(&server, last - HISTORY - 1).form, Form::Whole);
+    // `explain` says that the oldest are gone, to those who ask for them.
+    let says = |since: u32| {
+        let url = format!("http://{}", server.http.unwrap());
+        let output =
+            livezone().args(["explain", ZONE, "--server", &url, "--since", &since.to_string()]).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(says(first).contains(&format!("not all commits after epoch {first};")), "{}", says(first));
+    assert_eq!(says(last - HISTORY), "");
     server.kill_9();
     server.restart();
     assert_eq!(server.client().serial(), last);

@@ -6,7 +6,7 @@ use crate::base::{RecordType, Ttl, Wall};
 use crate::membership::{Key, Stamp};
 use crate::store::{Appended, StoreError, StoredZone, Write};
 use crate::zone::scenes::{Universe, caused};
-use crate::zone::{Cause, CausedChange, Change, Delta, Settings, Step};
+use crate::zone::{Cause, CausedChange, Change, Delta, Rdata, Record, Rrset, Settings, Step};
 
 use super::*;
 
@@ -37,6 +37,11 @@ impl Store for Shelf {
 
     fn epoch(&self, _: &Name) -> store::Pending<Result<Option<Epoch>, String>> {
         never()
+    }
+
+    fn oldest(&self, _: &Name) -> store::Pending<Result<Option<Epoch>, String>> {
+        let oldest = self.commits.first().map(|commit| commit.epoch);
+        Box::pin(async move { Ok(oldest) })
     }
 
     fn checkpoint(&self, _: &Name, _: Vec<(Key, Stamp)>) -> store::Pending<Result<(), String>> {
@@ -154,4 +159,32 @@ async fn a_commit_that_nobody_can_see_yet_is_not_told() {
     let zone = served(&shelf.commits[..3], 3);
     assert_eq!(told(&page(&shelf, &zone, None, 10).await), (vec![100, 101, 102], Vec::new()));
     assert_eq!(told(&page(&shelf, &zone, Some(102), 10).await), (Vec::new(), Vec::new()));
+}
+
+/// The first commit of a zone, and others; those of a copy leave gaps.
+fn gaps() -> Vec<Commit> {
+    let rdata: Rdata = name("ns1.z.").as_wire().into();
+    let rrset = Rrset { rtype: RecordType::NS, ttl: Ttl(5), rdatas: vec![rdata.clone()] };
+    let begins = Change::Static { name: name("z."), rrsets: vec![rrset] };
+    let mut first = commit(100, vec![caused(Change::Settings(settings())), caused(begins)]);
+    first.delta.added = vec![Record { owner: name("z."), rtype: RecordType::NS, ttl: Ttl(5), rdata }];
+    vec![first, commit(110, Vec::new()), commit(111, Vec::new()), commit(5_000_000_000, Vec::new())]
+}
+
+#[tokio::test]
+async fn a_page_is_incomplete_if_commits_after_its_beginning_are_kept_no_longer() {
+    let all = gaps();
+    let zone = served(&all, all.len());
+    let incomplete = async |kept: &[Commit], since| {
+        let shelf = Shelf { commits: kept.to_vec(), ..Shelf::default() };
+        page(&shelf, &zone, since, 2).await.incomplete
+    };
+    // Nothing was before the first one.
+    for since in [None, Some(0), Some(99), Some(100), Some(105), Some(110), Some(111), Some(9_000_000_000)] {
+        assert!(!incomplete(&all, since).await, "since {since:?}");
+    }
+    for (since, is_incomplete) in [(42, true), (100, true), (108, true), (109, false), (110, false), (111, false)] {
+        assert_eq!(incomplete(&all[1..], Some(since)).await, is_incomplete, "since {since}");
+    }
+    assert!(!incomplete(&all[1..], None).await);
 }

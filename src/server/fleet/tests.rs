@@ -47,6 +47,10 @@ impl Store for Silent {
         if self.unknown { Box::pin(async { Err("read failed".to_owned()) }) } else { never() }
     }
 
+    fn oldest(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
+        never()
+    }
+
     fn checkpoint(&self, _: &Name, _: Vec<(Key, Stamp)>) -> Pending<Result<(), String>> {
         never()
     }

@@ -63,6 +63,10 @@ impl Store for Fickle {
         Box::pin(async { Err("not asked for here".to_owned()) })
     }
 
+    fn oldest(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn checkpoint(&self, _: &Name, _: Vec<(Key, Stamp)>) -> Pending<Result<(), String>> {
         Box::pin(async { Ok(()) })
     }

@@ -141,6 +141,11 @@ impl Store for SimulatedStore {
         })
     }
 
+    fn oldest(&self, zone: &Name) -> Pending<Result<Option<Epoch>, String>> {
+        let (file, zone) = (self.file.clone(), zone.clone());
+        Box::pin(async move { file.lock().await.oldest(&zone) })
+    }
+
     fn checkpoint(&self, zone: &Name, renewed: Vec<(Key, Stamp)>) -> Pending<Result<(), String>> {
         self.note(Entry::Checkpoint(zone.clone(), renewed))
     }

@@ -261,6 +261,13 @@ impl StoreFile {
         epoch.map_err(|error| error.to_string())
     }
 
+    /// The epoch of the oldest commit that is kept of a zone.
+    pub fn oldest(&mut self, zone: &Name) -> Result<Option<Epoch>, String> {
+        let transaction = self.database().map_err(|error| error.to_string())?.begin_read();
+        let epoch = transaction.map_err(Fault::from).and_then(|transaction| tables::read_oldest(&transaction, zone));
+        epoch.map_err(|error| error.to_string())
+    }
+
     /// A page of the commits kept of a zone, from the oldest after an epoch.
     pub fn commits(&mut self, zone: &Name, since: Option<Epoch>, limit: usize) -> Result<Vec<Commit>, String> {
         let transaction = self.database().map_err(|error| error.to_string())?.begin_read();

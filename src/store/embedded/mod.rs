@@ -43,6 +43,7 @@ enum Job {
     Start(Name, Wall, SyncSender<Result<Option<StoredZone>, StoreError>>),
     Write(Entry, oneshot::Sender<Appended>),
     Epoch(Name, oneshot::Sender<Result<Option<Epoch>, String>>),
+    Oldest(Name, oneshot::Sender<Result<Option<Epoch>, String>>),
     Commits(Name, Option<Epoch>, usize, oneshot::Sender<Result<Vec<Commit>, String>>),
 }
 
@@ -110,6 +111,11 @@ impl Store for Embedded {
         self.submit(|reply| Job::Epoch(zone, reply), Err(CLOSED.to_owned()), Err(BUSY.to_owned()))
     }
 
+    fn oldest(&self, zone: &Name) -> Pending<Result<Option<Epoch>, String>> {
+        let zone = zone.clone();
+        self.submit(|reply| Job::Oldest(zone, reply), Err(CLOSED.to_owned()), Err(BUSY.to_owned()))
+    }
+
     fn begin(&self, zone: &Name, now: Wall) -> Pending<Result<(), String>> {
         self.note(Entry::Begin(zone.clone(), now))
     }
@@ -166,6 +172,7 @@ fn read(file: &mut StoreFile, job: Job) {
     match job {
         Job::Start(zone, now, reply) => drop(reply.send(file.start(&zone, now))),
         Job::Epoch(zone, reply) => drop(reply.send(file.epoch(&zone))),
+        Job::Oldest(zone, reply) => drop(reply.send(file.oldest(&zone))),
         Job::Commits(zone, since, limit, reply) => drop(reply.send(file.commits(&zone, since, limit))),
         Job::Write(..) => {}
     }

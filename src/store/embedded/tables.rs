@@ -213,6 +213,13 @@ pub(super) fn read_epoch(transaction: &ReadTransaction, zone: &Name) -> Result<O
     Ok(head.map(|head| head.epoch))
 }
 
+pub(super) fn read_oldest(transaction: &ReadTransaction, zone: &Name) -> Result<Option<Epoch>, Fault> {
+    let commits = transaction.open_table(COMMITS)?;
+    let (from, to) = zone_range(zone);
+    let oldest = commits.range(from.as_slice()..to.as_slice())?.next().transpose()?;
+    Ok(oldest.map(|(key, _)| epoch_of(key.value(), zone)).transpose()?)
+}
+
 /// The newest commits of a zone, from the oldest, as many as are kept in memory, and what all commits say of lapses.
 fn read_history(transaction: &ReadTransaction, zone: &Name) -> Result<(Vec<Arc<Commit>>, Lapses), Fault> {
     let commits = transaction.open_table(COMMITS)?;

@@ -215,7 +215,8 @@ fn a_copy_is_shown_with_where_it_comes_from_and_whom_it_tells() {
     assert_eq!(status, 421);
     assert!(problem["detail"].as_str().unwrap().contains(&primary.address.to_string()), "{problem}");
     assert_eq!(zone_view(&secondary, "/services/_none._tcp").0, 404);
-    let commits = zone_view(&secondary, "/commits").1;
+    let commits = zone_view(&secondary, "/commits?since=42").1;
+    assert_eq!(commits["incomplete"], false, "there was none before the first, whatever its epoch");
     let last = commits["commits"].as_array().unwrap().last().unwrap().clone();
     assert_eq!(last["changes"][0]["cause"], "transferred", "{last}");
     assert!(last["changes"][0]["by"].as_str().unwrap().contains(&primary.address.to_string()), "{last}");
