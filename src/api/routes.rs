@@ -12,6 +12,7 @@ use axum::routing::get;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::base::limits::HISTORY_COMMITS;
 use crate::base::{Epoch, Name};
 use crate::zone::Snapshot;
 use crate::zone::file::Chunks;
@@ -27,9 +28,9 @@ pub const LARGE_RESPONSES: usize = 16;
 /// Octets of a response that every connection may have waiting for its client.
 pub const SMALL_OCTETS: usize = 64 << 10;
 /// Commits of a page if the request doesn't say.
-pub const PAGE_COMMITS: usize = 100;
+pub const PAGE_COMMITS: u64 = 100;
 /// Commits of a page at most: no history has more.
-pub const PAGE_COMMITS_LIMIT: usize = 1000;
+pub const PAGE_COMMITS_LIMIT: u64 = HISTORY_COMMITS;
 
 /// The media type of master files (RFC 4027).
 pub const MASTER_FILE: &str = "text/dns";
@@ -167,12 +168,12 @@ async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, par
     if limit == Some(0) {
         return Err(Problem::parameter("limit", "`limit` is 0: ask for 1 commit at the least"));
     }
-    let limit = limit.map_or(PAGE_COMMITS, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-    let limit = limit.min(PAGE_COMMITS_LIMIT);
+    let limit = limit.unwrap_or(PAGE_COMMITS).min(PAGE_COMMITS_LIMIT);
+    let most = usize::try_from(limit).expect("a few");
     let zone = api.find_zone(&path?)?;
     let epoch = loaded(&zone)?.epoch;
     let permit = api.large()?;
-    let page = api.directory.commits(&zone.origin, since, limit).await?;
+    let page = api.directory.commits(&zone.origin, since, most).await?;
     let incomplete = page.incomplete;
     let commits = look(move || history::tell(&page)).await?;
     let last = commits.last().map(|last| last.epoch).filter(|&last| last < epoch.0);

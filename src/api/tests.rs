@@ -103,6 +103,15 @@ fn a_return_after_a_lapse_is_told_as_such() {
     assert_eq!(told, [(Registered, None), (RenewedAfterLapse, Some(3)), (Expired, None)]);
 }
 
+#[tokio::test]
+async fn a_page_may_have_the_whole_history() {
+    let (address, _stop, _) = serve_it(Played::with(vec![commit(1, Vec::new())])).await;
+    for (query, limit) in [("", 100), ("?limit=7", 7), ("?limit=1024", 1024), ("?limit=5000", 1024)] {
+        let page: Value = serde_json::from_str(&get(address, &format!("/v1/zones/z/commits{query}")).await.2).unwrap();
+        assert_eq!(page["next"], format!("/v1/zones/z./commits?since=1&limit={limit}"));
+    }
+}
+
 /// A server of a directory, with the switch that ends it.
 async fn serve_it(directory: Arc<Played>) -> (std::net::SocketAddr, watch::Sender<bool>, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
