@@ -158,7 +158,8 @@
 //!
 //! RFC 1034 and 1035 (DNS, master files), 1982 (serials), 1995 (IXFR), 1996 (NOTIFY), 2136 (UPDATE), 2181 (RRsets), 2308
 //! (negative answers), 2782 (SRV), 3225 (DO), 3597 (unknown types), 5936 (AXFR), 5952 (text of IPv6), 6672 (DNAME), 6763
-//! (DNS-SD), 6891 (EDNS), 7314 (EXPIRE), 7766 (TCP), 8482 (ANY), 8552 (underscored names), 8914 (Extended DNS Errors), 8945 (TSIG), 9664
+//! (DNS-SD), 6891 (EDNS), 7314 (EXPIRE), 7766 (TCP), 8482 (ANY), 8552 (underscored names), 8914 (Extended DNS Errors), 8945
+//! (TSIG), 9664
 //! (Update Lease); 4027 (text/dns), 9110 (HTTP), 9457 (problem documents).
 
 // In the order of the flow; the blank lines keep rustfmt from sorting them.

@@ -5,7 +5,7 @@
 //! client holds a pointer and one message, and neither the server's memory nor its commits.
 //!
 //! The question stands in every message, so that names are compressed against the apex from the first record on; OPT in the
-//! first alone. Messages are packed as full as they may be (RFC 5936 §2.2), with names compressed, and each is signed if
+//! first alone. Messages are packed full (RFC 5936 §2.2), up to [`PACKED`] octets, with names compressed, and each is signed if
 //! the request was (RFC 8945 §5.3.1).
 //!
 //! Deviates: RFC 5936 §3.4 wants compression to keep the case of names. Ours are in lower case; those that end in the
@@ -94,6 +94,11 @@ fn exceeds(condensed: &Condensed, snapshot: &Snapshot) -> bool {
 /// each node comes from memory; more than this many a processor doesn't wait for at once.
 const AHEAD: usize = 32;
 
+/// Octets up to which a message is filled, OPT and TSIG aside: as far as a compression pointer reaches (RFC 1035 §4.1.4), as
+/// with other servers. Names beyond it could be pointed to by none: a longer message takes more octets a record, and its
+/// client four times the memory.
+pub const PACKED: usize = 16 << 10;
+
 /// A transfer under way.
 #[derive(Debug)]
 pub struct Outgoing {
@@ -172,7 +177,11 @@ impl Outgoing {
         let mut encoder = self.encoder.take().unwrap_or_else(|| Box::new(Encoder::after_question(self.origin())));
         encoder.restart();
         let (mut count, limit) = (0, self.reply.limit());
-        while self.at != Place::End && self.write(&mut encoder, limit, &mut count).is_ok() {}
+        while self.at != Place::End && self.write(&mut encoder, limit.min(PACKED), &mut count).is_ok() {}
+        if count == 0 && limit > PACKED {
+            // A record that is larger has a message to itself.
+            let _ = self.write(&mut encoder, limit, &mut count);
+        }
         self.reply.begin(&self.question, out);
         out.extend_from_slice(encoder.tail());
         self.encoder = Some(encoder);

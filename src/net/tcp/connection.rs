@@ -30,7 +30,7 @@ use tokio::time::Instant;
 
 use super::bulk::Move;
 use super::places::{Cuts, Place};
-use crate::base::limits::{MESSAGE_OCTETS, TRANSFER_PATIENCE};
+use crate::base::limits::TRANSFER_PATIENCE;
 use crate::dns::reply::Transport;
 use crate::net::{Completion, Handled, Handler, Messages};
 
@@ -43,14 +43,12 @@ const STREAMS: usize = 4;
 /// Octets of answers not yet taken by the client at which no further message is handled. One answer may go beyond.
 const OUTPUT: usize = 64 << 10;
 /// Octets of answers not yet taken below which the next message of a stream is made: it is there before the client waits,
-/// and a connection holds little more than that one message.
-const STREAMED: usize = 16 << 10;
-/// The largest message, behind its length.
-const LARGEST: usize = 2 + MESSAGE_OCTETS;
+/// and a write takes several messages.
+const STREAMED: usize = 32 << 10;
 /// Octets read at once.
 const INPUT: usize = 4 << 10;
 /// Buffers that grew beyond this are given back when they are empty.
-const KEPT: usize = 16 << 10;
+const KEPT: usize = 20 << 10;
 
 /// Why a connection ends before its client ended it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -273,14 +271,15 @@ impl Connection<'_> {
         while self.output.len() < STREAMED
             && let Some((messages, _)) = self.streams.front_mut()
         {
-            // Not kept: a slow client holds one message, and not two.
-            let mut out = Vec::with_capacity(MESSAGE_OCTETS);
+            let mut out = std::mem::take(&mut self.scratch);
             if !messages.next(&mut out) {
                 self.streams.pop_front();
             }
             self.output.compact();
-            self.output.octets.reserve_exact(STREAMED + LARGEST);
-            self.push(&out)?;
+            let pushed = self.push(&out);
+            give_back(&mut out);
+            self.scratch = out;
+            pushed?;
             self.moves.give_way();
         }
         if self.streams.is_empty() && self.output.is_empty() {

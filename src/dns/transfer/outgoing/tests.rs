@@ -123,7 +123,7 @@ impl Asked {
         let mut reply = self.reply();
         for ((octets, message), next) in messages.iter().zip(read).zip(&read[1..]) {
             let mut encoder = Encoder::after_question(&"svc.z.".parse().unwrap());
-            let limit = reply.limit();
+            let limit = reply.limit().min(PACKED);
             let mut put = |record: &WireRecord| {
                 let ours = ours(record);
                 encoder.try_record(ours.owner.as_wire(), ours.rtype, ours.ttl, &ours.rdata, limit)
