@@ -113,7 +113,7 @@ async fn exchange(socket: &UdpSocket, origins: &[Name], told: &mut [Told], deadl
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use hickory_proto::op::{Message, MessageType};
     use hickory_proto::rr::rdata::SOA;
     use hickory_proto::rr::{Name as WireName, RData, Record};
@@ -140,7 +140,7 @@ mod tests {
     }
 
     /// A server that does something for each datagram, until the test ends.
-    async fn server(mut reply: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
+    pub(in crate::net) async fn server(mut reply: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> SocketAddr {
         let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
         let address = socket.local_addr().unwrap();
         tokio::spawn(async move {

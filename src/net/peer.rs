@@ -222,17 +222,8 @@ mod tests {
     }
 
     /// A socket connected to a server that does something for each datagram, until the test ends.
-    async fn server(mut reply: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> UdpSocket {
-        let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-        let address = socket.local_addr().unwrap();
-        tokio::spawn(async move {
-            let mut buffer = [0; 1500];
-            while let Ok((len, peer)) = socket.recv_from(&mut buffer).await {
-                for packet in reply(&buffer[..len]) {
-                    socket.send_to(&packet, peer).await.unwrap();
-                }
-            }
-        });
+    async fn server(reply: impl FnMut(&[u8]) -> Vec<Vec<u8>> + Send + 'static) -> UdpSocket {
+        let address = crate::net::ask::tests::server(reply).await;
         connect(address, &[]).await.unwrap().unwrap()
     }
 
