@@ -1,5 +1,6 @@
 //! The protocol, bytes in and bytes out.
 
+pub mod cookie;
 pub mod edns;
 pub mod identity;
 #[cfg(test)]
