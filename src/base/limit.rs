@@ -46,6 +46,10 @@ pub enum Limit {
     Transfers,
     /// Updates on their way to a primary.
     Forwards,
+    /// Answers a second to a network over UDP: dropped.
+    AnswerRate,
+    /// The same: told to use TCP.
+    AnswerSlips,
 }
 
 impl Limit {
@@ -53,7 +57,7 @@ impl Limit {
     pub const COUNT: usize = Limit::ALL.len();
 
     /// All of them, each at the place of its number.
-    pub const ALL: [Limit; 21] = [
+    pub const ALL: [Limit; 23] = [
         Limit::UpdateRate,
         Limit::UpdateSources,
         Limit::PublisherQueue,
@@ -75,6 +79,8 @@ impl Limit {
         Limit::OwnerServices,
         Limit::Transfers,
         Limit::Forwards,
+        Limit::AnswerRate,
+        Limit::AnswerSlips,
     ];
 
     /// Its name in logs and metrics, which stays the same.
@@ -108,6 +114,10 @@ impl Limit {
             Limit::ZoneServices => ("zone-services", "registrations refused, the zone has too many services"),
             Limit::OwnerLeases => ("owner-leases", "registrations refused, their owner has too many leases"),
             Limit::Forwards => ("forwards", "updates for copies dropped, more than may be on their way to a primary"),
+            Limit::AnswerRate => ("answer-rate", "queries over UDP not answered, beyond dns.rrl.rate of their network"),
+            Limit::AnswerSlips => {
+                ("answer-slips", "queries over UDP told to use TCP, beyond dns.rrl.rate of their network")
+            }
             Limit::Transfers => ("transfers", "zone transfers answered SERVFAIL, more than there may be at once"),
             Limit::OwnerServices => ("owner-services", "registrations refused, their owner is in too many services"),
         }
