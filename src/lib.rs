@@ -41,7 +41,8 @@
 //! - [`zone`]: what the world should see of that: contents, delta, commit, snapshot, history; record types; the master
 //!   file.
 //! - [`answer`]: the octets of every answer, compiled when a name is touched.
-//! - [`dns`]: messages: reader, EDNS, TSIG, replies, updates, zone transfers, NOTIFY, the question for a serial.
+//! - [`dns`]: messages: reader, EDNS, cookies, TSIG, replies and their rate, updates, zone transfers, NOTIFY, the question
+//!   for a serial.
 //! - [`store`]: durable truth.
 //! - [`net`]: sockets: UDP threads, TCP connections, hickory-server's transports (TLS) behind one request handler; and
 //!   asking and telling other servers.
@@ -144,6 +145,10 @@
 //! reload: [`zone::room`] bounds each set from above by its sources, so that no lapse makes one too large. What an owner
 //! holds is counted with each edit of the table ([`membership::holdings`]).
 //!
+//! **Forged sources** get little from UDP: replies to a network are within a rate, and beyond it no larger than their
+//! queries ([`dns::rate`]), unless a cookie or a signature proves the address ([`dns::cookie`]). Both keep nothing of a client: a
+//! cookie verifies itself, and networks share a fixed table of words without a lock, which reloads leave as it is.
+//!
 //! **HTTP reads what is there** ([`api`]). Lists and master files come from the served snapshot, which costs its publisher
 //! nothing; members come from the publisher's task, which takes one question after each batch of updates; the last commits
 //! come from memory, and older ones from the store in steps of a megabyte. What is stored of a commit says who registered a
@@ -158,7 +163,7 @@
 //!
 //! RFC 1034 and 1035 (DNS, master files), 1982 (serials), 1995 (IXFR), 1996 (NOTIFY), 2136 (UPDATE), 2181 (RRsets), 2308
 //! (negative answers), 2782 (SRV), 3225 (DO), 3597 (unknown types), 5936 (AXFR), 5952 (text of IPv6), 6672 (DNAME), 6763
-//! (DNS-SD), 6891 (EDNS), 7314 (EXPIRE), 7766 (TCP), 8482 (ANY), 8552 (underscored names), 8914 (Extended DNS Errors), 8945
+//! (DNS-SD), 6891 (EDNS), 7314 (EXPIRE), 7766 (TCP), 7873 and 9018 (cookies), 8482 (ANY), 8552 (underscored names), 8914 (Extended DNS Errors), 8945
 //! (TSIG), 9664
 //! (Update Lease); 4027 (text/dns), 9110 (HTTP), 9457 (problem documents).
 

@@ -99,6 +99,8 @@ fn ask(zones: &Zones, name: &Name, asked: Asked) -> Vec<u8> {
     let context = Context {
         tcp_idle: std::time::Duration::from_secs(10),
         transfers: true,
+        cookies: None,
+        rate: None,
         zones,
         keys: &keys,
         identity: &Identity::default(),

@@ -25,8 +25,8 @@ pub const RECORD_OCTETS: usize = 12;
 /// Octets of one RRset on the wire: it fits a message behind the longest question and the longest chain of aliases to it,
 /// with [`SEAL_OCTETS`] kept free. Whatever would make a larger one is refused.
 pub const RRSET_OCTETS: usize = 56_000;
-/// OPT with keepalive and the longest NSID, and TSIG with the longest key name and MAC.
-pub const SEAL_OCTETS: usize = 450;
+/// OPT with cookie, keepalive and the longest NSID, and TSIG with the longest key name and MAC.
+pub const SEAL_OCTETS: usize = 480;
 const _: () = assert!(12 + NAME_OCTETS + 4 + CHAIN_OCTETS + RRSET_OCTETS + SEAL_OCTETS <= MESSAGE_OCTETS);
 /// Of an address set, what is kept for addresses of members that chose its name as their target: 285 IPv6 addresses in
 /// the tightest case, where a host has a few.

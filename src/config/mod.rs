@@ -13,6 +13,7 @@
 //!
 //! Bounds: a file is at most 1 MiB.
 
+mod abuse;
 mod http;
 mod key;
 mod later;
@@ -41,6 +42,8 @@ use rustls::sign::CertifiedKey;
 
 use crate::base::Name;
 use crate::base::limits::UDP_OCTETS;
+use crate::dns::cookie::Secret;
+use crate::dns::rate;
 use crate::dns::tsig::{Key, Keys};
 use crate::membership::access::{TransferAccess, UpdateEntry};
 use crate::membership::limits::{LeaseLimits, Quotas};
@@ -88,6 +91,12 @@ pub struct Dns {
     pub udp_size: u16,
     /// Updates a second per source address.
     pub update_rate: u32,
+    /// Whether to answer DNS cookies.
+    pub cookies: bool,
+    /// What they are made with, the first, and were or will be made with; none: a random secret.
+    pub cookie_secrets: Vec<Secret>,
+    /// The rate of answers over UDP.
+    pub rrl: rate::Settings,
     /// Whether to rotate A and AAAA sets.
     pub rotate: bool,
     /// Which server this is, for NSID and `id.server`; `None` is the host name, an empty one is not told.
@@ -103,6 +112,9 @@ impl Default for Dns {
             threads: 0,
             udp_size: UDP_OCTETS,
             update_rate: 100,
+            cookies: true,
+            cookie_secrets: Vec::new(),
+            rrl: rate::Settings::default(),
             rotate: false,
             nsid: None,
             version: None,

@@ -13,7 +13,7 @@ use crate::membership::Quotas;
 
 use super::key::{KeyNames, read_keys};
 use super::problems::Findings;
-use super::{Config, Dns, Http, Limits, http, tls, values, written};
+use super::{Config, Dns, Http, Limits, abuse, http, tls, values, written};
 
 /// Answers of 512 octets are what every resolver takes without asking (RFC 1035 §4.2.1); above 4096 nothing but
 /// fragments is to be won.
@@ -36,7 +36,7 @@ const UPDATE_RATES: RangeInclusive<i64> = 1..=1_000_000;
 pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: &Path) -> (Config, KeyNames) {
     let mut names = KeyNames::new();
     let keys = read_keys(findings, &written.key, folder, &mut names);
-    let dns = written.dns.as_ref().map_or_else(Dns::default, |dns| check_dns(findings, dns));
+    let dns = written.dns.as_ref().map_or_else(Dns::default, |dns| check_dns(findings, dns, folder));
     if let Some(store) = &written.store {
         check_store(findings, store);
     }
@@ -55,7 +55,8 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
         keys,
         files: {
             let files = written.key.iter().filter_map(|key| key.get_ref().secret_file.as_ref());
-            files.map(|file| folder.join(file.get_ref())).collect()
+            let cookie_file = written.dns.as_ref().and_then(|dns| dns.cookie_secret_file.as_ref());
+            files.chain(cookie_file).map(|file| folder.join(file.get_ref())).collect()
         },
         warnings: Vec::new(),
     };
@@ -69,13 +70,11 @@ pub(super) fn without_effect<T>(findings: &mut Findings, part: Option<&Spanned<T
     }
 }
 
-fn check_dns(findings: &mut Findings, written: &written::Dns) -> Dns {
+fn check_dns(findings: &mut Findings, written: &written::Dns, folder: &Path) -> Dns {
     let default = Dns::default();
     if let Some(rotate) = written.rotate.as_ref().filter(|rotate| *rotate.get_ref()) {
         findings.without_effect(&rotate.span(), "dns.rotate");
     }
-    without_effect(findings, written.rrl.as_ref(), "dns.rrl");
-    without_effect(findings, written.cookies.as_ref(), "dns.cookies");
     without_effect(findings, written.https_listen.as_ref(), "dns.https-listen");
     without_effect(findings, written.quic_listen.as_ref(), "dns.quic-listen");
     Dns {
@@ -97,6 +96,9 @@ fn check_dns(findings: &mut Findings, written: &written::Dns) -> Dns {
         ),
         nsid: identity(findings, "nsid", written.nsid.as_ref()),
         version: identity(findings, "version", written.version.as_ref()),
+        cookies: written.cookies.unwrap_or(default.cookies),
+        cookie_secrets: abuse::check_secrets(findings, written, folder),
+        rrl: written.rrl.as_ref().map_or(default.rrl, |rrl| abuse::check_rrl(findings, rrl)),
         rotate: written.rotate.as_ref().is_some_and(|rotate| *rotate.get_ref()),
     }
 }

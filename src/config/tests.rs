@@ -120,12 +120,12 @@ fn keys() -> Keys {
 }
 
 /// The problems of a `livezone.toml`, as displayed.
-fn server_problems(text: &str) -> Vec<String> {
+pub(super) fn server_problems(text: &str) -> Vec<String> {
     let files = Files::new(&[("l.toml", text)]);
     files.lines(&load(Some(&files.path("l.toml"))).unwrap_err().to_string())
 }
 
-fn server(text: &str) -> (Config, Vec<String>) {
+pub(super) fn server(text: &str) -> (Config, Vec<String>) {
     let files = Files::new(&[("l.toml", text)]);
     let config = load(Some(&files.path("l.toml"))).unwrap_or_else(|problems| panic!("{problems}"));
     let warnings = files.lines(&config.warnings.join("\n"));
@@ -297,12 +297,12 @@ fn http_beyond_loopback_is_for_everyone_or_not_at_all() {
 #[test]
 fn every_documented_key_of_later_versions_is_accepted() {
     let (_, warnings) = server(
-        "[dns]\nrotate = true\nrrl = { rate = 5 }\ncookies = true\ntls-listen = []\nhttps-listen = []\nquic-listen = []\n\
+        "[dns]\nrotate = true\ntls-listen = []\nhttps-listen = []\nquic-listen = []\n\
          [http]\nlisten = \"\"\nopen = true\ncertificate = \"c\"\nkey = \"k\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
          client-ca = \"ca\"\n[[token]]\nsha256 = \"00\"\nzones = []\nservices = []\naccess = \"read\"\n\
          [store]\nprefix = \"/livezone\"\n",
     );
-    for key in ["dns.rotate", "dns.rrl", "dns.cookies", "dns.https-listen", "dns.quic-listen"] {
+    for key in ["dns.rotate", "dns.https-listen", "dns.quic-listen"] {
         assert_has(&warnings, "l.toml:", &[&format!("`{key}` has no effect in this version")]);
     }
     assert_has(&warnings, "l.toml:2: ", &["dns.rotate"]);

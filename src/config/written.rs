@@ -4,8 +4,8 @@
 
 use std::fmt;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::value::{MapAccessDeserializer, SeqAccessDeserializer};
+use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
@@ -44,11 +44,51 @@ pub(super) struct Dns {
     pub(super) rotate: Option<Spanned<bool>>,
     pub(super) nsid: Text,
     pub(super) version: Text,
-    pub(super) rrl: Option<Unsettled>,
-    pub(super) cookies: Option<Unsettled>,
+    pub(super) rrl: Option<Rrl>,
+    pub(super) cookies: Option<bool>,
+    pub(super) cookie_secret: Option<Spanned<Texts>>,
+    pub(super) cookie_secret_file: Text,
     pub(super) tls_listen: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) https_listen: Option<Spanned<Vec<String>>>,
     pub(super) quic_listen: Option<Spanned<Vec<String>>>,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Rrl {
+    pub(super) rate: Option<Spanned<i64>>,
+    pub(super) slip: Option<Spanned<i64>>,
+    pub(super) ipv4_prefix: Option<Spanned<i64>>,
+    pub(super) ipv6_prefix: Option<Spanned<i64>>,
+    pub(super) exempt: Option<Spanned<Vec<Spanned<String>>>>,
+}
+
+/// One text, or several.
+#[derive(Debug)]
+pub(super) struct Texts(pub(super) Vec<String>);
+
+impl<'de> Deserialize<'de> for Texts {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Texts, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = Texts;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Texts, E> {
+                Ok(Texts(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, texts: A) -> Result<Texts, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(texts)).map(Texts)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
 }
 
 #[derive(Deserialize, Debug)]

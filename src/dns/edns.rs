@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::base::limits::UDP_OCTETS;
 
+use super::cookie::COOKIE_OCTETS;
 use super::wire::{Malformed, Rcode};
 
 /// Update Lease (RFC 9664).
@@ -13,6 +14,8 @@ pub const OPTION_UPDATE_LEASE: u16 = 2;
 pub const OPTION_NSID: u16 = 3;
 /// How long a copy of a zone is still good (RFC 7314).
 pub const OPTION_EXPIRE: u16 = 9;
+/// What proves that a client is where its address says (RFC 7873).
+pub const OPTION_COOKIE: u16 = 10;
 /// How long a connection may be idle (RFC 7828).
 pub const OPTION_TCP_KEEPALIVE: u16 = 11;
 /// Extended DNS Error (RFC 8914).
@@ -37,6 +40,8 @@ pub struct Edns<'m> {
     pub keepalive: Option<&'m [u8]>,
     /// The expire option's data: none in a query, four octets in a response.
     pub expire: Option<&'m [u8]>,
+    /// The cookie option's data, of the first if there are several (RFC 7873 §5.2); unchecked.
+    pub cookie: Option<&'m [u8]>,
     options: &'m [u8],
 }
 
@@ -53,6 +58,7 @@ impl<'m> Edns<'m> {
             nsid: false,
             keepalive: None,
             expire: None,
+            cookie: None,
             options,
         };
         let mut rest = options;
@@ -68,6 +74,8 @@ impl<'m> Edns<'m> {
                 edns.keepalive = Some(data);
             } else if code == OPTION_EXPIRE {
                 edns.expire = Some(data);
+            } else if code == OPTION_COOKIE {
+                edns.cookie = edns.cookie.or(Some(data));
             }
             edns.nsid |= code == OPTION_NSID;
             rest = tail;
@@ -171,6 +179,8 @@ pub struct EdnsReply {
     pub keepalive: Option<u16>,
     /// For how many seconds the zone is good, if the client asked (RFC 7314 §3).
     pub expire: Option<u32>,
+    /// The cookie of client and server, if the client sent one (RFC 7873 §5.2).
+    pub cookie: Option<[u8; COOKIE_OCTETS]>,
 }
 
 /// Octets of an OPT record without options.
@@ -187,7 +197,8 @@ impl EdnsReply {
         let nsid = self.nsid.as_ref().map_or(0, |nsid| 4 + nsid.len());
         let keepalive = if self.keepalive.is_some() { 6 } else { 0 };
         let expire = if self.expire.is_some() { 8 } else { 0 };
-        BARE + error + lease + nsid + keepalive + expire
+        let cookie = if self.cookie.is_some() { 4 + COOKIE_OCTETS } else { 0 };
+        BARE + cookie + error + lease + nsid + keepalive + expire
     }
 
     /// Always false: even an OPT record without options has octets.
@@ -203,6 +214,12 @@ impl EdnsReply {
         out.extend_from_slice(&[extended, 0, if self.dnssec_ok { 0x80 } else { 0 }, 0]);
         let length = u16::try_from(self.len() - BARE).expect("a few short options");
         out.extend_from_slice(&length.to_be_bytes());
+        // First, since it is the only one in most replies.
+        if let Some(cookie) = &self.cookie {
+            out.extend_from_slice(&OPTION_COOKIE.to_be_bytes());
+            out.extend_from_slice(&u16::try_from(COOKIE_OCTETS).expect("24").to_be_bytes());
+            out.extend_from_slice(cookie);
+        }
         if let Some((lease, key_lease)) = self.lease {
             let len: u16 = if key_lease.is_some() { 8 } else { 4 };
             out.extend_from_slice(&OPTION_UPDATE_LEASE.to_be_bytes());

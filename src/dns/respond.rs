@@ -2,7 +2,8 @@
 //!
 //! Queries are answered here, from the precompiled answers of one snapshot. An update is checked as a message, and its
 //! signature verified; it then goes to the publisher of its zone as an [`update::Request`] that carries all that its reply
-//! needs. One reply at most, and never one to a response.
+//! needs. One reply at most, and never one to a response. Replies over UDP to addresses that may be forged are within a rate
+//! ([`super::rate`]).
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
@@ -12,13 +13,15 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 
-use crate::answer::{Answers, End};
-use crate::base::{Limit, Name, RecordType, Wall};
+use crate::answer::{Answers, Counts, End};
+use crate::base::{Limit, Monotonic, Name, RecordType, Wall};
 use crate::membership::access::TransferAccess;
 use crate::zone::History;
 
-use super::edns::ExtendedError;
+use super::cookie::Cookies;
+use super::edns::{Edns, ExtendedError};
 use super::identity;
+use super::rate::{Admission, Rate};
 use super::reply::{Reply, Seal, Transport};
 use super::transfer::outgoing::Outgoing;
 use super::tsig::{self, Keys, Rejection};
@@ -139,6 +142,20 @@ pub struct Context<'a> {
     pub tcp_idle: Duration,
     /// Whether there may be one more zone transfer.
     pub transfers: bool,
+    /// What cookies are made with; none: they are not answered.
+    pub cookies: Option<&'a Cookies>,
+    /// The rate of replies over UDP, at this time; none: no limit.
+    pub rate: Option<(&'a Rate, Monotonic)>,
+}
+
+impl Context<'_> {
+    /// Counts a reply to a peer that has not proven its address, and says what becomes of it.
+    pub fn admit(&self) -> Admission {
+        match self.rate {
+            Some((rate, now)) if self.transport == Transport::Udp => rate.admit(self.peer.ip(), now),
+            _ => Admission::Answer,
+        }
+    }
 }
 
 /// What to do with a message.
@@ -148,6 +165,8 @@ pub enum Verdict {
     Reply,
     /// The same: a refusal at this limit.
     ReplyAtLimit(Limit),
+    /// Send nothing: the reply is beyond this limit.
+    Drop(Limit),
     /// Send nothing.
     Silence,
     /// Hand this to the publisher of its zone; the reply comes by its completion.
@@ -175,25 +194,58 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
     if header.is_response() {
         return Verdict::Silence;
     }
-    let is_known = matches!(header.opcode(), Opcode::QUERY | Opcode::UPDATE | Opcode::NOTIFY);
+    let mut is_proven = false;
+    let verdict = judge(context, header, packet, &mut is_proven, out);
+    if is_proven || !matches!(verdict, Verdict::Reply | Verdict::ReplyAtLimit(_)) {
+        return verdict;
+    }
+    let admission = hold(context, packet, out);
+    match (admission.limit(), admission) {
+        (None, _) => verdict,
+        (Some(limit), Admission::Drop) => Verdict::Drop(limit),
+        (Some(limit), _) => Verdict::ReplyAtLimit(limit),
+    }
+}
+
+/// Holds a reply to the rate, whose request proves nothing of its sender's address: it stays, or what tells to use TCP takes
+/// its place, or it is not to be sent.
+pub fn hold(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Admission {
+    let admission = context.admit();
+    if let (Admission::Slip, Some(header)) = (admission, Header::read(packet)) {
+        slip(context, header, packet, out);
+    }
+    admission
+}
+
+/// Puts in place of a reply what tells its client to come by TCP, and is never larger than the query: header, question, and an
+/// OPT record without options if the query has one, since a reply without would say that there is no EDNS here (RFC 6891 §6.1.1).
+fn slip(context: &Context<'_>, header: Header, packet: &[u8], out: &mut Vec<u8>) {
+    let envelope = Envelope::parse(packet);
+    let (question, edns) = match &envelope {
+        Ok(envelope) => (envelope.question.octets, envelope.edns.as_ref()),
+        Err(_) => (&[][..], None),
+    };
+    let reply = Reply::new(header, edns, context.transport, context.udp_size);
+    reply.begin(question, out);
+    reply.finish(Rcode::NOERROR, false, true, Counts::default(), context.now, out);
+}
+
+/// The same for a request, whatever the rate; and whether its sender has proven its address.
+fn judge(context: &Context<'_>, header: Header, packet: &[u8], is_proven: &mut bool, out: &mut Vec<u8>) -> Verdict {
     let Ok(envelope) = Envelope::parse(packet) else {
-        return bare(header, if is_known { Rcode::FORMERR } else { Rcode::NOTIMP }, context, out);
+        let reply = cookie_alone(context, header, packet, is_proven);
+        let rcode = match &reply {
+            Some(_) => Rcode::NOERROR,
+            None if is_known(header) => Rcode::FORMERR,
+            None => Rcode::NOTIMP,
+        };
+        let reply = reply.unwrap_or_else(|| Reply::new(header, None, context.transport, context.udp_size));
+        reply.refuse(rcode, &[], context.now, out);
+        return Verdict::Reply;
     };
     let mut reply = Reply::new(header, envelope.edns.as_ref(), context.transport, context.udp_size);
-    if envelope.edns.is_some_and(|edns| edns.version != 0) {
-        let why = (Rcode::BADVERS, ExtendedError::NOT_SUPPORTED, "this server speaks EDNS version 0");
+    if let Err(why) = read_options(context, &envelope, &mut reply, is_proven) {
         return refuse(context, &envelope, reply, why, out);
-    }
-    if !is_known {
-        let why = (Rcode::NOTIMP, ExtendedError::NOT_SUPPORTED, "this server knows queries, updates and NOTIFY only");
-        return refuse(context, &envelope, reply, why, out);
-    }
-    if let Some(edns) = reply.edns.as_mut().filter(|_| envelope.edns.is_some_and(|edns| edns.nsid)) {
-        edns.nsid.clone_from(&context.identity.nsid);
-    }
-    if keep_alive(context, &envelope, &mut reply).is_err() {
-        let text = "the keepalive option of a query holds no data (RFC 7828 §3.2.1): send it empty";
-        return refuse(context, &envelope, reply, (Rcode::FORMERR, ExtendedError::INVALID_DATA, text), out);
     }
     let copy = || context.zones.find(envelope.question.name()).filter(|zone| zone.source.load().is_some());
     let key = match authenticate(context, &envelope, &mut reply) {
@@ -210,6 +262,7 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
             return refuse(context, &envelope, reply, (rcode, ExtendedError::PROHIBITED, text), out);
         }
     };
+    *is_proven |= key.is_some();
     match header.opcode() {
         Opcode::NOTIFY => notified(context, &envelope, key.as_ref(), reply, out),
         Opcode::UPDATE if let Some(zone) = copy() => {
@@ -235,6 +288,39 @@ pub fn respond(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Verdi
             Verdict::Reply
         }
     }
+}
+
+/// Has the reply heed the options of a message, and finds what is wrong with these, or with the kind of message.
+fn read_options(
+    context: &Context<'_>,
+    envelope: &Envelope<'_>,
+    reply: &mut Reply,
+    is_proven: &mut bool,
+) -> Result<(), Why> {
+    let edns = envelope.edns.as_ref();
+    let cookie = answer_cookie(context, edns, reply, is_proven);
+    if edns.is_some_and(|edns| edns.version != 0) {
+        return Err((Rcode::BADVERS, ExtendedError::NOT_SUPPORTED, "this server speaks EDNS version 0"));
+    }
+    if !is_known(envelope.header) {
+        let text = "this server knows queries, updates and NOTIFY only";
+        return Err((Rcode::NOTIMP, ExtendedError::NOT_SUPPORTED, text));
+    }
+    if cookie.is_err() {
+        let text = "a cookie has 8 octets, or 16 to 40 with the server's (RFC 7873 §4)";
+        return Err((Rcode::FORMERR, ExtendedError::INVALID_DATA, text));
+    }
+    if let Some(ours) = reply.edns.as_mut().filter(|_| edns.is_some_and(|edns| edns.nsid)) {
+        ours.nsid.clone_from(&context.identity.nsid);
+    }
+    keep_alive(context, envelope, reply).map_err(|()| {
+        let text = "the keepalive option of a query holds no data (RFC 7828 §3.2.1): send it empty";
+        (Rcode::FORMERR, ExtendedError::INVALID_DATA, text)
+    })
+}
+
+fn is_known(header: Header) -> bool {
+    matches!(header.opcode(), Opcode::QUERY | Opcode::UPDATE | Opcode::NOTIFY)
 }
 
 /// Why a message is refused: the rcode, the code of the Extended DNS Error, and its text.
@@ -287,10 +373,30 @@ fn keep_alive(context: &Context<'_>, envelope: &Envelope<'_>, reply: &mut Reply)
     Ok(())
 }
 
-/// A reply of a header alone.
-fn bare(header: Header, rcode: Rcode, context: &Context<'_>, out: &mut Vec<u8>) -> Verdict {
-    Reply::new(header, None, context.transport, context.udp_size).refuse(rcode, &[], context.now, out);
-    Verdict::Reply
+/// Answers a cookie, and notes whether it proves the client's address. An error if it has a length that no cookie has.
+fn answer_cookie(
+    context: &Context<'_>,
+    edns: Option<&Edns<'_>>,
+    reply: &mut Reply,
+    is_proven: &mut bool,
+) -> Result<(), ()> {
+    let asked = edns.and_then(|edns| edns.cookie);
+    let (Some(asked), Some(cookies), Some(edns)) = (asked, context.cookies, &mut reply.edns) else { return Ok(()) };
+    let answered = cookies.answer(asked, context.peer.ip(), context.now).ok_or(())?;
+    edns.cookie = Some(answered.octets);
+    *is_proven |= answered.is_proven;
+    Ok(())
+}
+
+/// The reply to a query without a question, which asks for a cookie and nothing else (RFC 7873 §5.4).
+fn cookie_alone(context: &Context<'_>, header: Header, packet: &[u8], is_proven: &mut bool) -> Option<Reply> {
+    if header.opcode() != Opcode::QUERY || header.counts != [0, 0, 0, 1] {
+        return None;
+    }
+    let edns = Envelope::parse_transfer(packet).ok()?.edns.filter(|edns| edns.version == 0)?;
+    let mut reply = Reply::new(header, Some(&edns), context.transport, context.udp_size);
+    answer_cookie(context, Some(&edns), &mut reply, is_proven).ok()?;
+    reply.edns.as_ref()?.cookie.is_some().then_some(reply)
 }
 
 fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out: &mut Vec<u8>) {

@@ -11,15 +11,17 @@ use hickory_proto::rr::{Name as WireName, RData, Record, RecordType as WireType,
 
 use crate::answer::Answers;
 use crate::base::limits::UPDATE_RECORDS;
-use crate::base::{Limit, Wall};
+use crate::base::{Limit, Monotonic, Wall};
 use crate::membership::MemberId;
 use crate::membership::access::{TransferAccess, TransferEntry};
 use crate::zone::Change;
 use crate::zone::scenes::{self, Universe};
 
+use super::cookie::{Cookies, Secret};
 use super::edns::ExtendedError;
 use super::identity::Identity;
 use super::messages::{Update, name, sign};
+use super::rate::Rate;
 use super::reply::Transport;
 use super::respond::{Context, ServedZone, Verdict, Zones, respond};
 use super::tsig::{Algorithm, Key, Keys};
@@ -29,12 +31,15 @@ const NOW: u64 = 1_700_000_000;
 const SECRET: &[u8] = b"0123456789abcdef0123456789abcdef";
 const PEER: &str = "192.0.2.1:5000";
 
+mod abuse;
 mod copies;
 
 struct Server {
     zones: Zones,
     keys: Keys,
     transfers: bool,
+    cookies: Option<Cookies>,
+    rate: Option<Rate>,
 }
 
 impl Server {
@@ -62,7 +67,7 @@ impl Server {
             .map(|algorithm| Key::new(name(&format!("{}.key.", algorithm.text())), algorithm, SECRET))
             .into_iter()
             .chain(["k.", &long_key()].map(|key| Key::new(name(key), Algorithm::HmacSha256, SECRET)));
-        Server { zones: Zones::new([served]), keys: Keys::new(keys), transfers: true }
+        Server { zones: Zones::new([served]), keys: Keys::new(keys), transfers: true, cookies: None, rate: None }
     }
 
     fn zone(&self) -> &ServedZone {
@@ -84,6 +89,8 @@ impl Server {
             peer: peer.parse::<SocketAddr>().unwrap(),
             transport,
             transfers: self.transfers,
+            cookies: self.cookies.as_ref(),
+            rate: self.rate.as_ref().map(|rate| (rate, Monotonic(0))),
         };
         let mut out = vec![1, 2, 3];
         let verdict = respond(&context, packet, &mut out);
@@ -400,11 +407,15 @@ impl Random {
 
 #[test]
 fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
-    let server = Server::new();
+    let server = Server { cookies: Some(Cookies::new(&Secret([7; 16]), &[])), ..Server::new() };
     let mut with_option = query("a.x.svc.z.", WireType::A).to_vec().unwrap();
     with_option[11] = 1;
     with_option.extend_from_slice(&[0, 0, 41, 16, 0, 0, 0, 0x80, 0, 0, 6, 0, 10, 0, 2, 1, 2]);
+    let with_cookie =
+        [&[0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 41, 2, 0, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8][..], b"a client"]
+            .concat();
     let corpus: Vec<Vec<u8>> = vec![
+        with_cookie,
         query("_x._tcp.svc.z.", WireType::SRV).to_vec().unwrap(),
         query("nobody.svc.z.", WireType::ANY).to_vec().unwrap(),
         with_option,
@@ -437,6 +448,7 @@ fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
             }
             Verdict::Reply | Verdict::ReplyAtLimit(_) => replies += 1,
             Verdict::Notified(_) | Verdict::Forward(_) => panic!("no zone here is a copy"),
+            Verdict::Drop(_) => panic!("there is no rate"),
             Verdict::Transfer(mut transfer) => {
                 transfers += 1;
                 assert!(transport == Transport::Tcp);
@@ -456,7 +468,7 @@ fn hostile_packets_never_panic_and_get_one_fitting_reply_at_most() {
         assert!(out[2] & 0x80 != 0 && out[..2] == packet[..2]);
         assert_eq!(out[2] & 0x78, packet[2] & 0x78, "the opcode comes back");
         if out.len() > 12 {
-            let envelope = Envelope::parse(&out).expect("our own replies can be read");
+            let envelope = Envelope::parse_transfer(&out).expect("our own replies can be read");
             let limit = envelope.edns.map_or(512, |_| 1232);
             assert!(transport == Transport::Tcp || out.len() <= limit, "{} octets", out.len());
         } else {

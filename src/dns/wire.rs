@@ -267,7 +267,7 @@ impl<'m> Envelope<'m> {
 
 impl<'m> Envelope<'m, Option<Question<'m>>> {
     /// Walks a message with one question or none: the messages of a transfer behind the first may leave it out (RFC 5936
-    /// §2.2.2), and so do errors of servers that could not read ours.
+    /// §2.2.2), and so do errors of servers that could not read ours, and queries for a cookie alone (RFC 7873 §5.4).
     pub fn parse_transfer(packet: &'m [u8]) -> Result<Self, Malformed> {
         let header = Header::read(packet).ok_or(Malformed("shorter than a header"))?;
         match header.counts[0] {

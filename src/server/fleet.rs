@@ -20,6 +20,7 @@ use crate::zone::History;
 
 use super::clock::Clock;
 use super::counters::Counters;
+use super::defence::Defence;
 use super::directory::{INQUIRIES, Inquiry};
 use super::follower::{FollowState, Follower, Notified, Surroundings};
 use super::front::{Copied, Registrar, Routing};
@@ -85,6 +86,8 @@ pub(super) struct Fleet {
     pub(super) on_commit: Option<OnCommit>,
     /// Where the server listens.
     pub(super) listening: Vec<SocketAddr>,
+    /// Cookies, and the rate of answers.
+    pub(super) defence: Defence,
     /// What the notifiers of its zones share.
     pub(super) notifying: Arc<notifier::Shared>,
     /// Turns of its followers to transfer.
@@ -365,6 +368,8 @@ impl Fleet {
             keys: super::run::keys(config),
             identity: super::run::identity(&config.dns),
             udp_size: config.dns.udp_size,
+            cookies: self.defence.cookies(&config.dns),
+            answer_rate: Some(self.defence.rate(&config.dns)),
         }
     }
 

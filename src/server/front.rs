@@ -11,9 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use crate::base::limits::TRANSFERS;
 use crate::base::{Limit, Monotonic, Name, Now};
 use crate::config::Config;
+use crate::dns::cookie::Cookies;
 use crate::dns::identity::Identity;
+use crate::dns::rate::{Admission, Rate};
 use crate::dns::reply::Transport;
-use crate::dns::respond::{Context, Verdict, Zones, respond};
+use crate::dns::respond::{Context, Verdict, Zones, hold, respond};
 use crate::dns::transfer::outgoing::Outgoing;
 use crate::dns::tsig::{self, Keys};
 use crate::membership::UpdateAccess;
@@ -67,6 +69,10 @@ pub struct Routing {
     pub identity: Identity,
     /// The largest UDP answer.
     pub udp_size: u16,
+    /// What cookies are made with; none: they are not answered.
+    pub cookies: Option<Cookies>,
+    /// The rate of answers over UDP; none: no limit.
+    pub answer_rate: Option<Rate>,
 }
 
 /// The shared side of all transports.
@@ -99,7 +105,7 @@ impl Handler for Front {
     ) -> Handled {
         let now = self.clock.now();
         let routing = self.routing.load();
-        let Routing { zones, keys, identity, udp_size, .. } = &**routing;
+        let Routing { zones, keys, identity, udp_size, cookies, answer_rate, .. } = &**routing;
         let context = Context {
             zones,
             keys,
@@ -110,12 +116,18 @@ impl Handler for Front {
             transport,
             tcp_idle: self.tcp_idle,
             transfers: self.transfers.available_permits() > 0,
+            cookies: cookies.as_ref(),
+            rate: answer_rate.as_ref().map(|rate| (rate, now.mono)),
         };
         match respond(&context, packet, out) {
             Verdict::Reply => Handled::Answered,
             Verdict::ReplyAtLimit(limit) => {
                 self.counters.count(limit);
                 Handled::Answered
+            }
+            Verdict::Drop(limit) => {
+                self.counters.count(limit);
+                Handled::Nothing
             }
             Verdict::Silence => Handled::Nothing,
             Verdict::Transfer(outgoing) => self.transfer(outgoing, peer, complete),
@@ -143,7 +155,15 @@ impl Handler for Front {
                 if let Some(refusal) = registrar.and_then(|registrar| request.refused_by(&registrar.access)) {
                     self.counters.note(&request, &refusal, now.mono);
                     request.reply(&refusal, now.wall, out);
-                    return Handled::Answered;
+                    // Why it is refused may take more octets than the update has.
+                    let admission = match request.identity.key {
+                        Some(_) => Admission::Answer,
+                        None => hold(&context, packet, out),
+                    };
+                    if let Some(limit) = admission.limit() {
+                        self.counters.count(limit);
+                    }
+                    return if admission == Admission::Drop { Handled::Nothing } else { Handled::Answered };
                 }
                 let submission = Submission { request, completion: complete() };
                 if registrar.is_none_or(|registrar| registrar.queue.try_send(submission).is_err()) {

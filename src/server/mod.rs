@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod counters;
+mod defence;
 pub mod directory;
 mod first_epoch;
 mod fleet;

@@ -13,6 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use crate::api;
 use crate::base::{Epoch, Name};
 use crate::config::{self, Config, Problem};
+use crate::dns::cookie::Secret;
 use crate::dns::identity::{IDENTITY_OCTETS, Identity};
 use crate::dns::respond::ServedZone;
 use crate::dns::tsig::Keys;
@@ -21,6 +22,7 @@ use crate::store::{Embedded, Store, StoreError};
 
 use super::clock::{Clock, SystemClock};
 use super::counters::{self, Counters};
+use super::defence::Defence;
 use super::directory::Directory;
 use super::first_epoch;
 use super::fleet::{Fleet, STORE_PATIENCE};
@@ -69,6 +71,9 @@ pub enum StartError {
         /// What the store said.
         cause: String,
     },
+    /// The secret of cookies.
+    #[error("the system gives no random numbers: {0}")]
+    Random(getrandom::Error),
     /// A thread.
     #[error("can't start a thread: {0}")]
     Thread(std::io::Error),
@@ -151,6 +156,8 @@ impl Server {
         let (stop, stopped) = watch::channel(false);
         let counters: Arc<Counters> = Arc::default();
         let (open, _) = watch::channel(false);
+        let mut secret = Secret([0; 16]);
+        getrandom::fill(&mut secret.0).map_err(StartError::Random)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
         let mut fleet = Fleet {
             store: store.clone(),
@@ -158,6 +165,7 @@ impl Server {
             counters: counters.clone(),
             on_commit,
             listening: addresses.clone(),
+            defence: Defence::new(secret),
             notifying: notifier::Shared::new(addresses.clone(), clock.clone(), keys(&config)),
             turns: Arc::new(Semaphore::new(follower::TURNS)),
             open,

@@ -8,6 +8,7 @@
     reason = "all of this is test code: it fails by panicking, and prints what it measured"
 )]
 
+mod abuse;
 mod answers;
 mod cli;
 mod conformance;

@@ -179,6 +179,11 @@ impl Answer {
         self.option(2)
     }
 
+    /// The data of the cookie option.
+    pub(crate) fn cookie(&self) -> Option<Vec<u8>> {
+        self.option(10)
+    }
+
     /// The text of the Extended DNS Error; empty without one.
     pub(crate) fn error_text(&self) -> String {
         self.option(15).map_or(String::new(), |data| String::from_utf8(data[2..].to_vec()).unwrap())

@@ -86,6 +86,8 @@ impl Bench {
         let context = Context {
             tcp_idle: Duration::from_secs(10),
             transfers: true,
+            cookies: None,
+            rate: None,
             zones: &zones,
             keys: &self.keys,
             identity: &Identity::default(),

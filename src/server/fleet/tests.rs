@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::base::Wall;
 use crate::config;
+use crate::dns::cookie::Secret;
 use crate::dns::tsig::Keys;
 use crate::membership::{Key, Stamp};
 use crate::server::clock::SystemClock;
@@ -72,6 +73,7 @@ fn fleet(store: Arc<dyn Store>) -> Fleet {
         counters: Arc::default(),
         on_commit: None,
         listening: Vec::new(),
+        defence: Defence::new(Secret([0; 16])),
         notifying: notifier::Shared::new(Vec::new(), clock, Keys::default()),
         turns: Arc::new(Semaphore::new(1)),
         open: watch::channel(true).0,

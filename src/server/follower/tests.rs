@@ -112,6 +112,8 @@ impl Primary {
                     transport: Transport::Tcp,
                     tcp_idle: PATIENCE,
                     transfers: true,
+                    cookies: None,
+                    rate: None,
                 };
                 let mut out = Vec::new();
                 let mut outgoing = match respond(&context, &packet, &mut out) {

@@ -88,6 +88,8 @@ impl Stage {
         let context = Context {
             tcp_idle: Duration::from_secs(10),
             transfers: true,
+            cookies: None,
+            rate: None,
             zones: &self.zones,
             keys: &self.keys,
             identity: &Identity::default(),

@@ -10,12 +10,14 @@ use tokio::time::Instant;
 
 use crate::base::{Monotonic, Name, Now, Wall};
 use crate::config::{self, Config};
+use crate::dns::cookie::Secret;
 use crate::dns::reply::Transport;
 use crate::dns::tsig::{Algorithm, Key, Keys};
 use crate::membership::cell::{CellId, Cells, Heartbeats};
 use crate::net::{Completion, Handled, Handler};
 use crate::server::clock::Clock;
 use crate::server::counters::Counters;
+use crate::server::defence::Defence;
 use crate::server::fleet::Fleet;
 use crate::server::front::Front;
 use crate::server::load;
@@ -164,6 +166,7 @@ impl World {
             counters: counters.clone(),
             on_commit: Some(Arc::new(on_commit)),
             listening: Vec::new(),
+            defence: Defence::new(Secret([0; 16])),
             notifying: notifier::Shared::new(Vec::new(), self.clock.clone(), Keys::default()),
             turns: Arc::new(Semaphore::new(1)),
             open,

@@ -1,8 +1,9 @@
 //! Sets that are filled until one more is refused are answered whole, with everything around them that takes the most
-//! octets: the longest question and chain of aliases, NSID, keepalive and a signature.
+//! octets: the longest question and chain of aliases, a cookie, NSID, keepalive and a signature.
 
 use crate::answer::Answers;
 use crate::base::limits::{CHAIN_LINKS, HOST_SERVICES, MESSAGE_OCTETS, SEAL_OCTETS};
+use crate::dns::cookie::{COOKIE_OCTETS, Cookies, Secret};
 use crate::dns::identity::IDENTITY_OCTETS;
 use crate::dns::messages::{hashed_id, sign};
 use crate::dns::wire::Envelope;
@@ -89,6 +90,8 @@ fn ask(stage: &Stage, owner: &str, rtype: RecordType) -> (u16, usize) {
     let context = Context {
         tcp_idle: Duration::from_secs(10),
         transfers: true,
+        cookies: Some(&Cookies::new(&Secret([7; 16]), &[])),
+        rate: None,
         zones: &Zones::new([Arc::new(served)]),
         keys: &Keys::new([TsigKey::new(name(&key), Algorithm::HmacSha256, b"secret")]),
         identity: &identity,
@@ -100,8 +103,9 @@ fn ask(stage: &Stage, owner: &str, rtype: RecordType) -> (u16, usize) {
     let mut query = vec![0, 9, 0, 0, 0, 1, 0, 0, 0, 0, 0, 1];
     query.extend_from_slice(name(owner).as_wire());
     query.extend_from_slice(&rtype.0.to_be_bytes());
-    // NSID and keepalive.
-    query.extend_from_slice(&[0, 1, 0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 8, 0, 3, 0, 0, 0, 11, 0, 0]);
+    // NSID, keepalive and a cookie.
+    query.extend_from_slice(&[0, 1, 0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 20, 0, 3, 0, 0, 0, 11, 0, 0]);
+    query.extend_from_slice(&[0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
     let mut out = Vec::new();
     let verdict = respond(&context, &sign(query, &key, b"secret", stage.seconds(), 300), &mut out);
     assert!(matches!(verdict, Answer::Reply));
@@ -124,7 +128,7 @@ fn assert_whole(stage: &Stage, set: usize, records: u16) {
 #[test]
 fn what_is_kept_free_is_enough_for_every_option_and_signature() {
     let key = 255 + 10 + 13 + 16 + 64 + 6; // name, fixed part, hmac-sha512., timers and lengths, MAC, Other Data
-    let opt = 11 + (4 + IDENTITY_OCTETS) + 6;
+    let opt = 11 + (4 + COOKIE_OCTETS) + (4 + IDENTITY_OCTETS) + 6;
     assert!(key + opt <= SEAL_OCTETS);
 }
 
