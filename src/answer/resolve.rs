@@ -77,12 +77,20 @@ impl Answers {
     }
 
     /// Puts an answer together.
-    pub(super) fn resolve(&self, qname: &[u8], qtype: RecordType, limit: usize, out: &mut Vec<u8>) -> Lookup {
+    pub(super) fn resolve(
+        &self,
+        qname: &[u8],
+        qtype: RecordType,
+        limit: usize,
+        turn: u16,
+        out: &mut Vec<u8>,
+    ) -> Lookup {
         let name = Name::from_wire(qname).expect("the name of a question that was read");
         let room = limit.saturating_sub(out.len());
         let mut answer = Answer {
             answers: self,
             qtype,
+            turn,
             room,
             encoder: Encoder::after_question(&name),
             lookup: Lookup::of(End::Answer, Counts::default()),
@@ -101,6 +109,8 @@ impl Answers {
 struct Answer<'a> {
     answers: &'a Answers,
     qtype: RecordType,
+    /// Which record of a set of addresses comes first.
+    turn: u16,
     room: usize,
     encoder: Encoder,
     lookup: Lookup,
@@ -211,7 +221,7 @@ impl<'a> Answer<'a> {
     /// A whole RRset, or nothing.
     fn rrset(&mut self, owner: &[u8], rrset: &RrsetRef<'_>) -> Fits {
         let before = self.encoder.len();
-        for rdata in rrset.rdatas() {
+        for rdata in rrset.turned(self.turn) {
             self.encoder.record(owner, rrset.rtype, rrset.ttl, rdata);
         }
         if self.encoder.len() > self.room {

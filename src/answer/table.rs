@@ -165,8 +165,8 @@ impl Answers {
     }
 
     /// Writes the sections for a question about `qname` (lower case, wire form, within the zone) behind `out`, whose
-    /// message may grow to `limit` octets.
-    pub fn lookup(&self, qname: &[u8], qtype: RecordType, limit: usize, out: &mut Vec<u8>) -> Lookup {
+    /// message may grow to `limit` octets. A set of addresses begins with its record number `turn`, counted round.
+    pub fn lookup(&self, qname: &[u8], qtype: RecordType, limit: usize, turn: u16, out: &mut Vec<u8>) -> Lookup {
         let is_apex = qname == self.snapshot.origin().as_wire();
         if is_apex && (qtype == RecordType::SOA || qtype == RecordType::ANY) {
             return match self.soa.write(qname, limit, out) {
@@ -176,10 +176,10 @@ impl Answers {
         }
         match self.search(qname, qtype) {
             Found::Exact(entry) if entry.stands_for_itself(qtype) => {
-                entry.answer(qtype, limit, out).unwrap_or_else(|| self.negative(End::NoData, qname, limit, out))
+                entry.answer(qtype, limit, turn, out).unwrap_or_else(|| self.negative(End::NoData, qname, limit, out))
             }
             Found::Missing => self.negative(End::NoName, qname, limit, out),
-            _ => self.resolve(qname, qtype, limit, out),
+            _ => self.resolve(qname, qtype, limit, turn, out),
         }
     }
 
@@ -230,17 +230,24 @@ impl Entry {
     }
 
     /// Writes what the name has for a type; `None` if it has nothing.
-    fn answer(&self, qtype: RecordType, limit: usize, out: &mut Vec<u8>) -> Option<Lookup> {
+    fn answer(&self, qtype: RecordType, limit: usize, turn: u16, out: &mut Vec<u8>) -> Option<Lookup> {
+        // Before the node, which a template makes it unnecessary to walk.
+        if let Some(template) = self.template(qtype) {
+            return Some(template.write(limit, out));
+        }
         let rrset = match qtype {
             // One RRset is enough for ANY (RFC 8482 §4.1).
             RecordType::ANY => self.node.rrsets().next()?,
             _ => self.node.rrset(qtype)?,
         };
-        let templates = self.compiled.as_ref().map_or(&[][..], |compiled| compiled.templates.as_slice());
-        Some(match templates.iter().find(|template| template.rtype == rrset.rtype) {
+        Some(match self.template(rrset.rtype) {
             Some(template) => template.write(limit, out),
-            None => write_plain(&rrset, limit.saturating_sub(out.len()), out),
+            None => write_plain(&rrset, limit.saturating_sub(out.len()), turn, out),
         })
+    }
+
+    fn template(&self, rtype: RecordType) -> Option<&Template> {
+        self.compiled.as_ref()?.templates.iter().find(|template| template.rtype == rtype)
     }
 }
 
@@ -266,9 +273,9 @@ fn kind_of(node: &Node, snapshot: &Snapshot) -> Kind {
 }
 
 /// Writes an RRset without names in its data; all of it, or nothing.
-fn write_plain(rrset: &RrsetRef<'_>, room: usize, out: &mut Vec<u8>) -> Lookup {
+fn write_plain(rrset: &RrsetRef<'_>, room: usize, turn: u16, out: &mut Vec<u8>) -> Lookup {
     let start = out.len();
-    for rdata in rrset.rdatas() {
+    for rdata in rrset.turned(turn) {
         plain_record(out, rrset.rtype, rrset.ttl, rdata);
     }
     if out.len() - start > room {

@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use crate::base::{Epoch, Name, RecordType, Wall};
 use crate::dns::identity::Identity;
+use crate::dns::quick;
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, ServedZone, Verdict, Zones, respond};
 use crate::dns::tsig::Keys;
@@ -101,6 +102,7 @@ fn ask(zones: &Zones, name: &Name, asked: Asked) -> Vec<u8> {
         transfers: true,
         cookies: None,
         rate: None,
+        rotate: false,
         zones,
         keys: &keys,
         identity: &Identity::default(),
@@ -111,6 +113,10 @@ fn ask(zones: &Zones, name: &Name, asked: Asked) -> Vec<u8> {
     };
     let mut out = vec![7; 3];
     assert!(matches!(respond(&context, &packet, &mut out), Verdict::Reply));
+    if asked.transport == Transport::Udp {
+        let is_quick = quick::tests::assert_same(&Context { rotate: asked.case % 2 == 1, ..context }, &packet);
+        assert_eq!(is_quick, asked.rtype != RecordType::DS, "{name} {}", asked.rtype);
+    }
     let end = 12 + name.as_wire().len() + 4;
     assert_eq!(out[..2], packet[..2]);
     assert_eq!(out[12..end], packet[12..end], "the question comes back octet by octet");
@@ -224,7 +230,7 @@ fn assert_equal(advanced: &Answers, built: &Answers) {
             for limit in [200, 512, 1232, 65_535] {
                 let answer = |answers: &Answers| {
                     let mut out = vec![0; 12 + name.as_wire().len() + 4];
-                    let lookup = answers.lookup(name.as_wire(), rtype, limit, &mut out);
+                    let lookup = answers.lookup(name.as_wire(), rtype, limit, 0, &mut out);
                     (lookup, out)
                 };
                 assert_eq!(answer(advanced), answer(built), "{name} {rtype}");
@@ -336,7 +342,7 @@ fn names_beyond_the_reach_of_pointers_are_written_out() {
         for rtype in TYPES {
             let answer = |answers: &Answers| {
                 let mut out = vec![0; 12 + name.as_wire().len() + 4];
-                (answers.lookup(name.as_wire(), rtype, 65_535, &mut out), out)
+                (answers.lookup(name.as_wire(), rtype, 65_535, 0, &mut out), out)
             };
             assert_eq!(answer(&advanced), answer(&built), "{name} {rtype}");
         }

@@ -50,6 +50,8 @@ pub enum Limit {
     AnswerRate,
     /// The same: told to use TCP.
     AnswerSlips,
+    /// Datagrams that wait to be handled.
+    GeneralQueue,
 }
 
 impl Limit {
@@ -57,7 +59,7 @@ impl Limit {
     pub const COUNT: usize = Limit::ALL.len();
 
     /// All of them, each at the place of its number.
-    pub const ALL: [Limit; 23] = [
+    pub const ALL: [Limit; 24] = [
         Limit::UpdateRate,
         Limit::UpdateSources,
         Limit::PublisherQueue,
@@ -81,6 +83,7 @@ impl Limit {
         Limit::Forwards,
         Limit::AnswerRate,
         Limit::AnswerSlips,
+        Limit::GeneralQueue,
     ];
 
     /// Its name in logs and metrics, which stays the same.
@@ -117,6 +120,9 @@ impl Limit {
             Limit::AnswerRate => ("answer-rate", "queries over UDP not answered, beyond dns.rrl.rate of their network"),
             Limit::AnswerSlips => {
                 ("answer-slips", "queries over UDP told to use TCP, beyond dns.rrl.rate of their network")
+            }
+            Limit::GeneralQueue => {
+                ("general-queue", "datagrams dropped, more than wait for what takes more than copying")
             }
             Limit::Transfers => ("transfers", "zone transfers answered SERVFAIL, more than there may be at once"),
             Limit::OwnerServices => ("owner-services", "registrations refused, their owner is in too many services"),

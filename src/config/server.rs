@@ -72,9 +72,6 @@ pub(super) fn without_effect<T>(findings: &mut Findings, part: Option<&Spanned<T
 
 fn check_dns(findings: &mut Findings, written: &written::Dns, folder: &Path) -> Dns {
     let default = Dns::default();
-    if let Some(rotate) = written.rotate.as_ref().filter(|rotate| *rotate.get_ref()) {
-        findings.without_effect(&rotate.span(), "dns.rotate");
-    }
     without_effect(findings, written.https_listen.as_ref(), "dns.https-listen");
     without_effect(findings, written.quic_listen.as_ref(), "dns.quic-listen");
     Dns {

@@ -297,15 +297,15 @@ fn http_beyond_loopback_is_for_everyone_or_not_at_all() {
 #[test]
 fn every_documented_key_of_later_versions_is_accepted() {
     let (_, warnings) = server(
-        "[dns]\nrotate = true\ntls-listen = []\nhttps-listen = []\nquic-listen = []\n\
+        "[dns]\ntls-listen = []\nhttps-listen = []\nquic-listen = []\n\
          [http]\nlisten = \"\"\nopen = true\ncertificate = \"c\"\nkey = \"k\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
          client-ca = \"ca\"\n[[token]]\nsha256 = \"00\"\nzones = []\nservices = []\naccess = \"read\"\n\
          [store]\nprefix = \"/livezone\"\n",
     );
-    for key in ["dns.rotate", "dns.https-listen", "dns.quic-listen"] {
+    for key in ["dns.https-listen", "dns.quic-listen"] {
         assert_has(&warnings, "l.toml:", &[&format!("`{key}` has no effect in this version")]);
     }
-    assert_has(&warnings, "l.toml:2: ", &["dns.rotate"]);
+    assert_has(&warnings, "l.toml:3: ", &["dns.https-listen"]);
     for key in ["http.open", "http.certificate", "http.key", "tls", "token", "store.prefix"] {
         assert_has(&warnings, "l.toml:", &[&format!("`{key}`")]);
     }

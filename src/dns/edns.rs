@@ -184,7 +184,7 @@ pub struct EdnsReply {
 }
 
 /// Octets of an OPT record without options.
-const BARE: usize = 11;
+pub(super) const BARE: usize = 11;
 /// The longest text of an Extended DNS Error that we send, since it must fit beside everything else in 512 octets; and that
 /// we take.
 const ERROR_TEXT: usize = 200;

@@ -6,6 +6,7 @@ pub mod identity;
 #[cfg(test)]
 pub(crate) mod messages;
 pub mod notify;
+pub mod quick;
 pub mod rate;
 pub mod reply;
 pub mod respond;

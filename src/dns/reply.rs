@@ -59,6 +59,13 @@ const RESPONSE: u16 = 0x8000;
 /// Opcode, RD and CD come back as they were sent (RFC 1035 §4.1.1, RFC 4035 §3.1.6).
 const ECHOED: u16 = 0x7800 | 0x0100 | 0x0010;
 
+/// The second word of a response's header.
+pub(super) fn response_flags(request: u16, rcode: Rcode, authoritative: bool, truncated: bool) -> u16 {
+    let authoritative = if authoritative { AUTHORITATIVE } else { 0 };
+    let truncated = if truncated { TRUNCATED } else { 0 };
+    RESPONSE | request & ECHOED | authoritative | truncated | rcode.0 & 0xf
+}
+
 impl Reply {
     /// A reply to a request with this header and OPT record. `udp_size` is the largest datagram that we send.
     pub fn new(header: Header, edns: Option<&Edns<'_>>, transport: Transport, udp_size: u16) -> Reply {
@@ -114,8 +121,7 @@ impl Reply {
         }
         let cut = out.len() + self.kept() > self.limit;
         let counts = if cut { self.cut(out) } else { counts };
-        let flags = if authoritative { AUTHORITATIVE } else { 0 } | if truncated || cut { TRUNCATED } else { 0 };
-        self.head(rcode, flags, counts, out);
+        self.head(rcode, authoritative, truncated || cut, counts, out);
         match self.seal {
             Seal::None => {}
             Seal::Sign(signer, error) => signer.sign(out, now, error),
@@ -126,7 +132,7 @@ impl Reply {
     /// Completes the next message of an answer that has several, and is authoritative: OPT goes with the first, and each is
     /// signed over the one before. Its sections are within [`Reply::limit`], as it is for each of them.
     pub fn finish_next(&mut self, counts: Counts, now: Wall, out: &mut Vec<u8>) {
-        self.head(Rcode::NOERROR, AUTHORITATIVE, counts, out);
+        self.head(Rcode::NOERROR, true, false, counts, out);
         self.edns = None;
         if let Seal::Sign(signer, _) = &mut self.seal {
             signer.sign_next(out, now);
@@ -134,8 +140,8 @@ impl Reply {
     }
 
     /// Fills in the header, and appends OPT.
-    fn head(&self, rcode: Rcode, flags: u16, counts: Counts, out: &mut Vec<u8>) {
-        let flags = RESPONSE | self.header.flags & ECHOED | flags | rcode.0 & 0xf;
+    fn head(&self, rcode: Rcode, authoritative: bool, truncated: bool, counts: Counts, out: &mut Vec<u8>) {
+        let flags = response_flags(self.header.flags, rcode, authoritative, truncated);
         let questions = u16::from(out.len() > 12);
         let additional = counts.additional + u16::from(self.edns.is_some());
         let words = [self.header.id, flags, questions, counts.answers, counts.authority, additional];

@@ -5,7 +5,6 @@
 //! needs. One reply at most, and never one to a response. Replies over UDP to addresses that may be forged are within a rate
 //! ([`super::rate`]).
 
-use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -14,7 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 
 use crate::answer::{Answers, Counts, End};
-use crate::base::{Limit, Monotonic, Name, RecordType, Wall};
+use crate::base::{Limit, Monotonic, Name, NameMap, RecordType, Wall};
 use crate::membership::access::TransferAccess;
 use crate::zone::History;
 
@@ -88,29 +87,42 @@ pub struct Source {
 
 /// The zones of a server, by origin.
 #[derive(Clone, Debug, Default)]
-pub struct Zones(HashMap<Name, Arc<ServedZone>>);
+pub struct Zones {
+    zones: NameMap<Arc<ServedZone>>,
+    /// A bit for each length that an origin has: no other end of a name need be looked up.
+    lengths: [u64; 4],
+}
 
 impl Zones {
     /// Collects zones.
     pub fn new(zones: impl IntoIterator<Item = Arc<ServedZone>>) -> Zones {
-        Zones(zones.into_iter().map(|zone| (zone.origin.clone(), zone)).collect())
+        let zones: NameMap<_> = zones.into_iter().map(|zone| (zone.origin.clone(), zone)).collect();
+        let mut lengths = [0; 4];
+        for origin in zones.keys() {
+            let len = origin.as_wire().len();
+            lengths[len / 64] |= 1 << (len % 64);
+        }
+        Zones { zones, lengths }
     }
 
     /// Each of them.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<ServedZone>> {
-        self.0.values()
+        self.zones.values()
     }
 
     /// The zone with exactly this origin, in wire form.
     pub fn find(&self, origin: &[u8]) -> Option<&Arc<ServedZone>> {
-        self.0.get(origin)
+        self.zones.get(origin)
     }
 
     /// The closest zone that a name is in.
     pub fn closest(&self, name: &[u8]) -> Option<&Arc<ServedZone>> {
         let mut rest = name;
         loop {
-            if let Some(zone) = self.0.get(rest) {
+            let len = rest.len();
+            if self.lengths[len / 64] >> (len % 64) & 1 != 0
+                && let Some(zone) = self.zones.get(rest)
+            {
                 return Some(zone);
             }
             match rest[0] {
@@ -146,6 +158,8 @@ pub struct Context<'a> {
     pub cookies: Option<&'a Cookies>,
     /// The rate of replies over UDP, at this time; none: no limit.
     pub rate: Option<(&'a Rate, Monotonic)>,
+    /// Whether A and AAAA sets begin with another record each time.
+    pub rotate: bool,
 }
 
 impl Context<'_> {
@@ -155,6 +169,12 @@ impl Context<'_> {
             Some((rate, now)) if self.transport == Transport::Udp => rate.admit(self.peer.ip(), now),
             _ => Admission::Answer,
         }
+    }
+
+    /// By how many records the addresses in the answer to a message are turned: by its id, which clients choose at random
+    /// (RFC 5452 §9.2), so that nothing is counted here.
+    pub(super) fn turn(&self, packet: &[u8]) -> u16 {
+        if self.rotate { u16::from_be_bytes([packet[0], packet[1]]) } else { 0 }
     }
 }
 
@@ -427,7 +447,8 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
         tell_expire(envelope, zone, answers, context, &mut reply);
     }
     reply.begin(question.octets, out);
-    let found = answers.lookup(question.name(), question.qtype, reply.limit(), out);
+    let turn = context.turn(envelope.packet);
+    let found = answers.lookup(question.name(), question.qtype, reply.limit(), turn, out);
     let rcode = match found.end {
         End::Answer | End::NoData => Rcode::NOERROR,
         End::NoName => Rcode::NXDOMAIN,
@@ -466,7 +487,7 @@ fn answer_of_class(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Re
     reply.refuse(Rcode::REFUSED, question.octets, context.now, out);
 }
 
-fn may_query(zone: &ServedZone, context: &Context<'_>) -> bool {
+pub(super) fn may_query(zone: &ServedZone, context: &Context<'_>) -> bool {
     let address = context.peer.ip().to_canonical();
     zone.query.load().as_ref().is_none_or(|networks| networks.iter().any(|network| network.contains(&address)))
 }

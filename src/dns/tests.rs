@@ -22,6 +22,7 @@ use super::edns::ExtendedError;
 use super::identity::Identity;
 use super::messages::{Update, name, sign};
 use super::rate::Rate;
+use super::quick;
 use super::reply::Transport;
 use super::respond::{Context, ServedZone, Verdict, Zones, respond};
 use super::tsig::{Algorithm, Key, Keys};
@@ -33,10 +34,12 @@ const PEER: &str = "192.0.2.1:5000";
 
 mod abuse;
 mod copies;
+mod quick_queries;
 
 struct Server {
     zones: Zones,
     keys: Keys,
+    identity: Identity,
     transfers: bool,
     cookies: Option<Cookies>,
     rate: Option<Rate>,
@@ -67,7 +70,14 @@ impl Server {
             .map(|algorithm| Key::new(name(&format!("{}.key.", algorithm.text())), algorithm, SECRET))
             .into_iter()
             .chain(["k.", &long_key()].map(|key| Key::new(name(key), Algorithm::HmacSha256, SECRET)));
-        Server { zones: Zones::new([served]), keys: Keys::new(keys), transfers: true, cookies: None, rate: None }
+        Server {
+            zones: Zones::new([served]),
+            keys: Keys::new(keys),
+            identity: Identity::default(),
+            transfers: true,
+            cookies: None,
+            rate: None,
+        }
     }
 
     fn zone(&self) -> &ServedZone {
@@ -78,12 +88,12 @@ impl Server {
         self.handle_from(packet, PEER, transport)
     }
 
-    fn handle_from(&self, packet: &[u8], peer: &str, transport: Transport) -> (Verdict, Vec<u8>) {
-        let context = Context {
+    fn context(&self, peer: &str, transport: Transport) -> Context<'_> {
+        Context {
             tcp_idle: std::time::Duration::from_secs(10),
             zones: &self.zones,
             keys: &self.keys,
-            identity: &Identity::default(),
+            identity: &self.identity,
             udp_size: 1232,
             now: Wall(NOW * 1000),
             peer: peer.parse::<SocketAddr>().unwrap(),
@@ -91,9 +101,17 @@ impl Server {
             transfers: self.transfers,
             cookies: self.cookies.as_ref(),
             rate: self.rate.as_ref().map(|rate| (rate, Monotonic(0))),
-        };
+            rotate: false,
+        }
+    }
+
+    fn handle_from(&self, packet: &[u8], peer: &str, transport: Transport) -> (Verdict, Vec<u8>) {
+        let context = self.context(peer, transport);
         let mut out = vec![1, 2, 3];
         let verdict = respond(&context, packet, &mut out);
+        if transport == Transport::Udp {
+            quick::tests::assert_same(&context, packet);
+        }
         (verdict, out)
     }
 

@@ -15,7 +15,7 @@ use super::edns::Edns;
 use super::tsig;
 
 /// Octets of a message's header (RFC 1035 §4.1.1).
-const HEADER: usize = 12;
+pub(super) const HEADER: usize = 12;
 
 /// The class Internet (RFC 1035 §3.2.4).
 pub const CLASS_IN: u16 = 1;

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
+use crate::base::Limit;
 use crate::dns::reply::Transport;
 
 /// Sends a reply to where its request came from. Called at most once, from any thread; dropped if there is no reply.
@@ -44,6 +45,13 @@ pub enum Handled {
 
 /// What the transports hand messages to.
 pub trait Handler: Send + Sync + 'static {
+    /// Answers those datagrams of a batch that need no more than copying or a signature, without waiting for anything and
+    /// without allocation; the others go to `general`, and from there to [`Handler::handle`].
+    fn quick(&self, datagrams: &mut dyn Iterator<Item = udp::Received<'_>>, general: &mut dyn FnMut(udp::Received<'_>));
+
+    /// Counts something that a transport dropped.
+    fn count(&self, limit: Limit);
+
     /// Handles one message. An answer goes into `out`; one that has to wait goes through the completion that `complete`
     /// makes.
     fn handle(

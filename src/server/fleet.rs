@@ -370,6 +370,7 @@ impl Fleet {
             udp_size: config.dns.udp_size,
             cookies: self.defence.cookies(&config.dns),
             answer_rate: Some(self.defence.rate(&config.dns)),
+            rotate: config.dns.rotate,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::base::{Limit, Monotonic, Name, Now};
 use crate::config::Config;
 use crate::dns::cookie::Cookies;
 use crate::dns::identity::Identity;
+use crate::dns::quick;
 use crate::dns::rate::{Admission, Rate};
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, hold, respond};
@@ -20,6 +21,7 @@ use crate::dns::transfer::outgoing::Outgoing;
 use crate::dns::tsig::{self, Keys};
 use crate::membership::UpdateAccess;
 use crate::net::tcp::places::client_of;
+use crate::net::udp::Received;
 use crate::net::{Completion, Handled, Handler, Messages};
 
 use super::clock::Clock;
@@ -73,6 +75,8 @@ pub struct Routing {
     pub cookies: Option<Cookies>,
     /// The rate of answers over UDP; none: no limit.
     pub answer_rate: Option<Rate>,
+    /// Whether A and AAAA sets begin with another record each time.
+    pub rotate: bool,
 }
 
 /// The shared side of all transports.
@@ -95,6 +99,23 @@ pub struct Front {
 }
 
 impl Handler for Front {
+    fn quick(&self, datagrams: &mut dyn Iterator<Item = Received<'_>>, general: &mut dyn FnMut(Received<'_>)) {
+        let now = self.clock.now();
+        let routing = self.routing.load();
+        for received in datagrams {
+            let context = self.context(&routing, received.peer, Transport::Udp, now);
+            if quick::answer(&context, received.packet, &mut received.answer.octets) {
+                received.answer.is_due = true;
+            } else {
+                general(received);
+            }
+        }
+    }
+
+    fn count(&self, limit: Limit) {
+        self.counters.count(limit);
+    }
+
     fn handle(
         &self,
         packet: &[u8],
@@ -105,20 +126,7 @@ impl Handler for Front {
     ) -> Handled {
         let now = self.clock.now();
         let routing = self.routing.load();
-        let Routing { zones, keys, identity, udp_size, cookies, answer_rate, .. } = &**routing;
-        let context = Context {
-            zones,
-            keys,
-            identity,
-            udp_size: *udp_size,
-            now: now.wall,
-            peer,
-            transport,
-            tcp_idle: self.tcp_idle,
-            transfers: self.transfers.available_permits() > 0,
-            cookies: cookies.as_ref(),
-            rate: answer_rate.as_ref().map(|rate| (rate, now.mono)),
-        };
+        let context = self.context(&routing, peer, transport, now);
         match respond(&context, packet, out) {
             Verdict::Reply => Handled::Answered,
             Verdict::ReplyAtLimit(limit) => {
@@ -197,6 +205,24 @@ impl Front {
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
             rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
             counters,
+        }
+    }
+
+    /// What a message meets.
+    fn context<'r>(&self, routing: &'r Routing, peer: SocketAddr, transport: Transport, now: Now) -> Context<'r> {
+        Context {
+            zones: &routing.zones,
+            keys: &routing.keys,
+            identity: &routing.identity,
+            udp_size: routing.udp_size,
+            now: now.wall,
+            peer,
+            transport,
+            tcp_idle: self.tcp_idle,
+            transfers: self.transfers.available_permits() > 0,
+            cookies: routing.cookies.as_ref(),
+            rate: routing.answer_rate.as_ref().map(|rate| (rate, now.mono)),
+            rotate: routing.rotate,
         }
     }
 

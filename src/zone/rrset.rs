@@ -125,6 +125,13 @@ impl<'a> RrsetRef<'a> {
         Rdatas { rest: self.data }
     }
 
+    /// The data of an address set, begun with the record number `turn`, counted round; those of other types in their order.
+    pub fn turned(&self, turn: u16) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+        let is_turned = matches!(self.rtype, RecordType::A | RecordType::AAAA);
+        let first = if is_turned { usize::from(turn % self.count) } else { 0 };
+        self.rdatas().skip(first).chain(self.rdatas().take(first))
+    }
+
     /// The form that owns its data.
     pub fn to_owned(self) -> Rrset {
         Rrset { rtype: self.rtype, ttl: self.ttl, rdatas: self.rdatas().map(Into::into).collect() }

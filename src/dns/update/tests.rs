@@ -88,6 +88,7 @@ impl Bench {
             transfers: true,
             cookies: None,
             rate: None,
+            rotate: false,
             zones: &zones,
             keys: &self.keys,
             identity: &Identity::default(),

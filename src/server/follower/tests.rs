@@ -114,6 +114,7 @@ impl Primary {
                     transfers: true,
                     cookies: None,
                     rate: None,
+                    rotate: false,
                 };
                 let mut out = Vec::new();
                 let mut outgoing = match respond(&context, &packet, &mut out) {

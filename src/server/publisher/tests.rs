@@ -90,6 +90,7 @@ impl Stage {
             transfers: true,
             cookies: None,
             rate: None,
+            rotate: false,
             zones: &self.zones,
             keys: &self.keys,
             identity: &Identity::default(),

@@ -92,6 +92,7 @@ fn ask(stage: &Stage, owner: &str, rtype: RecordType) -> (u16, usize) {
         transfers: true,
         cookies: Some(&Cookies::new(&Secret([7; 16]), &[])),
         rate: None,
+        rotate: false,
         zones: &Zones::new([Arc::new(served)]),
         keys: &Keys::new([TsigKey::new(name(&key), Algorithm::HmacSha256, b"secret")]),
         identity: &identity,

@@ -1,0 +1,250 @@
+//! UDP: a thread per core, each with a socket of its own on the same address (SO_REUSEPORT), so that the kernel spreads
+//! clients over them and no thread shares anything but the answers.
+//!
+//! A thread takes what waits in one call, has it answered by [`Handler::quick`], and sends the answers in one call; when
+//! nothing waits it sleeps in poll(2) on its socket and on the stop signal. What is not answered by copying goes over a
+//! bounded queue to a thread beside it, the general one, which also is the only one that hands updates to publishers. Their
+//! replies are sent on the socket that the update came in on, from whoever has them.
+//!
+//! An answer leaves from the address that was asked, also where the socket has several ([`batch`]).
+//!
+//! Bounds: [`QUEUE`] datagrams and [`QUEUE_OCTETS`] of them wait for the general thread; more are dropped and counted
+//! ([`Limit::GeneralQueue`]), and their clients ask again.
+
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, UdpSocket};
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::JoinHandle;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::base::Limit;
+use crate::base::limits::MESSAGE_OCTETS;
+use crate::dns::reply::Transport;
+
+use super::{Completion, Handled, Handler};
+use batch::{Batch, Local};
+
+pub mod batch;
+
+pub use batch::Received;
+
+/// Kernel buffers a socket: bursts of a few thousand queries wait there instead of being lost.
+const SOCKET_BUFFER: usize = 4 << 20;
+/// Datagrams that wait for the general thread: as many as a publisher's queue takes.
+const QUEUE: usize = 4096;
+/// Octets of these: most have a few hundred, and it is the large ones that this bounds.
+const QUEUE_OCTETS: usize = 16 << 20;
+/// How long a full send buffer is waited for: a network card empties one within that, or its link is down.
+const SEND_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
+
+/// The threads of one address.
+#[derive(Debug)]
+pub struct Listener {
+    threads: Vec<JoinHandle<()>>,
+    stop: Arc<OwnedFd>,
+}
+
+/// Binds one socket a thread.
+pub fn bind(address: SocketAddr, threads: usize) -> io::Result<Vec<UdpSocket>> {
+    // Without SO_REUSEPORT first: with it, a second server of the same user could share the address unnoticed.
+    drop(bind_one(address, false)?);
+    (0..threads).map(|_| bind_one(address, true)).collect()
+}
+
+fn bind_one(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(shared)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // Best effort: the kernel caps what an ordinary user may ask for.
+    let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    let socket = UdpSocket::from(socket);
+    if address.ip().is_unspecified() {
+        batch::tell_destination(&socket, address.is_ipv4())?;
+    }
+    Ok(socket)
+}
+
+impl Listener {
+    /// Starts the threads.
+    pub fn start(sockets: Vec<UdpSocket>, handler: &Arc<dyn Handler>) -> io::Result<Listener> {
+        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let mut threads = Vec::new();
+        for (number, socket) in sockets.into_iter().enumerate() {
+            let socket = Arc::new(socket);
+            let (queue, waiting) = queue();
+            let named = |name: &str| std::thread::Builder::new().name(format!("{name}-{number}"));
+            let general = General { socket: socket.clone(), handler: handler.clone() };
+            threads.push(named("udp-general").spawn(move || general.run(&waiting))?);
+            let quick = Quick { address: socket.local_addr()?, socket, handler: handler.clone(), queue };
+            let stop = stop.clone();
+            threads.push(named("udp").spawn(move || quick.run(&stop))?);
+        }
+        Ok(Listener { threads, stop })
+    }
+
+    /// Stops the threads and waits for them. The general ones end with their queues, once those are empty.
+    pub fn stop(self) {
+        // Nobody reads the event, so it wakes all of them.
+        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a UDP thread ended badly");
+            }
+        }
+    }
+}
+
+/// A datagram on its way to the general thread.
+struct Waiting {
+    packet: Box<[u8]>,
+    peer: SocketAddr,
+    local: Local,
+}
+
+/// The queue of a general thread, for its only sender.
+struct Queue {
+    datagrams: SyncSender<Waiting>,
+    octets: Arc<AtomicUsize>,
+}
+
+/// Its other end.
+struct Arrivals {
+    datagrams: Receiver<Waiting>,
+    octets: Arc<AtomicUsize>,
+}
+
+fn queue() -> (Queue, Arrivals) {
+    let (sender, receiver) = sync_channel(QUEUE);
+    let octets: Arc<AtomicUsize> = Arc::default();
+    (Queue { datagrams: sender, octets: octets.clone() }, Arrivals { datagrams: receiver, octets })
+}
+
+impl Queue {
+    /// Puts a datagram at the end; false if there is no room.
+    fn put(&self, packet: &[u8], peer: SocketAddr, local: Local) -> bool {
+        // Nobody else adds to it, so it doesn't grow meanwhile.
+        if self.octets.load(Ordering::Relaxed) + packet.len() > QUEUE_OCTETS {
+            return false;
+        }
+        self.octets.fetch_add(packet.len(), Ordering::Relaxed);
+        let put = self.datagrams.try_send(Waiting { packet: packet.into(), peer, local }).is_ok();
+        if !put {
+            self.octets.fetch_sub(packet.len(), Ordering::Relaxed);
+        }
+        put
+    }
+}
+
+impl Arrivals {
+    /// The next datagram; `None` once the sender is gone and nothing is left.
+    fn next(&self) -> Option<Waiting> {
+        let waiting = self.datagrams.recv().ok()?;
+        self.octets.fetch_sub(waiting.packet.len(), Ordering::Relaxed);
+        Some(waiting)
+    }
+}
+
+/// What a thread has that answers by copying.
+struct Quick {
+    address: SocketAddr,
+    socket: Arc<UdpSocket>,
+    handler: Arc<dyn Handler>,
+    queue: Queue,
+}
+
+/// Batches answered before the stop signal is looked at again under load.
+const BURST: usize = 16;
+
+impl Quick {
+    fn run(&self, stop: &OwnedFd) {
+        let mut batch = Batch::new(self.address);
+        loop {
+            let mut idle = false;
+            for _ in 0..BURST {
+                match batch.receive(&self.socket) {
+                    Ok(_) => self.answer(&mut batch),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                        idle = true;
+                        break;
+                    }
+                    // Errors of earlier sends (ICMP) show up here; they concern nobody else.
+                    Err(error) => tracing::debug!(%error, "receiving datagrams"),
+                }
+            }
+            let timeout = if idle { None } else { Some(&Timespec { tv_sec: 0, tv_nsec: 0 }) };
+            let mut events = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
+            if poll(&mut events, timeout).is_ok() && !events[1].revents().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn answer(&self, batch: &mut Batch) {
+        self.handler.quick(&mut batch.datagrams(), &mut |general| {
+            if !self.queue.put(general.packet, general.peer, general.local) {
+                self.handler.count(Limit::GeneralQueue);
+            }
+        });
+        let wait = || poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(&SEND_PATIENCE)) == Ok(1);
+        // An answer that doesn't go out is lost like any datagram; the client asks again.
+        batch.send(&self.socket, wait, |error| tracing::debug!(%error, "sending datagrams"));
+    }
+}
+
+/// What a thread has that does all the rest.
+struct General {
+    socket: Arc<UdpSocket>,
+    handler: Arc<dyn Handler>,
+}
+
+impl General {
+    fn run(&self, arrivals: &Arrivals) {
+        let mut out = Vec::with_capacity(MESSAGE_OCTETS);
+        while let Some(Waiting { packet, peer, local }) = arrivals.next() {
+            let mut complete = || -> Completion {
+                let socket = self.socket.clone();
+                Box::new(move |octets| send(&socket, &octets, peer, local))
+            };
+            if let Handled::Answered = self.handler.handle(&packet, peer, Transport::Udp, &mut out, &mut complete) {
+                send(&self.socket, &out, peer, local);
+            }
+        }
+    }
+}
+
+/// A reply that doesn't go out is lost like any datagram; the client asks again.
+fn send(socket: &UdpSocket, octets: &[u8], peer: SocketAddr, local: Local) {
+    if let Err(error) = batch::send_from(socket, octets, peer, local) {
+        tracing::debug!(%error, %peer, "sending a datagram");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_addresses_of_both_families_can_have_the_same_port() {
+        let ipv4 = bind("0.0.0.0:0".parse().unwrap(), 2).unwrap();
+        let port = ipv4[0].local_addr().unwrap().port();
+        // A free port of one family may be taken in the other: then this says nothing.
+        let free = UdpSocket::bind(("::1", port)).is_ok();
+        assert_eq!(bind(SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, port)), 2).is_ok(), free);
+    }
+
+    #[test]
+    fn an_address_that_somebody_has_is_refused() {
+        let taken = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
+        assert!(bind(taken[0].local_addr().unwrap(), 2).is_err());
+    }
+}
