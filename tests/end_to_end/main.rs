@@ -27,6 +27,7 @@ mod peers;
 mod policy;
 mod reload;
 mod secondaries;
+mod sources;
 mod stalls;
 #[path = "../support/mod.rs"]
 mod support;

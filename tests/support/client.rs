@@ -1,7 +1,7 @@
 //! A client of one server: octets out, octets or a read message back.
 
 use std::io::{self, Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::{Duration, Instant};
 
 use hickory_proto::op::Message;
@@ -27,7 +27,8 @@ pub(crate) struct Answer {
 
 impl Client {
     pub(crate) fn new(server: SocketAddr) -> Client {
-        let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let own: IpAddr = if server.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() };
+        let socket = UdpSocket::bind((own, 0)).unwrap();
         socket.connect(server).unwrap();
         Client { socket, server }
     }

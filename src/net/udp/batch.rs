@@ -365,3 +365,109 @@ unsafe fn write_control(header: &mut libc::msghdr, local: Local) {
 fn is_link_local(address: Ipv6Addr) -> bool {
     address.segments()[0] & 0xffc0 == 0xfe80
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+    use std::time::Duration;
+
+    fn pair() -> (UdpSocket, UdpSocket) {
+        let sockets = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+        for socket in &sockets {
+            socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        }
+        let [server, client] = sockets;
+        client.connect(server.local_addr().unwrap()).unwrap();
+        (server, client)
+    }
+
+    /// Waits for something, and takes it.
+    fn receive(batch: &mut Batch, socket: &UdpSocket) -> usize {
+        let _ = socket.peek(&mut [0; 1]).unwrap();
+        batch.receive(socket).unwrap()
+    }
+
+    #[test]
+    fn each_datagram_has_its_own_answer_however_many_come_in() {
+        let (server, client) = pair();
+        let mut batch = Batch::new(server.local_addr().unwrap());
+        let sent: BTreeSet<Vec<u8>> = (0..150u8).map(|number| vec![number; usize::from(number)]).collect();
+        for octets in &sent {
+            client.send(octets).unwrap();
+        }
+        let mut count = 0;
+        while count < sent.len() {
+            let taken = receive(&mut batch, &server);
+            assert!(taken <= BATCH);
+            count += taken;
+            for received in batch.datagrams() {
+                assert_eq!((received.peer, received.local), (client.local_addr().unwrap(), Local::Bound));
+                received.answer.octets = [b"to ", received.packet].concat();
+                received.answer.is_due = true;
+            }
+            batch.send(&server, || false, |error| panic!("{error}"));
+        }
+        assert_eq!(batch.receive(&server).unwrap_err().kind(), io::ErrorKind::WouldBlock);
+        let mut buffer = [0; 300];
+        let answers = (0..sent.len()).map(|_| client.recv(&mut buffer).map(|len| buffer[3..len].to_vec()).unwrap());
+        assert_eq!(answers.collect::<BTreeSet<_>>(), sent);
+    }
+
+    #[test]
+    fn the_largest_datagram_is_whole_and_one_that_cannot_be_sent_does_not_hold_up_the_others() {
+        let (server, client) = pair();
+        let mut batch = Batch::new(server.local_addr().unwrap());
+        let largest: Vec<u8> = (0..65_507u32).map(|at| (at % 251) as u8).collect();
+        for octets in [b"first".as_slice(), b"too long", &largest, b"none", b"last"] {
+            client.send(octets).unwrap();
+        }
+        let mut failures = 0;
+        let mut count = 0;
+        while count < 5 {
+            count += receive(&mut batch, &server);
+            for received in batch.datagrams() {
+                received.answer.octets = match received.packet {
+                    b"too long" => vec![0; 65_508],
+                    packet => packet.to_vec(),
+                };
+                received.answer.is_due = received.packet != b"none";
+            }
+            batch.send(&server, || false, |_| failures += 1);
+        }
+        assert_eq!(failures, 1);
+        let mut buffer = vec![0; 70_000];
+        for expected in [b"first".as_slice(), &largest, b"last"] {
+            let len = client.recv(&mut buffer).unwrap();
+            assert!(&buffer[..len] == expected, "{} octets", len);
+        }
+    }
+
+    #[test]
+    fn a_wildcard_socket_is_told_where_a_datagram_was_sent_to_and_answers_from_there() {
+        let server = UdpSocket::bind("0.0.0.0:0").unwrap();
+        server.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        tell_destination(&server, true).unwrap();
+        let address = server.local_addr().unwrap();
+        let mut batch = Batch::new(address);
+        for asked in [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 9), Ipv4Addr::new(127, 1, 2, 3)] {
+            let client = UdpSocket::bind("127.0.0.1:0").unwrap();
+            client.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            client.send_to(b"?", (asked, address.port())).unwrap();
+            assert_eq!(receive(&mut batch, &server), 1);
+            let mut local = Local::Bound;
+            for received in batch.datagrams() {
+                local = received.local;
+                received.answer.octets = b"!".to_vec();
+                received.answer.is_due = true;
+            }
+            assert_eq!(local, Local::V4(asked));
+            batch.send(&server, || false, |error| panic!("{error}"));
+            send_from(&server, b"!", client.local_addr().unwrap(), local).unwrap();
+            for _ in 0..2 {
+                let (_, from) = client.recv_from(&mut [0; 1]).unwrap();
+                assert_eq!(from, (asked, address.port()).into());
+            }
+        }
+    }
+}

@@ -243,6 +243,21 @@ mod tests {
     }
 
     #[test]
+    fn a_queue_is_bounded_in_datagrams_and_in_octets() {
+        let peer = "127.0.0.1:1".parse().unwrap();
+        let (queue, arrivals) = queue();
+        assert_eq!((0..QUEUE + 10).filter(|_| queue.put(b"x", peer, Local::Bound)).count(), QUEUE);
+        assert_eq!(arrivals.next().map(|waiting| waiting.packet.len()), Some(1));
+        assert!(queue.put(b"y", peer, Local::Bound));
+        let (queue, arrivals) = super::queue();
+        let large = vec![0; 60_000];
+        assert_eq!((0..QUEUE).filter(|_| queue.put(&large, peer, Local::Bound)).count(), QUEUE_OCTETS / 60_000);
+        assert!(arrivals.next().is_some() && queue.put(&large, peer, Local::Bound));
+        drop(queue);
+        assert_eq!(std::iter::from_fn(|| arrivals.next()).count(), QUEUE_OCTETS / 60_000);
+    }
+
+    #[test]
     fn an_address_that_somebody_has_is_refused() {
         let taken = bind("127.0.0.1:0".parse().unwrap(), 2).unwrap();
         assert!(bind(taken[0].local_addr().unwrap(), 2).is_err());
