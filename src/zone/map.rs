@@ -1,9 +1,10 @@
 //! A persistent map from names to values: readers keep an old version while the writer makes the next one.
 //!
-//! Two levels: a vector of pages, each an open-addressed table of a few dozen slots, chosen by the upper and the lower
-//! bits of the name's hash. An edit copies the touched pages and the vector of pointers, so it costs
-//! O(touched × page + pages), with both factors held near the square root of the size; a lookup costs one hash and one
-//! probe. The hash is seeded, so that registrars can't choose names that collide.
+//! A tree of fixed height over the hash of a name, whose leaves are pages of a dozen to two dozen values: the upper bits of
+//! the hash choose the page, a tag of 16 bits tells its values apart before names are compared. An edit copies the touched
+//! pages and the branches on the way to them, which have sixteen children each below the root, so that it costs
+//! O(touched × (page + branches) + root) whatever the size of the map; a lookup costs one hash and one probe. The hash is
+//! seeded, so that registrars can't choose names that collide.
 
 use std::hash::BuildHasher;
 use std::sync::{Arc, LazyLock};
@@ -28,7 +29,9 @@ pub trait Named: Clone {
 /// The map. A clone is a pointer.
 #[derive(Clone, Debug)]
 pub struct SnapshotMap<V> {
-    pages: Arc<[Arc<Page<V>>]>,
+    root: Tree<V>,
+    /// How many bits of the hash choose a page.
+    bits: u32,
     len: usize,
 }
 
@@ -40,26 +43,75 @@ pub struct Position {
 }
 
 #[derive(Debug)]
-struct Page<V> {
-    /// At most four fifths are taken.
-    slots: Box<[Option<V>]>,
-    /// The middle bits of the hash per slot, compared before the name is.
-    tags: Box<[u32]>,
-    len: usize,
+enum Tree<V> {
+    /// A power of two of them.
+    Branch(Arc<[Tree<V>]>),
+    Page(Arc<Page<V>>),
 }
 
-/// Values per page above which the map doubles its pages, as a multiple of the number of pages, but never below
-/// `MIN_PAGE`: keeps both near the square root of the size.
-const PAGE_PER_PAGES: usize = 16;
-const MIN_PAGE: usize = 16;
+impl<V> Clone for Tree<V> {
+    fn clone(&self) -> Tree<V> {
+        match self {
+            Tree::Branch(children) => Tree::Branch(children.clone()),
+            Tree::Page(page) => Tree::Page(page.clone()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Page<V> {
+    /// Sixteen bits of the hash a value, which no page number takes in: one cache line tells for a usual page.
+    tags: Box<[u16]>,
+    values: Box<[V]>,
+}
+
+/// A change on its way to its page.
+struct Edit<V> {
+    hash: u64,
+    name: Name,
+    value: Option<V>,
+}
+
+/// Values a page above which the map doubles its pages. Pages have between half of it and all of it on average: fewer would
+/// take more memory for the pages themselves, more would make edits copy more.
+const PAGE: usize = 24;
+/// Bits of the hash that a branch below the root takes: as few as keep a lookup to three branches, since an edit copies all
+/// children of a branch.
+const BRANCH_BITS: u32 = 4;
+/// Branches below the root on the way to a page, at most.
+const LEVELS: u32 = 2;
+/// Bits of the hash that can choose a page: for 400 million values.
+const MOST_BITS: u32 = 24;
 
 impl<V: Named> Default for SnapshotMap<V> {
     fn default() -> Self {
-        SnapshotMap { pages: Arc::from([Arc::new(Page::build(Vec::new()))]), len: 0 }
+        SnapshotMap {
+            root: Tree::Page(Arc::new(Page { tags: Box::default(), values: Box::default() })),
+            bits: 0,
+            len: 0,
+        }
     }
 }
 
 impl<V: Named> SnapshotMap<V> {
+    /// The map of these values; each name may occur once.
+    pub fn build(values: impl Iterator<Item = V>) -> SnapshotMap<V> {
+        let hashed: Vec<(u64, V)> = values.map(|value| (hash_name(value.name().as_wire()), value)).collect();
+        let bits = bits_for(hashed.len());
+        SnapshotMap::build_with(hashed, bits)
+    }
+
+    fn build_with(mut hashed: Vec<(u64, V)>, bits: u32) -> SnapshotMap<V> {
+        let len = hashed.len();
+        hashed.sort_unstable_by_key(|(hash, _)| page_of(*hash, bits));
+        let mut values = hashed.into_iter().peekable();
+        let pages = (0..1 << bits).map(|number| {
+            let page = std::iter::from_fn(|| values.next_if(|(hash, _)| page_of(*hash, bits) == number));
+            Tree::Page(Arc::new(page.map(|(hash, value)| (tag_of(hash), value)).collect()))
+        });
+        SnapshotMap { root: plant(pages.collect(), bits), bits, len }
+    }
+
     /// How many names there are.
     pub fn len(&self) -> usize {
         self.len
@@ -77,116 +129,149 @@ impl<V: Named> SnapshotMap<V> {
 
     /// The same with the hash at hand.
     pub fn find_hashed(&self, hash: u64, wire: &[u8]) -> Option<&V> {
-        self.pages[page_of(hash, self.pages.len())].find(hash, wire)
+        self.page(page_of(hash, self.bits)).find(tag_of(hash), wire)
+    }
+
+    fn page(&self, number: usize) -> &Page<V> {
+        let (mut tree, mut bits) = (&self.root, self.bits);
+        loop {
+            match tree {
+                Tree::Page(page) => return page,
+                Tree::Branch(children) => {
+                    bits -= children.len().trailing_zeros();
+                    tree = &children[(number >> bits) & (children.len() - 1)];
+                }
+            }
+        }
     }
 
     /// All values, in no order.
     pub fn iter(&self) -> impl Iterator<Item = &V> {
-        self.pages.iter().flat_map(|page| page.slots.iter().flatten())
+        (0..1 << self.bits).flat_map(|number| self.page(number).values.iter())
     }
 
     /// The values from a place on, in the order of [`SnapshotMap::iter`], each with its place.
     pub fn iter_from(&self, position: Position) -> impl Iterator<Item = (Position, &V)> {
-        let pages = self.pages.iter().enumerate().skip(position.page);
-        pages.flat_map(move |(page, values)| {
+        (position.page..1 << self.bits).flat_map(move |page| {
             let start = if page == position.page { position.slot } else { 0 };
-            let slots = values.slots.iter().enumerate().skip(start);
-            slots.filter_map(move |(slot, value)| Some((Position { page, slot }, value.as_ref()?)))
+            let values = self.page(page).values.iter().enumerate().skip(start);
+            values.map(move |(slot, value)| (Position { page, slot }, value))
         })
     }
 
     /// The map with these names set (`Some`) or taken out (`None`). Each name may occur once.
     pub fn edit(&self, changes: Vec<(Name, Option<V>)>) -> SnapshotMap<V> {
-        let mut hashed: Vec<(u64, Name, Option<V>)> =
-            changes.into_iter().map(|(name, value)| (hash_name(name.as_wire()), name, value)).collect();
-        let grown = self.len + hashed.len();
-        let pages = pages_for(grown).max(self.pages.len());
-        let base = if pages > self.pages.len() { self.spread(pages) } else { self.pages.to_vec() };
+        let bits = bits_for(self.len + changes.len());
+        if bits > self.bits {
+            return self.spread(bits).edit(changes);
+        }
+        let bits = self.bits;
+        let mut edits: Vec<Edit<V>> =
+            changes.into_iter().map(|(name, value)| Edit { hash: hash_name(name.as_wire()), name, value }).collect();
         // One page at a time: changes in the order of their page.
-        hashed.sort_by_key(|(hash, ..)| page_of(*hash, pages));
-        let mut edited = base;
+        edits.sort_unstable_by_key(|edit| page_of(edit.hash, bits));
         let mut len = self.len;
-        for group in hashed.chunk_by_mut(|(a, ..), (b, ..)| page_of(*a, pages) == page_of(*b, pages)) {
-            let at = page_of(group[0].0, pages);
-            let old = &edited[at];
-            let mut values: Vec<V> = old
-                .slots
-                .iter()
-                .flatten()
-                .filter(|value| !group.iter().any(|(_, name, _)| name == value.name()))
-                .cloned()
-                .collect();
-            values.extend(group.iter_mut().filter_map(|(.., value)| value.take()));
-            len = len - old.len + values.len();
-            edited[at] = Arc::new(Page::build(values));
+        let root = if edits.is_empty() { self.root.clone() } else { self.root.edit(&mut edits, bits, bits, &mut len) };
+        SnapshotMap { root, bits, len }
+    }
+
+    /// The same values on more pages, and room for more.
+    fn spread(&self, bits: u32) -> SnapshotMap<V> {
+        let hashed = self.iter().map(|value| (hash_name(value.name().as_wire()), value.clone()));
+        SnapshotMap::build_with(hashed.collect(), bits)
+    }
+}
+
+/// Grows a tree over pages: branches of [`BRANCH_BITS`] on at most [`LEVELS`], and a root that takes the other bits.
+fn plant<V>(pages: Vec<Tree<V>>, bits: u32) -> Tree<V> {
+    let mut trees = pages;
+    let mut rest = bits;
+    for _ in 0..LEVELS {
+        if rest <= BRANCH_BITS {
+            break;
         }
-        SnapshotMap { pages: edited.into(), len }
+        rest -= BRANCH_BITS;
+        let mut children = trees.into_iter();
+        trees = (0..1 << rest).map(|_| Tree::Branch(children.by_ref().take(1 << BRANCH_BITS).collect())).collect();
     }
-
-    /// The same values on more pages.
-    fn spread(&self, pages: usize) -> Vec<Arc<Page<V>>> {
-        let mut groups: Vec<Vec<V>> = vec![Vec::new(); pages];
-        for value in self.iter() {
-            groups[page_of(hash_name(value.name().as_wire()), pages)].push(value.clone());
+    match trees.pop() {
+        Some(tree) if trees.is_empty() => tree,
+        last => {
+            trees.extend(last);
+            Tree::Branch(trees.into())
         }
-        groups.into_iter().map(|values| Arc::new(Page::build(values))).collect()
     }
 }
 
-/// How many pages hold this many values well: a power of two.
-fn pages_for(len: usize) -> usize {
-    let mut pages = 1;
-    while len > pages * (pages / PAGE_PER_PAGES).max(MIN_PAGE) {
-        pages *= 2;
+/// How many bits of the hash choose among pages that hold this many values well.
+fn bits_for(len: usize) -> u32 {
+    len.div_ceil(PAGE).next_power_of_two().trailing_zeros().min(MOST_BITS)
+}
+
+/// The page comes from the upper bits of the hash, the tag from its lowest ones.
+fn page_of(hash: u64, bits: u32) -> usize {
+    usize::try_from(hash >> (64 - MOST_BITS)).expect("24 bits") & ((1 << bits) - 1)
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a tag is any 16 bits of the hash")]
+fn tag_of(hash: u64) -> u16 {
+    hash as u16
+}
+
+impl<V: Named> Tree<V> {
+    /// The tree with changes of pages that are all in it, in the order of their pages; `below` is the number of bits of
+    /// which this tree takes the first.
+    fn edit(&self, edits: &mut [Edit<V>], bits: u32, below: u32, len: &mut usize) -> Tree<V> {
+        match self {
+            Tree::Page(page) => {
+                let next = page.edit(edits);
+                *len = *len + next.values.len() - page.values.len();
+                Tree::Page(Arc::new(next))
+            }
+            Tree::Branch(children) => {
+                let below = below - children.len().trailing_zeros();
+                let child = |edit: &Edit<V>| (page_of(edit.hash, bits) >> below) & (children.len() - 1);
+                let mut next: Vec<Tree<V>> = children.to_vec();
+                for group in edits.chunk_by_mut(|a, b| child(a) == child(b)) {
+                    let at = child(&group[0]);
+                    next[at] = children[at].edit(group, bits, below, len);
+                }
+                Tree::Branch(next.into())
+            }
+        }
     }
-    pages
 }
 
-/// The page comes from the upper half of the hash, the slot from the lowest bits, the tag from those between.
-fn page_of(hash: u64, pages: usize) -> usize {
-    usize::try_from(hash >> 40).expect("24 bits") & (pages - 1)
-}
-
-#[expect(clippy::cast_possible_truncation, reason = "a tag is any 32 bits of the hash")]
-fn tag_of(hash: u64) -> u32 {
-    (hash >> 16) as u32
-}
-
-fn slot_of(hash: u64, slots: usize) -> usize {
-    // Spreads 16 bits over any number of slots.
-    let bits = usize::try_from(hash & 0xffff).expect("16 bits");
-    (bits * slots) >> 16
+impl<V> FromIterator<(u16, V)> for Page<V> {
+    fn from_iter<I: IntoIterator<Item = (u16, V)>>(values: I) -> Page<V> {
+        let (tags, values): (Vec<u16>, Vec<V>) = values.into_iter().unzip();
+        Page { tags: tags.into(), values: values.into() }
+    }
 }
 
 impl<V: Named> Page<V> {
-    fn build(values: Vec<V>) -> Page<V> {
-        let len = values.len();
-        let size = len * 5 / 4 + 1;
-        let mut slots: Vec<Option<V>> = Vec::new();
-        slots.resize_with(size, || None);
-        let mut tags = vec![0; size];
-        for value in values {
-            let hash = hash_name(value.name().as_wire());
-            let mut at = slot_of(hash, size);
-            while slots[at].is_some() {
-                at = if at + 1 == size { 0 } else { at + 1 };
+    fn edit(&self, edits: &mut [Edit<V>]) -> Page<V> {
+        let mut tags = Vec::with_capacity(self.tags.len() + edits.len());
+        let mut values = Vec::with_capacity(self.tags.len() + edits.len());
+        for (&tag, value) in self.tags.iter().zip(&self.values) {
+            let is_edited = edits.iter().any(|edit| tag_of(edit.hash) == tag && edit.name == *value.name());
+            if !is_edited {
+                tags.push(tag);
+                values.push(value.clone());
             }
-            slots[at] = Some(value);
-            tags[at] = tag_of(hash);
         }
-        Page { slots: slots.into(), tags: tags.into(), len }
+        for edit in edits {
+            if let Some(value) = edit.value.take() {
+                tags.push(tag_of(edit.hash));
+                values.push(value);
+            }
+        }
+        Page { tags: tags.into(), values: values.into() }
     }
 
-    fn find(&self, hash: u64, wire: &[u8]) -> Option<&V> {
-        let tag = tag_of(hash);
-        let mut at = slot_of(hash, self.slots.len());
-        while let Some(value) = &self.slots[at] {
-            if self.tags[at] == tag && value.name().as_wire() == wire {
-                return Some(value);
-            }
-            at = if at + 1 == self.slots.len() { 0 } else { at + 1 };
-        }
-        None
+    fn find(&self, tag: u16, wire: &[u8]) -> Option<&V> {
+        let tagged = self.tags.iter().zip(&self.values).filter(|(other, _)| **other == tag);
+        tagged.map(|(_, value)| value).find(|value| value.name().as_wire() == wire)
     }
 }
 
@@ -245,14 +330,45 @@ mod tests {
         }
     }
 
+    fn filled(count: u32) -> SnapshotMap<Entry> {
+        SnapshotMap::build((0..count).map(|key| Entry(name(key), key)))
+    }
+
     #[test]
-    fn pages_stay_near_the_square_root() {
-        let filled: SnapshotMap<Entry> =
-            SnapshotMap::default().edit((0..100_000).map(|key| (name(key), Some(Entry(name(key), key)))).collect());
-        assert_eq!(filled.len(), 100_000);
-        assert!(filled.pages.len() <= 4096 && filled.pages.len() >= 512, "{} pages", filled.pages.len());
-        let fullest = filled.pages.iter().map(|page| page.len).max().unwrap();
-        assert!(fullest <= 300, "{fullest} on one page");
-        assert_eq!(filled.find(name(99_999).as_wire()), Some(&Entry(name(99_999), 99_999)));
+    fn an_edit_copies_the_way_to_its_page_and_shares_the_rest() {
+        fn pages<'a>(tree: &'a Tree<Entry>, into: &mut Vec<&'a Arc<Page<Entry>>>) {
+            match tree {
+                Tree::Page(page) => into.push(page),
+                Tree::Branch(children) => children.iter().for_each(|child| pages(child, into)),
+            }
+        }
+        let before = filled(100_000);
+        let after = before.edit(vec![(name(7), Some(Entry(name(7), 8)))]);
+        let (mut old, mut new) = (Vec::new(), Vec::new());
+        pages(&before.root, &mut old);
+        pages(&after.root, &mut new);
+        let copied = old.iter().zip(&new).filter(|(old, new)| !Arc::ptr_eq(old, new)).count();
+        assert_eq!((old.len(), new.len(), copied), (8192, 8192, 1));
+        assert_eq!(
+            (before.find(name(7).as_wire()), after.find(name(7).as_wire())),
+            (Some(&Entry(name(7), 7)), Some(&Entry(name(7), 8)))
+        );
+        let Tree::Branch(children) = &after.root else { panic!("many pages need a branch") };
+        assert_eq!(children.len(), 32, "two branches of 16 lie below");
+    }
+
+    #[test]
+    fn pages_stay_small_however_the_map_came_about() {
+        let mut grown = SnapshotMap::default();
+        for start in (0..30_000).step_by(1000) {
+            grown = grown.edit((start..start + 1000).map(|key| (name(key), Some(Entry(name(key), key)))).collect());
+        }
+        for map in [&grown, &filled(30_000)] {
+            assert_eq!((map.len(), map.iter().count()), (30_000, 30_000));
+            let fullest = (0..1 << map.bits).map(|number| map.page(number).values.len()).max().unwrap();
+            assert!(map.bits == 11 && fullest <= 48, "{fullest} on one of 2^{} pages", map.bits);
+            assert_eq!(map.find(name(29_999).as_wire()), Some(&Entry(name(29_999), 29_999)));
+            assert_eq!(map.find(name(30_000).as_wire()), None);
+        }
     }
 }
