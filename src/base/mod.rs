@@ -5,6 +5,7 @@ pub mod limits;
 pub mod name;
 pub mod rtype;
 pub mod serial;
+pub mod text;
 pub mod time;
 pub mod ttl;
 

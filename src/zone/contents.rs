@@ -405,9 +405,13 @@ impl Contents {
 
 /// The member's target, if it is its default host name: the name whose octets are shared then.
 pub(super) fn own_host(layout: &Layout, id: &MemberId, member: &PublishedMember) -> Option<Name> {
+    is_own_host(layout, id, member).then(|| member.registration.target.clone())
+}
+
+/// Whether the member's target is its default host name.
+pub(super) fn is_own_host(layout: &Layout, id: &MemberId, member: &PublishedMember) -> bool {
     let target = &member.registration.target;
-    let is_own = target.first_label() == id.as_str().as_bytes() && target.parent_wire() == Some(layout.host.as_wire());
-    is_own.then(|| target.clone())
+    target.first_label() == id.as_str().as_bytes() && target.parent_wire() == Some(layout.host.as_wire())
 }
 
 /// The names whose addresses go along with these records.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::rrset::{Node, Record};
+use super::rrset::{Node, Rdatas, Record};
 
 /// The records removed and added between two snapshots, SOA left out.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
@@ -36,12 +36,28 @@ fn collect_missing(from: Option<&Node>, other: Option<&Node>, into: &mut Vec<Rec
         if counterpart == Some(rrset) {
             continue;
         }
-        let kept: HashSet<&[u8]> = counterpart.into_iter().flat_map(|found| found.rdatas()).collect();
-        into.extend(rrset.rdatas().filter(|rdata| !kept.contains(rdata)).map(|rdata| Record {
+        let (rdatas, others) = match counterpart {
+            // A change usually leaves what stands before it in place.
+            Some(found) => behind_common(rrset.rdatas(), found.rdatas()),
+            None => (rrset.rdatas(), Rdatas::default()),
+        };
+        let kept: HashSet<&[u8], foldhash::fast::RandomState> = others.collect();
+        into.extend(rdatas.filter(|rdata| !kept.contains(rdata)).map(|rdata| Record {
             owner: node.name().clone(),
             rtype: rrset.rtype,
             ttl: rrset.ttl,
             rdata: rdata.into(),
         }));
+    }
+}
+
+/// What follows the data with which both begin.
+fn behind_common<'a>(mut left: Rdatas<'a>, mut right: Rdatas<'a>) -> (Rdatas<'a>, Rdatas<'a>) {
+    loop {
+        let (mut next_left, mut next_right) = (left.clone(), right.clone());
+        match (next_left.next(), next_right.next()) {
+            (Some(one), Some(other)) if one == other => (left, right) = (next_left, next_right),
+            _ => return (left, right),
+        }
     }
 }

@@ -1,28 +1,27 @@
 //! The records that the sources make: a name's records are a pure function of them, one rule a function here.
 
-use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 
 use crate::base::{Name, NameMap, NameSet, RecordType, Ttl};
 use crate::membership::{MemberId, Registration};
 
 use super::change::PublishedMember;
-use super::contents::{Contents, Service, own_host};
+use super::contents::{Contents, Service, is_own_host, own_host};
 use super::layout::instance_name;
 use super::records::{address, srv, txt};
-use super::rrset::{Node, Rdata, Rrset};
+use super::rrset::{Node, NodeBuilder, Rdata};
 
 impl Contents {
     /// All records of a name but the SOA.
     pub fn node(&self, name: &Name) -> Node {
-        let mut builder = Builder { ttl: self.settings.ttl, rrsets: BTreeMap::new() };
+        let mut builder = Builder::new(self.settings.ttl);
         for rrset in self.statics(name).iter().chain(self.leased.get(name).into_iter().flatten()) {
             for rdata in &rrset.rdatas {
-                builder.add(rrset.rtype, rrset.ttl, rdata.clone());
+                builder.node.add(rrset.rtype, rrset.ttl, rdata);
             }
         }
-        if *name == self.settings.origin && !builder.rrsets.contains_key(&RecordType::NS) {
-            builder.derive(RecordType::NS, self.settings.primary.as_wire().into());
+        if *name == self.settings.origin && !builder.node.has(RecordType::NS) {
+            builder.derive(RecordType::NS, self.settings.primary.as_wire());
         }
         if let Some(service) = self.services.get(name) {
             self.add_service(name, service, &mut builder);
@@ -33,11 +32,13 @@ impl Contents {
             self.mark_services(name, services, &mut builder);
         }
         for address in self.derived_addresses(name) {
-            let (rtype, rdata) = address::rdata(&address);
-            builder.derive(rtype, rdata);
+            match address {
+                IpAddr::V4(v4) => builder.derive(RecordType::A, &v4.octets()),
+                IpAddr::V6(v6) => builder.derive(RecordType::AAAA, &v6.octets()),
+            }
         }
         self.add_dns_sd(name, &mut builder);
-        Node::new(name.clone(), builder.finish())
+        builder.node.finish(name.clone())
     }
 
     fn add_service(&self, name: &Name, service: &Service, builder: &mut Builder) {
@@ -45,13 +46,13 @@ impl Contents {
         builder.retime(RecordType::SRV);
         builder.retime(RecordType::TXT);
         for member in service.members.values().filter(|member| member.in_service) {
-            builder.derive(RecordType::SRV, srv::rdata(&member.registration));
+            builder.derive_srv(&member.registration);
         }
-        builder.derive(RecordType::TXT, txt::service_rdata(service.changed, &service.fingerprint));
+        builder.derive(RecordType::TXT, &txt::service_rdata(service.changed, &service.fingerprint));
         if service.layout.dns_sd {
             for (id, _) in service.members.iter().filter(|(_, member)| member.in_service) {
                 if let Some(instance) = instance_name(name, id) {
-                    builder.derive(RecordType::PTR, instance.as_wire().into());
+                    builder.derive(RecordType::PTR, instance.as_wire());
                 }
             }
         }
@@ -65,7 +66,7 @@ impl Contents {
         let mut marks: Vec<&Name> = self.publishing(name, services).collect();
         marks.sort_by(|a, b| a.canonical_cmp(b));
         for service in marks {
-            builder.derive(RecordType::TXT, txt::host_rdata(service, &self.settings.origin));
+            builder.derive(RecordType::TXT, &txt::host_rdata(service, &self.settings.origin));
         }
     }
 
@@ -137,10 +138,10 @@ impl Contents {
                 let Some(known) = self.services.get(service) else { continue };
                 let domain = &known.layout.domain;
                 if dns_sd_name(b"_services", domain).as_ref() == Some(name) {
-                    builder.derive(RecordType::PTR, service.as_wire().into());
+                    builder.derive(RecordType::PTR, service.as_wire());
                 }
                 if [b"b".as_slice(), b"lb"].iter().any(|label| dns_sd_name(label, domain).as_ref() == Some(name)) {
-                    builder.derive(RecordType::PTR, domain.as_wire().into());
+                    builder.derive(RecordType::PTR, domain.as_wire());
                 }
             }
         }
@@ -149,40 +150,59 @@ impl Contents {
             && let Ok(id) = MemberId::from_label(name.first_label())
             && let Some(member) = service.members.get(id.as_str()).filter(|member| member.in_service)
         {
-            builder.derive(RecordType::SRV, srv::rdata(&member.registration));
-            builder.derive(RecordType::TXT, txt::metadata_rdata(&member.registration.metadata));
+            builder.derive_srv(&member.registration);
+            builder.derive(RecordType::TXT, &txt::metadata_rdata(&member.registration.metadata));
         }
     }
 
     /// The data of one type among these records.
     pub(super) fn dns_sd_rdatas(&self, name: &Name, rtype: RecordType) -> Vec<Rdata> {
-        let mut builder = Builder { ttl: self.settings.ttl, rrsets: BTreeMap::new() };
+        let mut builder = Builder::new(self.settings.ttl);
         self.add_dns_sd(name, &mut builder);
-        builder.finish().into_iter().find(|rrset| rrset.rtype == rtype).map_or(Vec::new(), |rrset| rrset.rdatas)
+        let node = builder.node.finish(name.clone());
+        node.rrset(rtype).map_or(Vec::new(), |rrset| rrset.to_owned().rdatas)
     }
 
     /// What clients can compare of a service.
     pub(super) fn fingerprint(&self, name: &Name) -> txt::Fingerprint {
         let Some(service) = self.services.get(name) else { return txt::Fingerprint::default() };
+        let mut lines = txt::Lines::default();
         let fixed = self.statics(name).iter().chain(self.leased.get(name).into_iter().flatten());
-        let fixed = fixed.filter(|rrset| rrset.rtype == RecordType::SRV).flat_map(|rrset| rrset.rdatas.iter().cloned());
-        let members = service.members.values().filter(|member| member.in_service);
-        let fixed = fixed.filter_map(|rdata| {
-            let (priority, weight, port, target) = srv::fields(&rdata)?;
-            let target = Name::from_wire(target).ok()?;
-            Some(txt::digest_line(priority, weight, port, &target, &self.addresses_at(&target)))
-        });
+        let fixed = fixed.filter(|rrset| rrset.rtype == RecordType::SRV).flat_map(|rrset| &rrset.rdatas);
+        for (priority, weight, port, target) in fixed.filter_map(|rdata| srv::fields(rdata)) {
+            if let Ok(target) = Name::from_wire(target) {
+                lines.push(priority, weight, port, &target, &self.addresses_at(&target));
+            }
+        }
+        // Members that have a host name to themselves are where they say, and nowhere else. That is told without looking
+        // the name up in all that could stand there.
+        let is_alone = self.services_at_host(&service.layout.host).len() == 1;
         // Many members may share one target, each on a port of its own.
         let mut shared: NameMap<Vec<IpAddr>> = NameMap::default();
-        let derived = members.clone().map(|member| {
-            let Registration { priority, weight, port, target, .. } = &*member.registration;
+        let mut count = 0;
+        for (id, member) in service.members.iter().filter(|(_, member)| member.in_service) {
+            count += 1;
+            let Registration { priority, weight, port, target, addresses, .. } = &*member.registration;
+            if is_alone && is_own_host(&service.layout, id, member) && !self.has_others(target) {
+                lines.push(*priority, *weight, *port, target, addresses);
+                continue;
+            }
             if self.members_with_target(target).len() < 2 {
-                return txt::digest_line(*priority, *weight, *port, target, &self.addresses_at(target));
+                lines.push(*priority, *weight, *port, target, &self.addresses_at(target));
+                continue;
             }
             let addresses = shared.entry(target.clone()).or_insert_with(|| self.addresses_at(target));
-            txt::digest_line(*priority, *weight, *port, target, addresses)
-        });
-        txt::fingerprint(members.count(), derived.chain(fixed).collect())
+            lines.push(*priority, *weight, *port, target, addresses);
+        }
+        lines.fingerprint(count)
+    }
+
+    /// Whether something stands at the name of a member besides the member itself.
+    fn has_others(&self, name: &Name) -> bool {
+        self.statics.contains_key(name)
+            || self.leased.contains_key(name)
+            || self.targets.contains_key(name)
+            || self.hosts.contains_key(name)
     }
 
     /// The addresses that the zone publishes at a name; none outside.
@@ -235,37 +255,25 @@ fn dns_sd_name(label: &[u8], domain: &Name) -> Option<Name> {
 /// Gathers the records of one name.
 struct Builder {
     ttl: Ttl,
-    rrsets: BTreeMap<RecordType, Rrset>,
+    node: NodeBuilder,
 }
 
 impl Builder {
-    fn add(&mut self, rtype: RecordType, ttl: Ttl, rdata: Rdata) {
-        let rrset = self.rrsets.entry(rtype).or_insert_with(|| Rrset { rtype, ttl, rdatas: Vec::new() });
-        rrset.rdatas.push(rdata);
+    fn new(ttl: Ttl) -> Builder {
+        Builder { ttl, node: NodeBuilder::default() }
     }
 
-    fn derive(&mut self, rtype: RecordType, rdata: Rdata) {
-        self.add(rtype, self.ttl, rdata);
+    fn derive(&mut self, rtype: RecordType, rdata: &[u8]) {
+        self.node.add(rtype, self.ttl, rdata);
+    }
+
+    fn derive_srv(&mut self, registration: &Registration) {
+        let numbers = srv::numbers(registration);
+        self.node.add_parts(RecordType::SRV, self.ttl, &[&numbers, registration.target.as_wire()]);
     }
 
     /// A set that derived records join takes the zone's TTL (RFC 2181 §5.2: one TTL per RRset).
     fn retime(&mut self, rtype: RecordType) {
-        if let Some(rrset) = self.rrsets.get_mut(&rtype) {
-            rrset.ttl = self.ttl;
-        }
-    }
-
-    /// The RRsets; of equal records the first is published.
-    fn finish(self) -> Vec<Rrset> {
-        let mut rrsets: Vec<Rrset> = self.rrsets.into_values().collect();
-        for rrset in rrsets.iter_mut().filter(|rrset| rrset.rdatas.len() > 1) {
-            let mut seen =
-                HashSet::with_capacity_and_hasher(rrset.rdatas.len(), foldhash::fast::RandomState::default());
-            let first: Vec<bool> = rrset.rdatas.iter().map(|rdata| seen.insert(&**rdata)).collect();
-            drop(seen);
-            let mut first = first.into_iter();
-            rrset.rdatas.retain(|_| first.next().unwrap_or(true));
-        }
-        rrsets
+        self.node.retime(rtype, self.ttl);
     }
 }

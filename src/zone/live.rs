@@ -287,7 +287,7 @@ impl Zone {
         for name in &bare {
             if !self.has_records(name, &edits) {
                 let below = self.children.contains_key(name);
-                edits.insert(name.clone(), below.then(|| Arc::new(Node::new(name.clone(), Vec::new()))));
+                edits.insert(name.clone(), below.then(|| Arc::new(Node::empty(name.clone()))));
             }
         }
         let names = self.snapshot.names.edit(edits.into_iter().collect());

@@ -1,11 +1,12 @@
 //! RRsets and the nodes that hold them.
 //!
-//! [`Rrset`] is the form that is convenient to build; [`Node`] is what a snapshot keeps: all RRsets of one name, packed
+//! [`Rrset`] is the form that is convenient to hold; [`Node`] is what a snapshot keeps: all RRsets of one name, packed
 //! into one run of octets, because a zone of a hundred thousand members has a hundred thousand of them.
 //!
 //! Packed form, per RRset: type (2 octets), TTL (4), count (2), then per record the length of its data (2) and the data;
 //! all big endian. RRsets stand in the order of their type number, data in the order that the builder gave.
 
+use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -48,21 +49,9 @@ pub struct Node {
 }
 
 impl Node {
-    /// Packs RRsets; empty ones are left out. Each type may occur once.
-    pub fn new(name: Name, mut rrsets: Vec<Rrset>) -> Node {
-        rrsets.retain(|rrset| !rrset.rdatas.is_empty());
-        rrsets.sort_by_key(|rrset| rrset.rtype);
-        let mut packed = Vec::new();
-        for rrset in &rrsets {
-            packed.extend_from_slice(&rrset.rtype.0.to_be_bytes());
-            packed.extend_from_slice(&rrset.ttl.0.to_be_bytes());
-            packed.extend_from_slice(&length(rrset.rdatas.len()));
-            for rdata in &rrset.rdatas {
-                packed.extend_from_slice(&length(rdata.len()));
-                packed.extend_from_slice(rdata);
-            }
-        }
-        Node { name, packed: packed.into() }
+    /// A node without records.
+    pub fn empty(name: Name) -> Node {
+        Node { name, packed: Box::default() }
     }
 
     /// The owner.
@@ -96,6 +85,86 @@ impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} ", self.name)?;
         f.debug_list().entries(self.rrsets().map(|rrset| rrset.to_owned())).finish()
+    }
+}
+
+/// Gathers the records of one name, packed as they come.
+#[derive(Debug, Default)]
+pub struct NodeBuilder {
+    sets: Vec<Gathered>,
+}
+
+/// The records of one type.
+#[derive(Debug)]
+struct Gathered {
+    rtype: RecordType,
+    ttl: Ttl,
+    count: usize,
+    /// Per record the length of its data and the data.
+    octets: Vec<u8>,
+}
+
+impl NodeBuilder {
+    /// Adds a record. Its set has the TTL of its first one.
+    pub fn add(&mut self, rtype: RecordType, ttl: Ttl, rdata: &[u8]) {
+        self.add_parts(rtype, ttl, &[rdata]);
+    }
+
+    /// The same with data in several parts.
+    pub fn add_parts(&mut self, rtype: RecordType, ttl: Ttl, parts: &[&[u8]]) {
+        let at = match self.sets.iter().position(|set| set.rtype == rtype) {
+            Some(at) => at,
+            None => {
+                self.sets.push(Gathered { rtype, ttl, count: 0, octets: Vec::new() });
+                self.sets.len() - 1
+            }
+        };
+        let set = &mut self.sets[at];
+        set.count += 1;
+        set.octets.extend_from_slice(&length(parts.iter().map(|part| part.len()).sum()));
+        parts.iter().for_each(|part| set.octets.extend_from_slice(part));
+    }
+
+    /// Whether there are records of a type.
+    pub fn has(&self, rtype: RecordType) -> bool {
+        self.sets.iter().any(|set| set.rtype == rtype)
+    }
+
+    /// Gives the records of a type another TTL.
+    pub fn retime(&mut self, rtype: RecordType, ttl: Ttl) {
+        self.sets.iter_mut().filter(|set| set.rtype == rtype).for_each(|set| set.ttl = ttl);
+    }
+
+    /// The node. Of equal records the first is kept.
+    pub fn finish(mut self, name: Name) -> Node {
+        self.sets.sort_unstable_by_key(|set| set.rtype);
+        self.sets.iter_mut().filter(|set| set.count > 1).for_each(Gathered::drop_repeated);
+        let mut packed = Vec::with_capacity(self.sets.iter().map(|set| 8 + set.octets.len()).sum());
+        for set in &self.sets {
+            packed.extend_from_slice(&set.rtype.0.to_be_bytes());
+            packed.extend_from_slice(&set.ttl.0.to_be_bytes());
+            packed.extend_from_slice(&length(set.count));
+            packed.extend_from_slice(&set.octets);
+        }
+        Node { name, packed: packed.into() }
+    }
+}
+
+impl Gathered {
+    fn drop_repeated(&mut self) {
+        let mut seen = HashSet::with_capacity_and_hasher(self.count, foldhash::fast::RandomState::default());
+        if (Rdatas { rest: &self.octets }).all(|rdata| seen.insert(rdata)) {
+            return;
+        }
+        seen.clear();
+        let (mut count, mut octets) = (0, Vec::with_capacity(self.octets.len()));
+        for rdata in (Rdatas { rest: &self.octets }).filter(|rdata| seen.insert(*rdata)) {
+            count += 1;
+            octets.extend_from_slice(&length(rdata.len()));
+            octets.extend_from_slice(rdata);
+        }
+        drop(seen);
+        (self.count, self.octets) = (count, octets);
     }
 }
 
@@ -179,7 +248,7 @@ impl<'a> Iterator for Rrsets<'a> {
 }
 
 /// Iterates over the data of an RRset.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Rdatas<'a> {
     rest: &'a [u8],
 }
@@ -208,8 +277,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_node_gives_back_what_was_packed(
-            sets in prop::collection::btree_map(1u16..300, (any::<u32>(), prop::collection::vec(prop::collection::vec(any::<u8>(), 0..40), 1..6)), 0..5),
+        fn a_node_gives_back_what_was_packed_each_record_once(
+            sets in prop::collection::btree_map(1u16..300, (any::<u32>(), prop::collection::vec(prop::collection::vec(0u8..2, 0..40), 1..6)), 0..5),
         ) {
             let rrsets: Vec<Rrset> = sets
                 .iter()
@@ -219,7 +288,19 @@ mod tests {
                     rdatas: rdatas.iter().map(|rdata| rdata.as_slice().into()).collect(),
                 })
                 .collect();
-            let node = Node::new(Name::root(), rrsets.iter().rev().cloned().collect());
+            let mut builder = NodeBuilder::default();
+            for rrset in rrsets.iter().rev() {
+                rrset.rdatas.iter().for_each(|rdata| builder.add(rrset.rtype, rrset.ttl, rdata));
+            }
+            let rrsets: Vec<Rrset> = rrsets
+                .into_iter()
+                .map(|mut rrset| {
+                    let mut seen = HashSet::new();
+                    rrset.rdatas.retain(|rdata| seen.insert(rdata.clone()));
+                    rrset
+                })
+                .collect();
+            let node = builder.finish(Name::root());
             prop_assert_eq!(node.rrsets().map(RrsetRef::to_owned).collect::<Vec<_>>(), rrsets.clone());
             prop_assert_eq!(node.is_empty(), rrsets.is_empty());
             for rrset in rrsets {

@@ -6,12 +6,14 @@ use crate::zone::rrset::Rdata;
 /// The data of a member's SRV record.
 pub fn rdata(registration: &Registration) -> Rdata {
     let target = registration.target.as_wire();
-    let mut rdata = Vec::with_capacity(6 + target.len());
-    for field in [registration.priority, registration.weight, registration.port] {
-        rdata.extend_from_slice(&field.to_be_bytes());
-    }
-    rdata.extend_from_slice(target);
-    rdata.into()
+    [&numbers(registration), target].concat().into()
+}
+
+/// Their first octets: priority, weight and port.
+pub fn numbers(registration: &Registration) -> [u8; 6] {
+    let [[p0, p1], [w0, w1], [o0, o1]] =
+        [registration.priority, registration.weight, registration.port].map(u16::to_be_bytes);
+    [p0, p1, w0, w1, o0, o1]
 }
 
 /// The fields of SRV data: priority, weight, port, target in wire form. `None` for data that are no SRV.

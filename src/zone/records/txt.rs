@@ -8,10 +8,11 @@
 
 use std::fmt::Write;
 use std::net::IpAddr;
+use std::ops::Range;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::base::{Epoch, Name};
+use crate::base::{Epoch, Name, text};
 use crate::zone::rrset::Rdata;
 
 /// What clients can compare of a service: changes exactly when its published list does.
@@ -23,37 +24,59 @@ pub struct Fingerprint {
     pub digest: [u8; 8],
 }
 
-/// One line of the digest.
-pub fn digest_line(priority: u16, weight: u16, port: u16, target: &Name, addresses: &[IpAddr]) -> String {
-    let mut line = String::with_capacity(target.as_wire().len() + 64);
-    write!(line, "{priority} {weight} {port} {target} ").expect("writing to a string doesn't fail");
-    if let [address] = addresses {
-        write!(line, "{address}").expect("writing to a string doesn't fail");
-    } else {
+/// The lines of a digest, one behind the other.
+#[derive(Debug, Default)]
+pub struct Lines {
+    octets: Vec<u8>,
+    places: Vec<Range<usize>>,
+}
+
+impl Lines {
+    /// Adds the line of one SRV record; its target's addresses may come in any order.
+    pub fn push(&mut self, priority: u16, weight: u16, port: u16, target: &Name, addresses: &[IpAddr]) {
+        let start = self.octets.len();
+        for number in [priority, weight, port] {
+            text::push_number(&mut self.octets, number);
+            self.octets.push(b' ');
+        }
+        target.push_text(&mut self.octets);
+        self.octets.push(b' ');
+        match addresses {
+            // Already in order.
+            [address] => text::push_address(&mut self.octets, address),
+            [v4 @ IpAddr::V4(_), v6 @ IpAddr::V6(_)] => {
+                text::push_address(&mut self.octets, v4);
+                self.octets.push(b',');
+                text::push_address(&mut self.octets, v6);
+            }
+            addresses => self.push_sorted(addresses),
+        }
+        self.octets.push(b'\n');
+        self.places.push(start..self.octets.len());
+    }
+
+    fn push_sorted(&mut self, addresses: &[IpAddr]) {
         let mut texts: Vec<(bool, String)> =
             addresses.iter().map(|address| (address.is_ipv6(), address.to_string())).collect();
         texts.sort();
         texts.dedup();
         for (number, (_, text)) in texts.iter().enumerate() {
-            line.push_str(if number == 0 { "" } else { "," });
-            line.push_str(text);
+            self.octets.extend_from_slice(if number == 0 { b"" } else { b"," });
+            self.octets.extend_from_slice(text.as_bytes());
         }
     }
-    line.push('\n');
-    line
-}
 
-/// The fingerprint over the lines, in any order.
-pub fn fingerprint(members: usize, mut lines: Vec<String>) -> Fingerprint {
-    lines.sort_unstable();
-    lines.dedup();
-    let mut hasher = Sha256::new();
-    for line in &lines {
-        hasher.update(line.as_bytes());
+    /// The fingerprint over the lines, in whatever order they came.
+    pub fn fingerprint(self, members: usize) -> Fingerprint {
+        let mut lines: Vec<&[u8]> = self.places.into_iter().map(|place| &self.octets[place]).collect();
+        lines.sort_unstable();
+        lines.dedup();
+        let mut hasher = Sha256::new();
+        lines.iter().for_each(|line| hasher.update(line));
+        let mut digest = [0; 8];
+        digest.copy_from_slice(&hasher.finalize()[..8]);
+        Fingerprint { members, digest }
     }
-    let mut digest = [0; 8];
-    digest.copy_from_slice(&hasher.finalize()[..8]);
-    Fingerprint { members, digest }
 }
 
 /// Octets of the data of [`service_rdata`] at most: three strings with their lengths, the numbers of 64 bits.
@@ -145,18 +168,16 @@ mod tests {
     #[test]
     fn the_digest_is_that_of_the_documented_lines() {
         let target = |text: &str| text.parse::<Name>().unwrap();
-        let one = digest_line(
-            0,
-            256,
-            11211,
-            &target("I-1.memcached.z."),
-            &["fd00::1".parse().unwrap(), "10.0.0.2".parse().unwrap()],
+        let mut lines = Lines::default();
+        let addresses = ["fd00::1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
+        lines.push(0, 256, 11211, &target("I-1.memcached.z."), &addresses);
+        lines.push(0, 256, 11211, &target("elsewhere."), &[]);
+        assert_eq!(
+            String::from_utf8_lossy(&lines.octets),
+            "0 256 11211 i-1.memcached.z. 10.0.0.2,fd00::1\n0 256 11211 elsewhere. \n"
         );
-        assert_eq!(one, "0 256 11211 i-1.memcached.z. 10.0.0.2,fd00::1\n");
-        let two = digest_line(0, 256, 11211, &target("elsewhere."), &[]);
-        assert_eq!(two, "0 256 11211 elsewhere. \n");
         // printf '0 256 11211 elsewhere. \n0 256 11211 i-1.memcached.z. 10.0.0.2,fd00::1\n' | sha256sum | cut -c1-16
-        let print = fingerprint(2, vec![one, two]);
+        let print = lines.fingerprint(2);
         let rdata = service_rdata(Epoch(7), &print);
         assert_eq!(
             metadata(&rdata).iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect::<Vec<_>>(),
@@ -179,8 +200,16 @@ mod tests {
     fn ipv4_comes_before_ipv6_each_ascending_as_text() {
         let addresses: Vec<IpAddr> =
             ["10.0.0.9", "fd00::2", "10.0.0.10", "::1"].map(|text| text.parse().unwrap()).into();
-        let line = digest_line(1, 2, 3, &"t.".parse().unwrap(), &addresses);
-        assert_eq!(line, "1 2 3 t. 10.0.0.10,10.0.0.9,::1,fd00::2\n");
+        for (addresses, text) in [
+            (&addresses[..], "10.0.0.10,10.0.0.9,::1,fd00::2"),
+            (&addresses[..2], "10.0.0.9,fd00::2"),
+            (&addresses[1..3], "10.0.0.10,fd00::2"),
+            (&addresses[1..2], "fd00::2"),
+        ] {
+            let mut lines = Lines::default();
+            lines.push(1, 2, 3, &"t.".parse().unwrap(), addresses);
+            assert_eq!(String::from_utf8_lossy(&lines.octets), format!("1 2 3 t. {text}\n"));
+        }
     }
 
     #[test]
