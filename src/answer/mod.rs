@@ -9,4 +9,4 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
-pub use table::{Answers, Counts, End, Lookup};
+pub use table::{AHEAD, Answers, Counts, End, Lookup};

@@ -11,65 +11,66 @@
 //! [`Answers`]: crate::answer::Answers
 //! [`Answers::lookup`]: crate::answer::Answers::lookup
 
-use crate::answer::End;
+use std::sync::Arc;
+
+use crate::answer::Answers;
 use crate::base::RecordType;
-use crate::base::limits::{LABEL_OCTETS, NAME_OCTETS, PLAIN_UDP_OCTETS};
+use crate::base::limits::{LABEL_OCTETS, MESSAGE_OCTETS, NAME_OCTETS, PLAIN_UDP_OCTETS};
+use crate::zone::map::hash_name;
 
 use super::edns::BARE;
-use super::reply::response_flags;
-use super::respond::{Context, may_query};
-use super::wire::{CLASS_IN, HEADER, Rcode};
+use super::reply::{Transport, response_flags};
+use super::respond::{Context, ServedZone, may_query};
+use super::wire::{CLASS_IN, HEADER};
 
 /// What stands behind the name of a question: type and class.
 const QUESTION_TAIL: usize = 4;
+/// Room for a name in lower case.
+pub type NameBuffer = [u8; NAME_OCTETS + 1];
 
-/// A query, read in place.
-struct Query<'p> {
-    /// The question as it was sent.
-    question: &'p [u8],
-    /// Its name in lower case; the first `len` octets.
-    name: [u8; NAME_OCTETS + 1],
+/// A query for a zone, read in place. Its name stands in the buffer that it was read with.
+#[derive(Debug)]
+pub struct Query<'p, 'z> {
+    packet: &'p [u8],
+    /// Where the zone's answers are.
+    pub zone: &'z Arc<ServedZone>,
     len: usize,
+    hash: u64,
     qtype: RecordType,
     /// The largest answer that the client takes and its flags, if it sent an OPT record.
-    edns: Option<(u16, [u8; 2])>,
+    edns: Option<(u16, u8)>,
 }
 
-impl<'p> Query<'p> {
-    /// Reads a message; `None` if it is of another kind, or malformed.
-    fn read(packet: &'p [u8]) -> Option<Query<'p>> {
-        let header = packet.first_chunk::<HEADER>()?;
-        // QR and opcode are zero; one question; no records, or one in the additional section.
-        if header[2] & 0xf8 != 0 || header[4..10] != [0, 1, 0, 0, 0, 0] || header[10] != 0 || header[11] > 1 {
-            return None;
-        }
-        let len = name_len(&packet[HEADER..])?;
-        let end = HEADER + len + QUESTION_TAIL;
-        let tail = packet.get(HEADER + len..end)?;
-        let qtype = RecordType(u16::from_be_bytes([tail[0], tail[1]]));
-        if u16::from_be_bytes([tail[2], tail[3]]) != CLASS_IN {
-            return None;
-        }
-        let edns = match (header[11], &packet[end..]) {
-            (0, []) => None,
-            // The root, OPT, size, extended rcode (which means nothing in a query), version 0, flags, no options (RFC 6891
-            // §6.1.2).
-            (1, &[0, 0, 41, high, low, _, 0, flags, more, 0, 0]) => {
-                Some((u16::from_be_bytes([high, low]), [flags, more]))
-            }
-            _ => return None,
-        };
-        let mut query = Query { question: &packet[HEADER..end], name: [0; NAME_OCTETS + 1], len, qtype, edns };
-        let name = &mut query.name[..len];
-        name.copy_from_slice(&packet[HEADER..HEADER + len]);
-        // Length octets are at most 63, below every letter.
-        name.make_ascii_lowercase();
-        Some(query)
+/// Reads a message, its name into `buffer`; `None` if it is not for this.
+pub fn read<'p, 'z>(context: &Context<'z>, packet: &'p [u8], buffer: &mut NameBuffer) -> Option<Query<'p, 'z>> {
+    let header = packet.first_chunk::<HEADER>()?;
+    // QR and opcode are zero; one question; no records, or one in the additional section.
+    if header[2] & 0xf8 != 0 || header[4..10] != [0, 1, 0, 0, 0, 0] || header[10] != 0 || header[11] > 1 {
+        return None;
     }
-
-    fn name(&self) -> &[u8] {
-        &self.name[..self.len]
+    let len = name_len(&packet[HEADER..])?;
+    let end = HEADER + len + QUESTION_TAIL;
+    let tail = packet.get(HEADER + len..end)?;
+    let qtype = RecordType(u16::from_be_bytes([tail[0], tail[1]]));
+    // DS may be the parent's to answer, and transfers have their own rules.
+    if u16::from_be_bytes([tail[2], tail[3]]) != CLASS_IN
+        || matches!(qtype, RecordType::DS | RecordType::AXFR | RecordType::IXFR)
+    {
+        return None;
     }
+    let edns = match (header[11], &packet[end..]) {
+        (0, []) => None,
+        // The root, OPT, size, extended rcode (which means nothing in a query), version 0, flags, no options (RFC 6891
+        // §6.1.2).
+        (1, &[0, 0, 41, high, low, _, 0, flags, _, 0, 0]) => Some((u16::from_be_bytes([high, low]), flags)),
+        _ => return None,
+    };
+    let name = &mut buffer[..len];
+    name.copy_from_slice(&packet[HEADER..HEADER + len]);
+    // Length octets are at most 63, below every letter.
+    name.make_ascii_lowercase();
+    let zone = context.zones.closest(name).filter(|zone| may_query(zone, context))?;
+    Some(Query { packet, zone, len, hash: hash_name(name), qtype, edns })
 }
 
 /// The length of an uncompressed name; `None` if it is none, or too long.
@@ -84,44 +85,46 @@ fn name_len(octets: &[u8]) -> Option<usize> {
     }
 }
 
-/// Answers a datagram into `out`; false if it is not for this, and nothing is to be made of `out`.
+impl Query<'_, '_> {
+    /// What [`Answers::touch`] wants to know.
+    pub fn sought(&self) -> (u64, RecordType) {
+        (self.hash, self.qtype)
+    }
+
+    /// Answers it into `out`, by answers of its zone.
+    pub fn answer(&self, context: &Context<'_>, answers: &Answers, buffer: &NameBuffer, out: &mut Vec<u8>) {
+        let limit = match (context.transport, self.edns) {
+            (Transport::Udp, None) => PLAIN_UDP_OCTETS,
+            // Sizes below 512 count as 512 (RFC 6891 §6.2.3).
+            (Transport::Udp, Some((size, _))) => usize::from(size.min(context.udp_size)).max(PLAIN_UDP_OCTETS) - BARE,
+            (_, edns) => MESSAGE_OCTETS - edns.map_or(0, |_| BARE),
+        };
+        out.clear();
+        out.extend_from_slice(&self.packet[..HEADER + self.len + QUESTION_TAIL]);
+        let turn = context.turn(self.packet);
+        let found = answers.lookup(&buffer[..self.len], self.qtype, limit, turn, out);
+        let flags = u16::from_be_bytes([self.packet[2], self.packet[3]]);
+        let flags = response_flags(flags, found.end.rcode(), found.authoritative, found.truncated);
+        let additional = found.counts.additional + u16::from(self.edns.is_some());
+        let words = [flags, 1, found.counts.answers, found.counts.authority, additional];
+        for (place, word) in out[2..HEADER].chunks_exact_mut(2).zip(words) {
+            place.copy_from_slice(&word.to_be_bytes());
+        }
+        if let Some((_, flags)) = self.edns {
+            let [high, low] = context.udp_size.to_be_bytes();
+            // DO comes back (RFC 3225 §3); the other flags are not ours to echo.
+            out.extend_from_slice(&[0, 0, 41, high, low, 0, 0, flags & 0x80, 0, 0, 0]);
+        }
+    }
+}
+
+/// Answers one message into `out`; false if it is not for this.
 pub fn answer(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> bool {
-    let Some(query) = Query::read(packet) else { return false };
-    // DS may be the parent's to answer, transfers have their own rules; and SOA at the apex is as any other.
-    if matches!(query.qtype, RecordType::DS | RecordType::AXFR | RecordType::IXFR) {
-        return false;
-    }
-    let Some(zone) = context.zones.closest(query.name()) else { return false };
-    if !may_query(zone, context) {
-        return false;
-    }
-    let loaded = zone.answers.load();
+    let mut buffer = [0; NAME_OCTETS + 1];
+    let Some(query) = read(context, packet, &mut buffer) else { return false };
+    let loaded = query.zone.answers.load();
     let Some(answers) = loaded.as_deref() else { return false };
-    let limit = match query.edns {
-        Some((size, _)) => usize::from(size.min(context.udp_size)).max(PLAIN_UDP_OCTETS) - BARE,
-        None => PLAIN_UDP_OCTETS,
-    };
-    out.clear();
-    out.extend_from_slice(&packet[..HEADER]);
-    out.extend_from_slice(query.question);
-    let found = answers.lookup(query.name(), query.qtype, limit, context.turn(packet), out);
-    let rcode = match found.end {
-        End::Answer | End::NoData => Rcode::NOERROR,
-        End::NoName => Rcode::NXDOMAIN,
-        End::TooLong => Rcode::YXDOMAIN,
-    };
-    let flags = u16::from_be_bytes([packet[2], packet[3]]);
-    let flags = response_flags(flags, rcode, found.authoritative, found.truncated);
-    let additional = found.counts.additional + u16::from(query.edns.is_some());
-    let words = [flags, 1, found.counts.answers, found.counts.authority, additional];
-    for (place, word) in out[2..HEADER].chunks_exact_mut(2).zip(words) {
-        place.copy_from_slice(&word.to_be_bytes());
-    }
-    if let Some((_, flags)) = query.edns {
-        let [high, low] = context.udp_size.to_be_bytes();
-        // DO comes back (RFC 3225 §3); the other flags are not ours to echo.
-        out.extend_from_slice(&[0, 0, 41, high, low, 0, 0, flags[0] & 0x80, 0, 0, 0]);
-    }
+    query.answer(context, answers, &buffer, out);
     true
 }
 

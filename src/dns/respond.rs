@@ -343,6 +343,17 @@ fn is_known(header: Header) -> bool {
     matches!(header.opcode(), Opcode::QUERY | Opcode::UPDATE | Opcode::NOTIFY)
 }
 
+impl End {
+    /// What a response says of it.
+    pub(super) fn rcode(self) -> Rcode {
+        match self {
+            End::Answer | End::NoData => Rcode::NOERROR,
+            End::NoName => Rcode::NXDOMAIN,
+            End::TooLong => Rcode::YXDOMAIN,
+        }
+    }
+}
+
 /// Why a message is refused: the rcode, the code of the Extended DNS Error, and its text.
 type Why = (Rcode, u16, &'static str);
 
@@ -449,12 +460,7 @@ fn answer(context: &Context<'_>, envelope: &Envelope<'_>, mut reply: Reply, out:
     reply.begin(question.octets, out);
     let turn = context.turn(envelope.packet);
     let found = answers.lookup(question.name(), question.qtype, reply.limit(), turn, out);
-    let rcode = match found.end {
-        End::Answer | End::NoData => Rcode::NOERROR,
-        End::NoName => Rcode::NXDOMAIN,
-        End::TooLong => Rcode::YXDOMAIN,
-    };
-    reply.finish(rcode, found.authoritative, found.truncated, found.counts, context.now, out);
+    reply.finish(found.end.rcode(), found.authoritative, found.truncated, found.counts, context.now, out);
 }
 
 /// Why a zone is not there.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
+use crate::answer::AHEAD;
 use crate::base::limits::TRANSFERS;
 use crate::base::{Limit, Monotonic, Name, Now};
 use crate::config::Config;
@@ -102,14 +103,15 @@ impl Handler for Front {
     fn quick(&self, datagrams: &mut dyn Iterator<Item = Received<'_>>, general: &mut dyn FnMut(Received<'_>)) {
         let now = self.clock.now();
         let routing = self.routing.load();
+        let mut group: Group<'_, '_> = Group::default();
         for received in datagrams {
             let context = self.context(&routing, received.peer, Transport::Udp, now);
-            if quick::answer(&context, received.packet, &mut received.answer.octets) {
-                received.answer.is_due = true;
-            } else {
-                general(received);
+            match quick::read(&context, received.packet, &mut received.answer.name) {
+                Some(query) => group.take(context, query, received, general),
+                None => general(received),
             }
         }
+        group.answer(general);
     }
 
     fn count(&self, limit: Limit) {
@@ -279,6 +281,52 @@ impl Front {
             tracing::debug!(%zone, %serial, %peer, form, "zone transfer");
         }
         Handled::Stream(Box::new(Transfer { outgoing, clock: self.clock.clone(), _place: place }))
+    }
+}
+
+/// Queries for one zone that came in together, so that what their answers are made of can be fetched together.
+#[derive(Default)]
+struct Group<'b, 'r> {
+    queries: [Option<(Context<'r>, quick::Query<'b, 'r>, Received<'b>)>; AHEAD],
+    len: usize,
+}
+
+impl<'b, 'r> Group<'b, 'r> {
+    /// Takes a query. Those before are answered if it is for another zone, or there is no more room.
+    fn take(
+        &mut self,
+        context: Context<'r>,
+        query: quick::Query<'b, 'r>,
+        received: Received<'b>,
+        general: &mut dyn FnMut(Received<'_>),
+    ) {
+        let is_other = |first: &(_, quick::Query<'_, '_>, _)| !Arc::ptr_eq(first.1.zone, query.zone);
+        if self.len == AHEAD || self.queries[0].as_ref().is_some_and(is_other) {
+            self.answer(general);
+        }
+        self.queries[self.len] = Some((context, query, received));
+        self.len += 1;
+    }
+
+    /// Answers what was taken; without answers of the zone it is for the general way to say so.
+    fn answer(&mut self, general: &mut dyn FnMut(Received<'_>)) {
+        let Some((_, first, _)) = &self.queries[0] else { return };
+        let loaded = first.zone.answers.load();
+        let queries = &mut self.queries[..std::mem::take(&mut self.len)];
+        if let Some(answers) = loaded.as_deref()
+            && queries.len() > 1
+        {
+            answers.touch(queries.iter().flatten().map(|(_, query, _)| query.sought()));
+        }
+        for (context, query, received) in queries.iter_mut().filter_map(Option::take) {
+            match loaded.as_deref() {
+                Some(answers) => {
+                    query.answer(&context, answers, &received.answer.name, &mut received.answer.octets);
+                    received.answer.is_due = true;
+                }
+                None => general(received),
+            }
+        }
     }
 }
 

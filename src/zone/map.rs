@@ -58,8 +58,9 @@ impl<V> Clone for Tree<V> {
     }
 }
 
+/// Values that stand together.
 #[derive(Debug)]
-struct Page<V> {
+pub struct Page<V> {
     /// Sixteen bits of the hash a value, which no page number takes in: one cache line tells for a usual page.
     tags: Box<[u16]>,
     values: Box<[V]>,
@@ -130,6 +131,11 @@ impl<V: Named> SnapshotMap<V> {
     /// The same with the hash at hand.
     pub fn find_hashed(&self, hash: u64, wire: &[u8]) -> Option<&V> {
         self.page(page_of(hash, self.bits)).find(tag_of(hash), wire)
+    }
+
+    /// Where a name with this hash would stand.
+    pub fn page_at(&self, hash: u64) -> &Page<V> {
+        self.page(page_of(hash, self.bits))
     }
 
     fn page(&self, number: usize) -> &Page<V> {
@@ -272,6 +278,16 @@ impl<V: Named> Page<V> {
     fn find(&self, tag: u16, wire: &[u8]) -> Option<&V> {
         let tagged = self.tags.iter().zip(&self.values).filter(|(other, _)| **other == tag);
         tagged.map(|(_, value)| value).find(|value| value.name().as_wire() == wire)
+    }
+
+    /// The first value whose name may have this hash.
+    pub fn candidate(&self, hash: u64) -> Option<&V> {
+        self.tags.iter().position(|tag| *tag == tag_of(hash)).map(|at| &self.values[at])
+    }
+
+    /// Reads what tells of the values, so that it is near when they are looked for.
+    pub fn touch(&self) {
+        std::hint::black_box(self.tags.first());
     }
 }
 

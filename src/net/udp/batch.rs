@@ -20,6 +20,7 @@ use std::os::fd::AsRawFd;
 use std::ptr;
 
 use crate::base::limits::MESSAGE_OCTETS;
+use crate::dns::quick::NameBuffer;
 
 /// Datagrams received or sent by one system call. The call itself costs some 100 ns, a datagram some 2 µs: more of them
 /// would win nothing, and their octets would leave the first-level cache before they are used.
@@ -72,12 +73,20 @@ pub struct Batch {
 }
 
 /// What becomes of a datagram.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Answer {
+    /// Room for whoever reads the datagram: a name in lower case.
+    pub name: NameBuffer,
     /// What is to be sent back.
     pub octets: Vec<u8>,
     /// Whether it is.
     pub is_due: bool,
+}
+
+impl Answer {
+    fn empty() -> Answer {
+        Answer { name: [0; size_of::<NameBuffer>()], octets: Vec::new(), is_due: false }
+    }
 }
 
 /// A datagram of a batch, and where its answer goes.
@@ -102,7 +111,7 @@ impl Batch {
             inputs: Box::into_raw(vec![0; BATCH * STRIDE].into_boxed_slice()),
             len: 0,
             used: BATCH,
-            answers: (0..BATCH).map(|_| Answer::default()).collect(),
+            answers: (0..BATCH).map(|_| Answer::empty()).collect(),
             is_told: address.ip().is_unspecified(),
         }
     }
