@@ -107,11 +107,11 @@ impl Handler for Front {
         for received in datagrams {
             let context = self.context(&routing, received.peer, Transport::Udp, now);
             match quick::read(&context, received.packet, &mut received.answer.name) {
-                Some(query) => group.take(context, query, received, general),
+                Some(query) => group.take(context, query, received, &self.counters, general),
                 None => general(received),
             }
         }
-        group.answer(general);
+        group.answer(&self.counters, general);
     }
 
     fn count(&self, limit: Limit) {
@@ -129,6 +129,10 @@ impl Handler for Front {
         let now = self.clock.now();
         let routing = self.routing.load();
         let context = self.context(&routing, peer, transport, now);
+        // Datagrams come here since they are not for that.
+        if transport != Transport::Udp && quick::answer(&context, packet, out) {
+            return Handled::Answered;
+        }
         match respond(&context, packet, out) {
             Verdict::Reply => Handled::Answered,
             Verdict::ReplyAtLimit(limit) => {
@@ -298,18 +302,19 @@ impl<'b, 'r> Group<'b, 'r> {
         context: Context<'r>,
         query: quick::Query<'b, 'r>,
         received: Received<'b>,
+        counters: &Counters,
         general: &mut dyn FnMut(Received<'_>),
     ) {
         let is_other = |first: &(_, quick::Query<'_, '_>, _)| !Arc::ptr_eq(first.1.zone, query.zone);
         if self.len == AHEAD || self.queries[0].as_ref().is_some_and(is_other) {
-            self.answer(general);
+            self.answer(counters, general);
         }
         self.queries[self.len] = Some((context, query, received));
         self.len += 1;
     }
 
     /// Answers what was taken; without answers of the zone it is for the general way to say so.
-    fn answer(&mut self, general: &mut dyn FnMut(Received<'_>)) {
+    fn answer(&mut self, counters: &Counters, general: &mut dyn FnMut(Received<'_>)) {
         let Some((_, first, _)) = &self.queries[0] else { return };
         let loaded = first.zone.answers.load();
         let queries = &mut self.queries[..std::mem::take(&mut self.len)];
@@ -321,8 +326,12 @@ impl<'b, 'r> Group<'b, 'r> {
         for (context, query, received) in queries.iter_mut().filter_map(Option::take) {
             match loaded.as_deref() {
                 Some(answers) => {
-                    query.answer(&context, answers, &received.answer.name, &mut received.answer.octets);
-                    received.answer.is_due = true;
+                    let answer = received.answer;
+                    let admission = query.answer(&context, answers, &answer.name, &mut answer.octets);
+                    answer.is_due = admission != Admission::Drop;
+                    if let Some(limit) = admission.limit() {
+                        counters.count(limit);
+                    }
                 }
                 None => general(received),
             }
