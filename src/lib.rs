@@ -11,7 +11,7 @@
 //!                    |
 //!            server::front                     rate of unsigned updates, the zone's queue
 //!                    |
-//!            dns::respond                      one synchronous function from bytes to bytes
+//!            dns::quick, dns::respond          one synchronous function from bytes to bytes, and its short form
 //!             |              |
 //!           query          update  ---------> a queue, one per zone, bounded
 //!             |                                 |
@@ -92,6 +92,12 @@
 //! Answers with names in their data are compiled behind a question at offset 12, with a cut point after each additional
 //! RRset: a smaller answer is a shorter copy. A query costs a pointer load, a hash, a copy and the echo of its own
 //! question. An RRset goes out whole or not at all with TC; room for OPT and TSIG is kept before anything is written.
+//!
+//! **Two ways, one answer.** A UDP thread takes a batch of datagrams with one system call and answers plain queries itself
+//! ([`dns::quick`]), without allocation, lock or another call; everything else goes over a bounded queue to the thread beside
+//! it, and there through [`dns::respond`]. The short way is for one kind of message and looks up by the same function, so it
+//! gives the same octets, and tests compare them wherever a message is answered. The names of a batch are looked up together
+//! ([`answer::Answers::touch`]), since in a large zone a look-up is mostly waiting for memory.
 //!
 //! **NOTIFY says that something changed, never what.** A publisher leaves the newest SOA record in a `watch`, and the zone's
 //! notifier sends what is newest when it can send ([`server::notifier`]); so commits never wait for a secondary, and how many
