@@ -381,7 +381,7 @@ fn authenticate(context: &Context<'_>, envelope: &Envelope<'_>, reply: &mut Repl
         }
         Err(rejection) => rejection,
     };
-    tracing::debug!(peer = %context.peer, key = %signature.key, error = rejection.text(), "signature not accepted");
+    tracing::debug!(peer = %context.peer, key = %signature.key_name(), error = rejection.text(), "signature not accepted");
     match rejection {
         Rejection::Unsigned(error) => reply.seal = Seal::Unsigned(error),
         Rejection::Signed(signer, error) => reply.seal = Seal::Sign(signer, Some(error)),

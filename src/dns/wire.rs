@@ -167,7 +167,8 @@ pub struct RawRecord<'m> {
 }
 
 impl<'m> RawRecord<'m> {
-    fn read(packet: &'m [u8], start: usize) -> Result<(RawRecord<'m>, usize), Malformed> {
+    /// Reads the record that starts there; returns where the next one does.
+    pub fn read(packet: &'m [u8], start: usize) -> Result<(RawRecord<'m>, usize), Malformed> {
         let fixed = skip_name(packet, start)?;
         let head = packet.get(fixed..fixed + 10).ok_or(Malformed("a record ends early"))?;
         let record = RawRecord {
@@ -249,7 +250,7 @@ pub struct Envelope<'m, Q = Question<'m>> {
     /// The OPT record (RFC 6891).
     pub edns: Option<Edns<'m>>,
     /// The TSIG record (RFC 8945).
-    pub tsig: Option<tsig::Signature>,
+    pub tsig: Option<tsig::Signature<'m>>,
     sections: [usize; 3],
 }
 

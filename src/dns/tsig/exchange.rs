@@ -6,7 +6,7 @@ use crate::base::Wall;
 use crate::base::limits::TSIG_FUDGE;
 
 use super::{
-    Key, Rdata, Signature, append, constant_time_eq, digest_prior, digest_signed, record_len, timers, variables,
+    Key, Signature, append_signed, constant_time_eq, digest_prior, digest_signed, digest_variables, record_len, timers,
 };
 
 /// Messages of an answer that may follow each other without a signature (RFC 8945 §5.3.1).
@@ -66,24 +66,16 @@ impl Exchange {
         let time = now.seconds();
         let mut digest = hmac::Context::with_key(&key.state);
         digest.update(message);
-        digest.update(&variables(key, time, TSIG_FUDGE, 0, &[]));
+        digest_variables(&mut digest, key, time, TSIG_FUDGE, 0, &[]);
         let mac = digest.sign();
-        let rdata = Rdata {
-            algorithm: &key.algorithm.wire_name(),
-            time,
-            fudge: TSIG_FUDGE,
-            mac: mac.as_ref(),
-            original_id: u16::from_be_bytes([message[0], message[1]]),
-            error: 0,
-            other: &[],
-        };
-        append(message, &key.name, &rdata);
+        let id = u16::from_be_bytes([message[0], message[1]]);
+        append_signed(message, key, mac.as_ref(), time, id, 0, &[]);
         Exchange { key: key.clone(), prior_mac: mac.as_ref().into(), follows: false, digest: None, unsigned: 0 }
     }
 
     /// Verifies the next message of the answer. One without a signature counts only once a signed one that covers it has
     /// been verified, which [`Exchange::is_settled`] tells; the first is always signed.
-    pub fn verify(&mut self, packet: &[u8], signature: Option<&Signature>, now: Wall) -> Result<(), Distrust> {
+    pub fn verify(&mut self, packet: &[u8], signature: Option<&Signature<'_>>, now: Wall) -> Result<(), Distrust> {
         let Some(signature) = signature else {
             if !self.follows || self.unsigned >= UNSIGNED {
                 return Err(Distrust::Unsigned);
@@ -94,7 +86,7 @@ impl Exchange {
             self.digest = Some(digest);
             return Ok(());
         };
-        if signature.key != self.key.name || signature.algorithm != self.key.algorithm.wire_name() {
+        if signature.key() != self.key.name.as_wire() || !signature.is_of(self.key.algorithm) {
             return Err(Distrust::OtherKey);
         }
         if signature.mac.is_empty() && signature.error != 0 {
@@ -106,11 +98,11 @@ impl Exchange {
         if self.follows {
             digest.update(&timers(signature.time, signature.fudge));
         } else {
-            let other = &signature.other;
-            digest.update(&variables(&self.key, signature.time, signature.fudge, signature.error, other));
+            let Signature { time, fudge, error, other, .. } = *signature;
+            digest_variables(&mut digest, &self.key, time, fudge, error, other);
         }
         let mac = digest.sign();
-        if !constant_time_eq(mac.as_ref(), &signature.mac) {
+        if !constant_time_eq(mac.as_ref(), signature.mac) {
             return Err(Distrust::BadSignature);
         }
         if signature.error != 0 {

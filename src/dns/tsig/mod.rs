@@ -1,7 +1,9 @@
 //! Transaction signatures (RFC 8945): verify what came in, sign what goes out.
 //!
 //! Works on the raw message: the MAC covers the octets as they were sent (with the original id and without the TSIG
-//! record), so nothing is decoded and encoded again. The key state of HMAC is computed once a key.
+//! record), so nothing is decoded and encoded again. The key state of HMAC is computed once a key, and so are the octets
+//! of the key's and the algorithm's name that every MAC covers; a record is read where it stands. So a request is
+//! verified ([`check`]) and its answer signed without allocating anything.
 //!
 //! An answer may have several messages, each signed here: the first over the request's MAC, each later one over the MAC of
 //! the one before (RFC 8945 §5.3.1). [`exchange`] is the other side: requests that we send, and what is answered.
@@ -13,14 +15,13 @@ mod exchange;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
 
 use ring::hmac;
 
-use crate::base::limits::TSIG_FUDGE;
+use crate::base::limits::{NAME_OCTETS, TSIG_FUDGE};
 use crate::base::name::wire_len;
-use crate::base::{Name, RecordType, Wall};
+use crate::base::{Name, NameMap, RecordType, Wall};
 use crate::membership::Stamp;
 
 use super::wire::{CLASS_ANY, Envelope, Malformed, RawRecord};
@@ -67,11 +68,11 @@ impl Algorithm {
     }
 
     /// The name on the wire, lower case.
-    pub fn wire_name(self) -> Name {
+    pub fn wire_name(self) -> &'static [u8] {
         static NAMES: LazyLock<[Name; 3]> = LazyLock::new(|| {
             Algorithm::ALL.map(|algorithm| Name::root().child(algorithm.text().as_bytes()).expect("one short label"))
         });
-        NAMES[self as usize].clone()
+        NAMES[self as usize].as_wire()
     }
 
     fn ring(self) -> hmac::Algorithm {
@@ -91,12 +92,16 @@ pub struct Key {
     /// Its algorithm: a signature with another one is BADKEY (RFC 8945 §5.2.1).
     pub algorithm: Algorithm,
     state: hmac::Key,
+    /// What every MAC covers of the key: its name, class ANY, TTL 0, and the algorithm's name (RFC 8945 §4.3.3).
+    variables: Arc<[u8]>,
 }
 
 impl Key {
     /// Prepares a key from its secret.
     pub fn new(name: Name, algorithm: Algorithm, secret: &[u8]) -> Key {
-        Key { name, algorithm, state: hmac::Key::new(algorithm.ring(), secret) }
+        let fixed = [&CLASS_ANY.to_be_bytes()[..], &0u32.to_be_bytes()].concat();
+        let variables = [name.as_wire(), &fixed, algorithm.wire_name()].concat().into();
+        Key { name, algorithm, state: hmac::Key::new(algorithm.ring(), secret), variables }
     }
 }
 
@@ -115,7 +120,7 @@ impl Eq for Key {}
 
 /// The keys of a server, by name.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Keys(Arc<HashMap<Name, Key>>);
+pub struct Keys(Arc<NameMap<Key>>);
 
 impl Keys {
     /// Collects keys; of two with the same name the later one counts.
@@ -127,29 +132,35 @@ impl Keys {
     pub fn find(&self, name: &Name) -> Option<&Key> {
         self.0.get(name)
     }
+
+    /// The same by its wire form, lower case.
+    fn find_wire(&self, name: &[u8]) -> Option<&Key> {
+        self.0.get(name)
+    }
 }
 
-/// A TSIG record as it came in (RFC 8945 §4.2).
+/// A TSIG record as it came in (RFC 8945 §4.2), read where it stands.
 #[derive(Clone, Debug)]
-pub struct Signature {
+pub struct Signature<'m> {
     /// Where the record starts: the MAC covers what stands before.
     start: usize,
-    /// The key's name.
-    pub key: Name,
-    /// The algorithm's name in wire form, lower case.
-    algorithm: Name,
+    /// The key's name, lower case; the first `key_len` octets.
+    key: [u8; NAME_OCTETS],
+    key_len: usize,
+    /// The algorithm's name in wire form, in the case in which it was sent.
+    algorithm: &'m [u8],
     /// Time Signed, in seconds since the Unix epoch.
     pub time: u64,
     fudge: u16,
-    mac: Box<[u8]>,
+    mac: &'m [u8],
     original_id: u16,
     error: u16,
-    other: Box<[u8]>,
+    other: &'m [u8],
 }
 
-impl Signature {
+impl<'m> Signature<'m> {
     /// Reads a TSIG record.
-    pub fn read(record: &RawRecord<'_>) -> Result<Signature, Malformed> {
+    pub fn read(record: &RawRecord<'m>) -> Result<Signature<'m>, Malformed> {
         const SHORT: Malformed = Malformed("a TSIG record ends early");
         // RFC 8945 §4.2: class ANY, TTL 0.
         if record.class != CLASS_ANY || record.ttl != 0 {
@@ -157,9 +168,7 @@ impl Signature {
         }
         let rdata = record.raw_rdata();
         // The algorithm's name is not compressed (RFC 8945 §4.2).
-        let len = wire_len(rdata).map_err(|_| SHORT)?;
-        let algorithm = Name::from_wire(&rdata[..len]).map_err(|_| SHORT)?;
-        let rest = &rdata[len..];
+        let (algorithm, rest) = rdata.split_at(wire_len(rdata).map_err(|_| SHORT)?);
         let (fixed, rest) = rest.split_at_checked(10).ok_or(SHORT)?;
         let time = fixed[..6].iter().fold(0, |time, &octet| time << 8 | u64::from(octet));
         let fudge = u16::from_be_bytes([fixed[6], fixed[7]]);
@@ -168,17 +177,34 @@ impl Signature {
         if other.len() != usize::from(u16::from_be_bytes([tail[4], tail[5]])) {
             return Err(SHORT);
         }
+        let mut key = [0; NAME_OCTETS];
+        let key_len = record.owner(&mut key)?.len();
         Ok(Signature {
             start: record.start,
-            key: record.name()?,
+            key,
+            key_len,
             algorithm,
             time,
             fudge,
-            mac: mac.into(),
+            mac,
             original_id: u16::from_be_bytes([tail[0], tail[1]]),
             error: u16::from_be_bytes([tail[2], tail[3]]),
-            other: other.into(),
+            other,
         })
+    }
+
+    /// The key's name in wire form, lower case.
+    pub fn key(&self) -> &[u8] {
+        &self.key[..self.key_len]
+    }
+
+    /// The same as a name.
+    pub fn key_name(&self) -> Name {
+        Name::from_wire(self.key()).expect("the record was read")
+    }
+
+    fn is_of(&self, algorithm: Algorithm) -> bool {
+        self.algorithm.eq_ignore_ascii_case(algorithm.wire_name())
     }
 
     /// The mark that replays are told by.
@@ -201,7 +227,17 @@ pub enum TsigError {
     BadTrunc = 22,
 }
 
-/// What is needed to sign the answer to a verified request.
+/// A verified request, as far as its answer is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Verified<'a> {
+    key: &'a Key,
+    /// The MAC of the request.
+    mac: &'a [u8],
+    original_id: u16,
+}
+
+/// The same for an answer that is signed later, or has several messages; or a request that is verified but for its time or
+/// the length of its MAC.
 #[derive(Clone, Debug)]
 pub struct Signer {
     key: Key,
@@ -251,19 +287,29 @@ pub struct UnsignedError {
     error: TsigError,
 }
 
+/// Verifies a request, as [`check`] does, for an answer that is signed later.
+pub fn verify(packet: &[u8], signature: &Signature<'_>, keys: &Keys, now: Wall) -> Result<Signer, Rejection> {
+    check(packet, signature, keys, now).map(|verified| Signer::new(verified.key, signature))
+}
+
 /// Verifies a request (RFC 8945 §5.2): the key, then the MAC, then the time.
-pub fn verify(packet: &[u8], signature: &Signature, keys: &Keys, now: Wall) -> Result<Signer, Rejection> {
+pub fn check<'a>(
+    packet: &[u8],
+    signature: &'a Signature<'_>,
+    keys: &'a Keys,
+    now: Wall,
+) -> Result<Verified<'a>, Rejection> {
     let unsigned = |error| {
         Rejection::Unsigned(UnsignedError {
-            key: signature.key.clone(),
-            algorithm: signature.algorithm.clone(),
+            key: signature.key_name(),
+            algorithm: Name::from_wire(signature.algorithm).expect("the record was read"),
             time: signature.time,
             fudge: signature.fudge,
             original_id: signature.original_id,
             error,
         })
     };
-    let Some(key) = keys.find(&signature.key).filter(|key| key.algorithm.wire_name() == signature.algorithm) else {
+    let Some(key) = keys.find_wire(signature.key()).filter(|key| signature.is_of(key.algorithm)) else {
         return Err(unsigned(TsigError::BadKey));
     };
     let full = key.algorithm.mac_len();
@@ -272,27 +318,21 @@ pub fn verify(packet: &[u8], signature: &Signature, keys: &Keys, now: Wall) -> R
     }
     let mut digest = hmac::Context::with_key(&key.state);
     digest_signed(&mut digest, packet, signature);
-    digest.update(&variables(key, signature.time, signature.fudge, signature.error, &signature.other));
+    digest_variables(&mut digest, key, signature.time, signature.fudge, signature.error, signature.other);
     let mac = digest.sign();
     // Equal length as far as it goes; the comparison takes the same time wherever they differ.
-    if !constant_time_eq(&mac.as_ref()[..signature.mac.len()], &signature.mac) {
+    if !constant_time_eq(&mac.as_ref()[..signature.mac.len()], signature.mac) {
         return Err(unsigned(TsigError::BadSig));
     }
-    let signer = Signer {
-        key: key.clone(),
-        prior_mac: signature.mac.clone(),
-        follows: false,
-        request_time: signature.time,
-        original_id: signature.original_id,
-    };
+    let signed = |error| Rejection::Signed(Box::new(Signer::new(key, signature)), error);
     let fudge = u64::from(signature.fudge.min(TSIG_FUDGE));
     if now.seconds().abs_diff(signature.time) > fudge {
-        return Err(Rejection::Signed(Box::new(signer), TsigError::BadTime));
+        return Err(signed(TsigError::BadTime));
     }
     if signature.mac.len() < full {
-        return Err(Rejection::Signed(Box::new(signer), TsigError::BadTrunc));
+        return Err(signed(TsigError::BadTrunc));
     }
-    Ok(signer)
+    Ok(Verified { key, mac: signature.mac, original_id: signature.original_id })
 }
 
 /// Seals a reply whose octets changed since it was sealed, as it was sealed then: `octets` is the reply without its TSIG
@@ -302,9 +342,8 @@ pub fn seal_again(request: &[u8], reply: &[u8], octets: &mut Vec<u8>, keys: &Key
     let before = Envelope::parse(reply).ok()?.tsig?;
     if before.mac.is_empty() && before.error != 0 {
         // It says of a signature that it isn't accepted, ours or the primary's, and covers nothing.
-        let Signature { key, algorithm, time, fudge, mac, original_id, error, other, .. } = &before;
-        let (time, fudge, original_id, error) = (*time, *fudge, *original_id, *error);
-        append(octets, key, &Rdata { algorithm, time, fudge, mac, original_id, error, other });
+        let Signature { algorithm, time, fudge, mac, original_id, error, other, .. } = before;
+        append(octets, before.key(), &Rdata { algorithm, time, fudge, mac, original_id, error, other });
         return Some(());
     }
     let asked = Envelope::parse(request).ok()?.tsig?;
@@ -327,7 +366,7 @@ fn constant_time_eq(a: &[u8], b: &[u8]) -> bool {
 
 /// The part of a MAC that covers a message with a TSIG record: as it was before that was added, under its first id (RFC 8945
 /// §4.3.2).
-fn digest_signed(digest: &mut hmac::Context, packet: &[u8], signature: &Signature) {
+fn digest_signed(digest: &mut hmac::Context, packet: &[u8], signature: &Signature<'_>) {
     let mut header = [0; 12];
     header.copy_from_slice(&packet[..12]);
     header[..2].copy_from_slice(&signature.original_id.to_be_bytes());
@@ -351,22 +390,66 @@ fn timers(time: u64, fudge: u16) -> [u8; 8] {
     octets
 }
 
-/// The TSIG variables of RFC 8945 §4.3.3.
-fn variables(key: &Key, time: u64, fudge: u16, error: u16, other: &[u8]) -> Vec<u8> {
-    let mut octets = Vec::with_capacity(64);
-    octets.extend_from_slice(key.name.as_wire());
-    octets.extend_from_slice(&CLASS_ANY.to_be_bytes());
-    octets.extend_from_slice(&0u32.to_be_bytes());
-    octets.extend_from_slice(key.algorithm.wire_name().as_wire());
-    octets.extend_from_slice(&time.to_be_bytes()[2..]);
-    octets.extend_from_slice(&fudge.to_be_bytes());
-    octets.extend_from_slice(&error.to_be_bytes());
-    octets.extend_from_slice(&u16::try_from(other.len()).expect("at most a record's data").to_be_bytes());
-    octets.extend_from_slice(other);
-    octets
+/// The part that covers the TSIG variables (RFC 8945 §4.3.3).
+fn digest_variables(digest: &mut hmac::Context, key: &Key, time: u64, fudge: u16, error: u16, other: &[u8]) {
+    let mut rest = [0; 12];
+    rest[..8].copy_from_slice(&timers(time, fudge));
+    rest[8..10].copy_from_slice(&error.to_be_bytes());
+    rest[10..].copy_from_slice(&u16::try_from(other.len()).expect("at most a record's data").to_be_bytes());
+    digest.update(&key.variables);
+    digest.update(&rest);
+    digest.update(other);
+}
+
+/// Signs an answer of one message as it stands, over the MAC of its request (RFC 8945 §5.3), and appends the TSIG record.
+fn seal(message: &mut Vec<u8>, verified: Verified<'_>, time: u64, error: u16, other: &[u8]) {
+    let Verified { key, mac, original_id } = verified;
+    let mut digest = hmac::Context::with_key(&key.state);
+    digest_prior(&mut digest, mac);
+    digest.update(message);
+    digest_variables(&mut digest, key, time, TSIG_FUDGE, error, other);
+    append_signed(message, key, digest.sign().as_ref(), time, original_id, error, other);
+}
+
+fn append_signed(message: &mut Vec<u8>, key: &Key, mac: &[u8], time: u64, original_id: u16, error: u16, other: &[u8]) {
+    let algorithm = key.algorithm.wire_name();
+    let rdata = Rdata { algorithm, time, fudge: TSIG_FUDGE, mac, original_id, error, other };
+    append(message, key.name.as_wire(), &rdata);
+}
+
+impl<'a> Verified<'a> {
+    /// The key that the request was signed with.
+    pub fn key_name(&self) -> &'a Name {
+        &self.key.name
+    }
+
+    /// How many octets are kept for a signature, as by [`Signer::len`].
+    pub fn len(&self) -> usize {
+        record_len(&self.key.name, self.key.algorithm, 6)
+    }
+
+    /// Always false.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    /// Signs the answer as it stands in `message` and appends the TSIG record, as [`Signer::sign`] does without an error.
+    pub fn sign(&self, message: &mut Vec<u8>, now: Wall) {
+        seal(message, *self, now.seconds(), 0, &[]);
+    }
 }
 
 impl Signer {
+    fn new(key: &Key, signature: &Signature<'_>) -> Signer {
+        Signer {
+            key: key.clone(),
+            prior_mac: signature.mac.into(),
+            follows: false,
+            request_time: signature.time,
+            original_id: signature.original_id,
+        }
+    }
+
     /// The key that the request was signed with.
     pub fn key_name(&self) -> &Name {
         &self.key.name
@@ -390,26 +473,23 @@ impl Signer {
         let time = if bad_time { self.request_time } else { now.seconds() };
         let other: &[u8] = if bad_time { &now.seconds().to_be_bytes()[2..] } else { &[] };
         let error = error.map_or(0, |error| error as u16);
-        let mut digest = hmac::Context::with_key(&self.key.state);
-        digest_prior(&mut digest, &self.prior_mac);
-        digest.update(message);
-        digest.update(&variables(&self.key, time, TSIG_FUDGE, error, other));
-        self.append(message, digest.sign().as_ref(), time, error, other);
+        let verified = Verified { key: &self.key, mac: &self.prior_mac, original_id: self.original_id };
+        seal(message, verified, time, error, other);
     }
 
     /// Whether this is the signature of an answer as [`Signer::sign`] makes it, by whoever has the key.
-    fn has_signed(&self, answer: &[u8], mut signature: Signature) -> bool {
-        if signature.key != self.key.name || signature.algorithm != self.key.algorithm.wire_name() {
+    fn has_signed(&self, answer: &[u8], mut signature: Signature<'_>) -> bool {
+        if signature.key() != self.key.name.as_wire() || !signature.is_of(self.key.algorithm) {
             return false;
         }
         // The octets are signed under the id that they have.
         signature.original_id = u16::from_be_bytes([answer[0], answer[1]]);
-        let Signature { time, fudge, error, ref other, .. } = signature;
+        let Signature { time, fudge, error, other, .. } = signature;
         let mut digest = hmac::Context::with_key(&self.key.state);
         digest_prior(&mut digest, &self.prior_mac);
         digest_signed(&mut digest, answer, &signature);
-        digest.update(&variables(&self.key, time, fudge, error, other));
-        constant_time_eq(digest.sign().as_ref(), &signature.mac)
+        digest_variables(&mut digest, &self.key, time, fudge, error, other);
+        constant_time_eq(digest.sign().as_ref(), signature.mac)
     }
 
     /// Signs the next message of an answer that has several (RFC 8945 §5.3.1), the first one like an answer that has one.
@@ -421,25 +501,12 @@ impl Signer {
         if self.follows {
             digest.update(&timers(time, TSIG_FUDGE));
         } else {
-            digest.update(&variables(&self.key, time, TSIG_FUDGE, 0, &[]));
+            digest_variables(&mut digest, &self.key, time, TSIG_FUDGE, 0, &[]);
         }
         let mac = digest.sign();
-        self.append(message, mac.as_ref(), time, 0, &[]);
+        append_signed(message, &self.key, mac.as_ref(), time, self.original_id, 0, &[]);
         self.prior_mac = mac.as_ref().into();
         self.follows = true;
-    }
-
-    fn append(&self, message: &mut Vec<u8>, mac: &[u8], time: u64, error: u16, other: &[u8]) {
-        let rdata = Rdata {
-            algorithm: &self.key.algorithm.wire_name(),
-            time,
-            fudge: TSIG_FUDGE,
-            mac,
-            original_id: self.original_id,
-            error,
-            other,
-        };
-        append(message, &self.key.name, &rdata);
     }
 }
 
@@ -462,7 +529,7 @@ impl UnsignedError {
     /// Appends the TSIG record without a MAC.
     pub fn append(&self, message: &mut Vec<u8>) {
         let rdata = Rdata {
-            algorithm: &self.algorithm,
+            algorithm: self.algorithm.as_wire(),
             time: self.time,
             fudge: self.fudge,
             mac: &[],
@@ -470,12 +537,12 @@ impl UnsignedError {
             error: self.error as u16,
             other: &[],
         };
-        append(message, &self.key, &rdata);
+        append(message, self.key.as_wire(), &rdata);
     }
 }
 
 struct Rdata<'a> {
-    algorithm: &'a Name,
+    algorithm: &'a [u8],
     time: u64,
     fudge: u16,
     mac: &'a [u8],
@@ -485,19 +552,19 @@ struct Rdata<'a> {
 }
 
 fn record_len(key: &Name, algorithm: Algorithm, other: usize) -> usize {
-    key.as_wire().len() + 10 + algorithm.wire_name().as_wire().len() + 16 + algorithm.mac_len() + other
+    key.as_wire().len() + 10 + algorithm.wire_name().len() + 16 + algorithm.mac_len() + other
 }
 
 /// Appends a TSIG record and counts it in the header.
-fn append(message: &mut Vec<u8>, key: &Name, rdata: &Rdata<'_>) {
+fn append(message: &mut Vec<u8>, key: &[u8], rdata: &Rdata<'_>) {
     let short = |len: usize| u16::try_from(len).expect("parts of a TSIG record are short").to_be_bytes();
-    let length = rdata.algorithm.as_wire().len() + 16 + rdata.mac.len() + rdata.other.len();
-    message.extend_from_slice(key.as_wire());
+    let length = rdata.algorithm.len() + 16 + rdata.mac.len() + rdata.other.len();
+    message.extend_from_slice(key);
     message.extend_from_slice(&RecordType::TSIG.0.to_be_bytes());
     message.extend_from_slice(&CLASS_ANY.to_be_bytes());
     message.extend_from_slice(&0u32.to_be_bytes());
     message.extend_from_slice(&short(length));
-    message.extend_from_slice(rdata.algorithm.as_wire());
+    message.extend_from_slice(rdata.algorithm);
     message.extend_from_slice(&rdata.time.to_be_bytes()[2..]);
     message.extend_from_slice(&rdata.fudge.to_be_bytes());
     message.extend_from_slice(&short(rdata.mac.len()));

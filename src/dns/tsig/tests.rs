@@ -82,7 +82,7 @@ fn unsigned_messages_count_once_a_signed_one_covers_them_and_not_more_than_99() 
         let mut last = message(9);
         covered.update(&last);
         covered.update(&timers(NOW.seconds(), TSIG_FUDGE));
-        signer.append(&mut last, covered.sign().as_ref(), NOW.seconds(), 0, &[]);
+        append_signed(&mut last, &signer.key, covered.sign().as_ref(), NOW.seconds(), signer.original_id, 0, &[]);
         assert_eq!(check(&mut exchange, &last, NOW), Ok(()));
         assert!(exchange.is_settled());
     }
