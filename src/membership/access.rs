@@ -24,6 +24,20 @@ pub struct Identity {
     pub connected: bool,
 }
 
+/// The same, borrowed.
+#[derive(Clone, Copy)]
+struct Asker<'a> {
+    key: Option<&'a Name>,
+    address: IpAddr,
+    connected: bool,
+}
+
+impl Identity {
+    fn asker(&self) -> Asker<'_> {
+        Asker { key: self.key.as_ref(), address: self.address, connected: self.connected }
+    }
+}
+
 /// Who registered a member or record: the key or the access entry. Ends with the member.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Owner(pub Arc<str>);
@@ -148,11 +162,11 @@ trait Demand {
     fn key(&self) -> Option<&Name>;
     fn network(&self) -> Option<&IpNet>;
 
-    fn network_admits(&self, identity: &Identity) -> bool {
+    fn network_admits(&self, asker: Asker<'_>) -> bool {
         let Some(network) = self.network() else { return true };
-        let address = identity.address.to_canonical();
+        let address = asker.address.to_canonical();
         // UDP sources can be forged, so a network alone admits a datagram from loopback only.
-        network.contains(&address) && (self.key().is_some() || identity.connected || address.is_loopback())
+        network.contains(&address) && (self.key().is_some() || asker.connected || address.is_loopback())
     }
 }
 
@@ -177,11 +191,15 @@ impl Demand for TransferEntry {
 }
 
 /// The entries that apply to who asks: those that name its key, or else those that name none.
-fn applying<'e, T>(entries: &'e [T], identity: &Identity, demand: impl Fn(&T) -> &dyn Demand) -> Vec<&'e T> {
-    let names_key = |entry: &T| identity.key.as_ref().is_some_and(|key| demand(entry).key() == Some(key));
+fn applying<'e, 'a, T>(
+    entries: &'e [T],
+    asker: Asker<'a>,
+    demand: fn(&T) -> &dyn Demand,
+) -> impl Iterator<Item = &'e T> {
+    let names_key = move |entry: &T| asker.key.is_some_and(|key| demand(entry).key() == Some(key));
     let by_key = entries.iter().any(names_key);
-    let is_considered = |entry: &&T| if by_key { names_key(entry) } else { demand(entry).key().is_none() };
-    entries.iter().filter(is_considered).filter(|entry| demand(entry).network_admits(identity)).collect()
+    let is_considered = move |entry: &&T| if by_key { names_key(entry) } else { demand(entry).key().is_none() };
+    entries.iter().filter(is_considered).filter(move |entry| demand(entry).network_admits(asker))
 }
 
 /// The networks that are loopback, which is all that is admitted without any entry.
@@ -212,7 +230,7 @@ impl Default for TransferAccess {
 impl TransferAccess {
     /// Whether somebody may have the zone.
     pub fn admits(&self, identity: &Identity) -> bool {
-        !applying(&self.0, identity, |entry| entry).is_empty()
+        applying(&self.0, identity.asker(), |entry| entry).next().is_some()
     }
 }
 
@@ -251,9 +269,14 @@ impl UpdateAccess {
         UpdateAccess { entries: entries.into_iter().map(|entry| (entry.owner(), entry)).map(|(o, e)| (e, o)).collect() }
     }
 
+    /// Whether some entry applies to a requester. Allocates nothing.
+    pub fn admits(&self, key: Option<&Name>, address: IpAddr, connected: bool) -> bool {
+        applying(&self.entries, Asker { key, address, connected }, |(entry, _)| entry).next().is_some()
+    }
+
     /// The entries that apply to a requester; `None` when there are none, and the request is refused as a whole.
     pub fn grant(&self, identity: &Identity) -> Option<Grant<'_>> {
-        let entries = applying(&self.entries, identity, |(entry, _)| entry);
+        let entries: Vec<_> = applying(&self.entries, identity.asker(), |(entry, _)| entry).collect();
         let by = match &identity.key {
             Some(key) => format!("key {key}"),
             None => format!("address {}", identity.address.to_canonical()),

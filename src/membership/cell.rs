@@ -15,6 +15,8 @@ use std::time::Duration;
 use crate::base::limits::SHORTEST_GAP;
 use crate::base::{Lease, Monotonic};
 
+use super::renewals::Digest;
+
 /// When and with which signature something was last accepted, against replays.
 ///
 /// The default stands for "unsigned": older than anything.
@@ -95,10 +97,10 @@ impl Reading {
 /// What became of a heartbeat at its cell.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Beat {
-    /// Counted: the lease runs anew.
-    Renewed,
-    /// The same signed message again: counted already.
-    Repeat,
+    /// Counted: this lease runs anew.
+    Renewed(Lease),
+    /// The same signed message again, which was counted already for this lease.
+    Repeat(Lease),
     /// Signed before the last accepted one.
     Older,
     /// Not counted: taken, claimed, or another registration's by now. The publisher decides.
@@ -130,6 +132,8 @@ struct Cell {
     lease: AtomicU64,
     signed: AtomicU64,
     mac: AtomicU64,
+    /// The digest of the message that renews the lease, for one generation; zero: none. No part of the whole.
+    note: [AtomicU64; 2],
 }
 
 const BUSY: u64 = 1;
@@ -192,11 +196,11 @@ impl Cell {
         let mut reading = self.words(version);
         let beat = match reading.stamp.freshness(stamp) {
             Freshness::Older => Beat::Older,
-            Freshness::Repeat => Beat::Repeat,
+            Freshness::Repeat => Beat::Repeat(reading.lease),
             Freshness::New => {
                 reading.beat(now, stamp);
                 self.store(&reading);
-                Beat::Renewed
+                Beat::Renewed(reading.lease)
             }
         };
         self.version.store(next_sequence(version), Ordering::Release);
@@ -228,7 +232,7 @@ pub struct Cells {
     chunks: Box<[OnceLock<Box<[Cell]>>]>,
 }
 
-/// Cells a chunk: 256 KiB.
+/// Cells a chunk: 320 KiB.
 const CHUNK: usize = 4096;
 /// Chunks: four million leases in one zone.
 const CHUNKS: usize = 1024;
@@ -290,6 +294,27 @@ impl Cells {
         cell.version.store(next_sequence(version) | (version & CLAIMED), Ordering::Release);
     }
 
+    /// Puts the digest of the message that renews a lease beside its cell.
+    pub(super) fn note(&self, id: CellId, words: [u64; 2]) {
+        for (place, word) in self.cell(id).note.iter().zip(words) {
+            place.store(word, Ordering::Relaxed);
+        }
+    }
+
+    /// The first word of what stands beside a cell.
+    pub(super) fn note_of(&self, id: CellId) -> u64 {
+        self.cell(id).note[0].load(Ordering::Relaxed)
+    }
+
+    /// The generation for which a message stands beside a cell, if that is the one that the cell has.
+    pub(super) fn noted(&self, id: CellId, digest: Digest) -> Option<u32> {
+        let cell = self.cell(id);
+        let generation = generation_of(cell.version.load(Ordering::Acquire));
+        // Halves of two notes are no digest of anything, so that the words need not be read as one.
+        let words = [0, 1].map(|at: usize| cell.note[at].load(Ordering::Relaxed));
+        (words == digest.words(generation)).then_some(generation)
+    }
+
     fn take(&self, cell: &Cell) -> u64 {
         loop {
             let version = cell.version.load(Ordering::Relaxed);
@@ -347,7 +372,7 @@ mod tests {
     #[test]
     fn a_heartbeat_moves_the_deadline_and_keeps_the_gap() {
         let cells = assigned(15);
-        assert_eq!(beat_at(&cells, 5000), Beat::Renewed);
+        assert_eq!(beat_at(&cells, 5000), Beat::Renewed(Lease(15)));
         let reading = cells.read(CellId(0));
         assert_eq!(reading.deadline, Monotonic(20_000));
         assert_eq!(reading.usual_interval(), Some(Duration::from_secs(5)));
@@ -388,7 +413,7 @@ mod tests {
         assert!(cells.claim(CellId(0), &seen));
         assert_eq!(beat_at(&cells, 20_000), Beat::HandOn);
         cells.unclaim(CellId(0));
-        assert_eq!(beat_at(&cells, 20_000), Beat::Renewed);
+        assert_eq!(beat_at(&cells, 20_000), Beat::Renewed(Lease(15)));
     }
 
     #[test]
@@ -396,18 +421,18 @@ mod tests {
         let cells = assigned(15);
         cells.assign(CellId(0), Monotonic(9), Monotonic(0), Lease(5), Stamp::default(), Default::default());
         assert_eq!(beat_at(&cells, 1), Beat::HandOn);
-        assert_eq!(cells.beat(CellId(0), 2, Monotonic(1), None), Beat::Renewed);
+        assert_eq!(cells.beat(CellId(0), 2, Monotonic(1), None), Beat::Renewed(Lease(5)));
     }
 
     #[test]
     fn older_signatures_are_refused_and_repeated_ones_not_counted_twice() {
         let cells = assigned(15);
         let stamp = |time, mac| Some(Stamp { time, mac });
-        assert_eq!(cells.beat(CellId(0), 1, Monotonic(5_000), stamp(100, 7)), Beat::Renewed);
-        assert_eq!(cells.beat(CellId(0), 1, Monotonic(9_000), stamp(100, 7)), Beat::Repeat);
+        assert_eq!(cells.beat(CellId(0), 1, Monotonic(5_000), stamp(100, 7)), Beat::Renewed(Lease(15)));
+        assert_eq!(cells.beat(CellId(0), 1, Monotonic(9_000), stamp(100, 7)), Beat::Repeat(Lease(15)));
         assert_eq!(cells.beat(CellId(0), 1, Monotonic(9_000), stamp(99, 8)), Beat::Older);
         assert_eq!(cells.read(CellId(0)).deadline, Monotonic(20_000));
-        assert_eq!(cells.beat(CellId(0), 1, Monotonic(9_000), stamp(100, 8)), Beat::Renewed);
+        assert_eq!(cells.beat(CellId(0), 1, Monotonic(9_000), stamp(100, 8)), Beat::Renewed(Lease(15)));
     }
 
     #[test]

@@ -22,6 +22,7 @@ use super::access::Owner;
 use super::cell::{CellId, Cells, Heartbeats, Reading, Stamp};
 use super::holdings::{Holding, Holdings};
 use super::member::{HeldAddresses, Item, Key, LeasedRecord, Member, State};
+use super::renewals::{Digest, Renewals};
 use super::roster::Roster;
 use super::stall::Stalls;
 
@@ -95,6 +96,7 @@ struct Undo {
 #[derive(Debug)]
 pub struct Table {
     cells: Arc<Cells>,
+    renewals: Arc<Renewals>,
     slots: Vec<Slot>,
     free: Vec<Index>,
     /// Items there are: the places of those that the transaction under way took out are not free yet.
@@ -138,8 +140,10 @@ pub struct Savepoint(usize);
 impl Table {
     /// An empty table. `grace` is how long a lapsed member stays published.
     pub fn new(grace: Duration) -> Table {
+        let cells: Arc<Cells> = Arc::default();
         Table {
-            cells: Arc::default(),
+            renewals: Arc::new(Renewals::new(cells.clone())),
+            cells,
             slots: Vec::new(),
             free: Vec::new(),
             items: 0,
@@ -161,9 +165,14 @@ impl Table {
         }
     }
 
-    /// The heartbeat cells, for threads that renew in place.
+    /// The heartbeat cells.
     pub fn cells(&self) -> &Arc<Cells> {
         &self.cells
+    }
+
+    /// What messages renew, for threads that do so in place.
+    pub fn renewals(&self) -> &Arc<Renewals> {
+        &self.renewals
     }
 
     /// Changes how long lapsed members stay published; leases that have lapsed already keep what they were given.
@@ -480,6 +489,8 @@ impl Table {
                 member.service = name.clone();
             }
         }
+        // What is noted was noted of the item as it stood.
+        self.renewals.void(index.cell());
         if let Some(item) = &mut item {
             self.items += 1;
             self.holdings.add(item);
@@ -593,6 +604,25 @@ impl Table {
         if self.slots[index.at()].armed > deadline {
             self.arm(index, deadline);
         }
+    }
+
+    /// Notes that a message does nothing but renew this item's lease, so that any thread may count it from now on. The
+    /// caller sees to it that the note is voided before anything changes that the message's outcome depends on, besides the
+    /// item.
+    pub fn note(&mut self, index: Index, digest: Digest) {
+        if self.item(index).is_some() && !self.edited.contains(&index) {
+            self.renewals.note(index.cell(), digest);
+        }
+    }
+
+    /// Voids what is noted of an item.
+    pub fn void_note(&mut self, index: Index) {
+        self.renewals.void(index.cell());
+    }
+
+    /// Voids all that is noted.
+    pub fn void_notes(&mut self) {
+        self.renewals.void_all();
     }
 
     /// When [`Table::lapsed`] should be called next.

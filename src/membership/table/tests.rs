@@ -376,11 +376,11 @@ impl Run {
         let expected = match cell.stamp.freshness(stamp) {
             _ if cell.claimed => Beat::HandOn,
             crate::membership::Freshness::Older => Beat::Older,
-            crate::membership::Freshness::Repeat => Beat::Repeat,
+            crate::membership::Freshness::Repeat => Beat::Repeat(Lease(cell.lease)),
             crate::membership::Freshness::New => {
                 cell.deadline = cell.deadline.max(now + u64::from(cell.lease) * 1000);
                 cell.stamp = stamp.unwrap_or(cell.stamp);
-                Beat::Renewed
+                Beat::Renewed(Lease(cell.lease))
             }
         };
         assert_eq!(beat, expected, "item {number}");
@@ -711,7 +711,10 @@ fn what_was_loaded_and_renewed_since_is_told_once() {
     let beat = |table: &Table, id, at, time| {
         let index = table.find(&key(id)).unwrap();
         let generation = table.reading(index).generation();
-        assert_eq!(table.cells().beat(CellId(index.0), generation, Monotonic(at), stamp(time)), Beat::Renewed);
+        assert_eq!(
+            table.cells().beat(CellId(index.0), generation, Monotonic(at), stamp(time)),
+            Beat::Renewed(Lease(5))
+        );
     };
     // Within a second of the start counts as well.
     beat(&table, "a", 1_500, 60);
