@@ -14,7 +14,7 @@ use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Epoch, Name};
 use crate::config::{Config, Following};
 use crate::dns::respond::{ServedZone, Source, Zones};
-use crate::membership::UpdateAccess;
+use crate::membership::{Renewals, UpdateAccess};
 use crate::store::Store;
 use crate::zone::History;
 
@@ -55,7 +55,12 @@ pub(super) struct Running {
 #[derive(Debug)]
 enum Side {
     /// The publisher of a zone of our own.
-    Publisher { queue: mpsc::Sender<Submission>, inquiries: mpsc::Sender<Inquiry>, changes: Arc<Changes> },
+    Publisher {
+        queue: mpsc::Sender<Submission>,
+        inquiries: mpsc::Sender<Inquiry>,
+        changes: Arc<Changes>,
+        renewals: Arc<Renewals>,
+    },
     /// The follower of a copy.
     Follower { following: watch::Sender<Following>, notified: watch::Sender<Notified>, state: Arc<Mutex<FollowState>> },
 }
@@ -215,6 +220,7 @@ impl Fleet {
             open: self.open.subscribe(),
         };
         task.begin().await.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause })?;
+        let renewals = task.publisher.table().renewals().clone();
         let (queue, requests) = mpsc::channel(PUBLISHER_QUEUE);
         let (inquiries, questions) = mpsc::channel(INQUIRIES);
         let changes: Arc<Changes> = Arc::default();
@@ -222,7 +228,7 @@ impl Fleet {
         let notifier = Notifier::start(self.notifying.clone(), Audience::of(&ready), commits, stopped.clone());
         let task = task.run(requests, questions, changes.clone(), stopped.clone());
         let task = supervision::spawn(served.clone(), stopped, task);
-        let side = Side::Publisher { queue, inquiries, changes };
+        let side = Side::Publisher { queue, inquiries, changes, renewals };
         let running = Running { ready, changing: None, served, side, stop, task, notifier };
         self.running.insert(place(&origin), running);
         Ok(())
@@ -342,8 +348,9 @@ impl Fleet {
     /// What messages meet from now on.
     pub(super) fn routing(&self, config: &Config) -> Routing {
         let registrar = |running: &Running| match &running.side {
-            Side::Publisher { queue, inquiries, .. } => Some(Registrar {
+            Side::Publisher { queue, inquiries, renewals, .. } => Some(Registrar {
                 queue: queue.clone(),
+                renewals: renewals.clone(),
                 inquiries: inquiries.clone(),
                 access: UpdateAccess::new(running.ready.zone.update.clone()),
             }),

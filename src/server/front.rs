@@ -10,7 +10,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 
 use crate::answer::AHEAD;
 use crate::base::limits::TRANSFERS;
-use crate::base::{Limit, Monotonic, Name, Now};
+use crate::base::{Limit, Monotonic, Name, NameMap, Now};
 use crate::config::Config;
 use crate::dns::cookie::Cookies;
 use crate::dns::identity::Identity;
@@ -20,7 +20,8 @@ use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, hold, respond};
 use crate::dns::transfer::outgoing::Outgoing;
 use crate::dns::tsig::{self, Keys};
-use crate::membership::UpdateAccess;
+use crate::dns::update::renewal::{self, Candidate, InPlace, Place};
+use crate::membership::{Renewals, UpdateAccess};
 use crate::net::tcp::places::client_of;
 use crate::net::udp::Received;
 use crate::net::{Completion, Handled, Handler, Messages};
@@ -40,6 +41,8 @@ pub struct Registrar {
     pub queue: mpsc::Sender<Submission>,
     /// Where its publisher is asked.
     pub inquiries: mpsc::Sender<Inquiry>,
+    /// The heartbeats that need no publisher.
+    pub renewals: Arc<Renewals>,
     /// Who may update at all: the others are refused before they take a place in the queue.
     pub access: UpdateAccess,
 }
@@ -61,7 +64,7 @@ pub struct Routing {
     /// The zones.
     pub zones: Zones,
     /// Where updates go, by zone, unless it is a copy.
-    pub registrars: HashMap<Name, Registrar>,
+    pub registrars: NameMap<Registrar>,
     /// Zones that are copies.
     pub copies: HashMap<Name, Copied>,
     /// What became of NOTIFY to the secondaries of each zone.
@@ -106,9 +109,17 @@ impl Handler for Front {
         let mut group: Group<'_, '_> = Group::default();
         for received in datagrams {
             let context = self.context(&routing, received.peer, Transport::Udp, now);
-            match quick::read(&context, received.packet, &mut received.answer.name) {
-                Some(query) => group.take(context, query, received, &self.counters, general),
-                None => general(received),
+            if let Some(query) = quick::read(&context, received.packet, &mut received.answer.name) {
+                group.take(context, query, received, &self.counters, general);
+                continue;
+            }
+            let (packet, out) = (received.packet, &mut received.answer.octets);
+            // Over UDP nothing is told to whoever exceeds the rate.
+            let complete = &mut || -> Completion { Box::new(drop) };
+            match self.renew(&routing, packet, received.peer, Transport::Udp, now, out, complete) {
+                InPlace::Answered => received.answer.is_due = true,
+                InPlace::Dropped => {}
+                InPlace::General { .. } => general(received),
             }
         }
         group.answer(&self.counters, general);
@@ -129,9 +140,17 @@ impl Handler for Front {
         let now = self.clock.now();
         let routing = self.routing.load();
         let context = self.context(&routing, peer, transport, now);
-        // Datagrams come here since they are not for that.
-        if transport != Transport::Udp && quick::answer(&context, packet, out) {
-            return Handled::Answered;
+        // Datagrams come here since they are not for these.
+        let mut admitted = false;
+        if transport != Transport::Udp {
+            if quick::answer(&context, packet, out) {
+                return Handled::Answered;
+            }
+            match self.renew(&routing, packet, peer, transport, now, out, complete) {
+                InPlace::Answered => return Handled::Answered,
+                InPlace::Dropped => return Handled::Nothing,
+                InPlace::General { admitted: is_admitted } => admitted = is_admitted,
+            }
         }
         match respond(&context, packet, out) {
             Verdict::Reply => Handled::Answered,
@@ -162,7 +181,7 @@ impl Handler for Front {
             Verdict::Update(request) => {
                 // Deviates: RFC 9664 §5.3 has a least interval between updates of one client; several members may share an
                 // address, so livezone has a rate per source instead. What exceeds it is ignored silently, as there.
-                if request.identity.key.is_none() && !self.may_update(peer, transport, now, complete) {
+                if request.identity.key.is_none() && !admitted && !self.may_update(peer, transport, now, complete) {
                     return Handled::Nothing;
                 }
                 let registrar = routing.registrars.get(&request.zone);
@@ -230,6 +249,29 @@ impl Front {
             rate: routing.answer_rate.as_ref().map(|rate| (rate, now.mono)),
             rotate: routing.rotate,
         }
+    }
+
+    /// Counts and answers a heartbeat that needs no publisher. It needs one that runs all the same: where nobody sees
+    /// leases end, none is renewed.
+    #[expect(clippy::too_many_arguments, reason = "they are what a handler gets")]
+    fn renew(
+        &self,
+        routing: &Routing,
+        packet: &[u8],
+        peer: SocketAddr,
+        transport: Transport,
+        now: Now,
+        out: &mut Vec<u8>,
+        complete: &mut dyn FnMut() -> Completion,
+    ) -> InPlace {
+        let found = Candidate::read(packet)
+            .and_then(|candidate| Some((routing.registrars.get(candidate.zone())?, candidate)))
+            .filter(|(registrar, _)| !registrar.queue.is_closed());
+        let Some((registrar, candidate)) = found else { return InPlace::General { admitted: false } };
+        let Routing { keys, udp_size, .. } = routing;
+        let Registrar { renewals, access, .. } = registrar;
+        let place = Place { renewals, access, keys, udp_size: *udp_size, peer, transport, now };
+        renewal::renew(&candidate, &place, &mut || self.may_update(peer, transport, now, complete), out)
     }
 
     /// Whether an update that is not known to be signed is within the rate of its source. If it isn't, it is dropped.

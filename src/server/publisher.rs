@@ -16,9 +16,10 @@ use crate::base::limits::{
     BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, RECENT_UPDATES, STORE_PATIENCE,
 };
 use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType};
+use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Outcome, Refusal, Request, Rules, Scene, Verdict, execute};
-use crate::membership::{Item, Key, Stamp, Table, UpdateAccess};
+use crate::membership::{Item, Key, MemberId, Stamp, Table, UpdateAccess};
 use crate::net::Completion;
 use crate::store::{Appended, Write};
 use crate::zone::{
@@ -159,6 +160,8 @@ pub struct Publisher {
     recent_order: VecDeque<(Monotonic, MessageId)>,
     outbox: Vec<Reply>,
     next_forgetting: Monotonic,
+    /// Whether something is noted whose outcome depends on which services there are.
+    notes_mind_services: bool,
     /// A configuration that is not in force yet.
     pending: Option<configure::Pending>,
     configured: Option<Result<(), Clash>>,
@@ -190,6 +193,7 @@ impl Publisher {
             recent_order: VecDeque::new(),
             outbox: Vec::new(),
             next_forgetting: now.mono.after(FORGETTING_INTERVAL),
+            notes_mind_services: false,
             pending: None,
             configured: None,
         }
@@ -246,6 +250,11 @@ impl Publisher {
         match execution {
             Ok(Execution::Apply(outcome)) if self.only_renews(&outcome) => {
                 self.renew(&outcome, request.stamp, now);
+                self.note(&submission.request, &outcome);
+                self.outbox.push(Reply { submission, verdict: Verdict::Done(outcome.granted) });
+            }
+            // A retransmission of such a message.
+            Ok(Execution::Repeat(outcome)) if self.only_renews(&outcome) => {
                 self.outbox.push(Reply { submission, verdict: Verdict::Done(outcome.granted) });
             }
             _ if given_up => self.outbox.push(Reply { submission, verdict: not_ready(NO_ANSWER) }),
@@ -290,17 +299,19 @@ impl Publisher {
         let remembered = self.recent.get(&request.id).map(|remembered| remembered.verdict.clone());
         let execution = self.execute(request, now);
         let verdict = match (execution, remembered) {
-            (Ok(Execution::Apply(outcome)), remembered) if outcome.puts.is_empty() && outcome.removals.is_empty() => {
+            // Of a retransmission too: it is told the lease that it renews.
+            (Ok(Execution::Apply(outcome)), _) if outcome.puts.is_empty() && outcome.removals.is_empty() => {
                 let waits = match outcome.renewals.as_slice() {
                     // There is nothing to do: perhaps since the batch has done it.
                     [] => self.table.is_dirty(),
                     renewals => renewals.iter().any(|index| self.table.edited().contains(index)),
                 };
                 self.renew(&outcome, request.stamp, now);
-                let verdict = remembered.unwrap_or(Verdict::Done(outcome.granted));
+                let verdict = Verdict::Done(outcome.granted);
                 if waits {
                     return self.join(submission, verdict, now);
                 }
+                self.note(request, &outcome);
                 verdict
             }
             // A retransmission is not applied twice, whatever it would do now.
@@ -315,7 +326,7 @@ impl Publisher {
                 }
                 Err(refusal) => Verdict::Refused(refusal),
             },
-            (Ok(Execution::Repeat(granted)), None) => Verdict::Done(granted),
+            (Ok(Execution::Repeat(outcome)), None) => Verdict::Done(outcome.granted),
             (Ok(Execution::Older), None) => Verdict::Replayed,
             // A prerequisite that fails by what is not durable yet.
             (Err(refusal), None) if refusal.is_of_prerequisite() && self.table.is_dirty() => {
@@ -337,6 +348,50 @@ impl Publisher {
     fn renew(&mut self, outcome: &Outcome, stamp: Option<Stamp>, now: Now) {
         for &index in &outcome.renewals {
             self.table.renew(index, now.mono, stamp);
+        }
+    }
+
+    /// Notes a message that did nothing but renew a lease, so that it is counted in place from now on. What it renewed is
+    /// not edited by the batch or by the write under way.
+    fn note(&mut self, request: &Request, outcome: &Outcome) {
+        let (Some(digest), [index]) = (request.renewal, outcome.renewals.as_slice()) else { return };
+        let Some(Item::Member(member)) = self.table.item(*index) else { return };
+        let contents = self.zone.contents();
+        if let Some(heartbeat) = renewal::of_member(request, outcome, member, contents, &self.policy.rules) {
+            self.table.note(*index, digest);
+            self.notes_mind_services |= heartbeat.minds_services;
+        }
+    }
+
+    /// An item changes: messages that look at its names may come to something else from here on.
+    fn void_notes_beside(&mut self, item: &Item) {
+        let contents = self.zone.contents();
+        for name in names_of(item, |service| contents.layout(service)) {
+            let mut concerned: Vec<(&Name, &MemberId)> =
+                contents.members_with_target(&name).iter().map(|(service, id)| (service, id)).collect();
+            let (parent, id) = (name.parent(), MemberId::from_label(name.first_label()).ok());
+            if let (Some(parent), Some(id)) = (&parent, &id) {
+                let at_host = contents.services_at_host(parent).iter().chain([parent]);
+                concerned.extend(at_host.map(|service| (service, id)));
+            }
+            for (service, id) in concerned {
+                if let Some((index, _)) = self.table.member(service, id.as_str()) {
+                    self.table.void_note(index);
+                }
+            }
+        }
+    }
+
+    /// Anything may have changed.
+    fn void_notes(&mut self) {
+        self.table.void_notes();
+        self.notes_mind_services = false;
+    }
+
+    /// There are other services than there were.
+    fn void_notes_minding_services(&mut self) {
+        if self.notes_mind_services {
+            self.void_notes();
         }
     }
 
@@ -382,13 +437,18 @@ impl Publisher {
     /// Passes the changes of items on to the zone. A leased RRset is one change, however many of its records differ.
     fn publish_items(&mut self, changes: Vec<(Item, Cause, bool)>, now: Now) {
         let mut leased: HashSet<(Name, RecordType)> = HashSet::new();
+        let services = self.zone.contents().service_count();
         for (item, cause, removed) in changes {
+            self.void_notes_beside(&item);
             if let Item::Leased(record) = &item
                 && !leased.insert((record.name.clone(), record.rtype))
             {
                 continue;
             }
             self.publish_item(&item, removed, cause, now);
+        }
+        if self.zone.contents().service_count() != services {
+            self.void_notes_minding_services();
         }
     }
 
@@ -507,6 +567,7 @@ impl Publisher {
             .collect();
         for service in over {
             self.zone.change(CausedChange { change: Change::Forget { service }, cause: Cause::Forgotten }, now.wall);
+            self.void_notes_minding_services();
             self.open(now);
         }
     }
@@ -587,6 +648,7 @@ impl Publisher {
             }
             Appended::Conflict(_) | Appended::Unavailable(_) | Appended::Unknown(_) => {
                 self.table.abandon(now.mono, in_flight.since);
+                self.void_notes();
                 for (key, at) in in_flight.heard {
                     if let Some(index) = self.table.find(&key) {
                         self.table.renew(index, at, None);

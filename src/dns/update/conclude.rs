@@ -247,7 +247,7 @@ impl Executor<'_> {
         if found.contains(&Freshness::Older) {
             Execution::Older
         } else if !found.is_empty() && found.iter().all(|freshness| *freshness == Freshness::Repeat) {
-            Execution::Repeat(outcome.granted)
+            Execution::Repeat(outcome)
         } else {
             Execution::Apply(outcome)
         }

@@ -61,8 +61,8 @@ pub struct Outcome {
 pub enum Execution {
     /// To be applied.
     Apply(Outcome),
-    /// Everything that it touches has accepted this very message before.
-    Repeat(Option<(u32, Option<u32>)>),
+    /// Everything that it touches has accepted this very message before: what it would come to is not applied again.
+    Repeat(Outcome),
     /// Something that it touches has accepted a later signature.
     Older,
 }

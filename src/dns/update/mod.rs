@@ -3,7 +3,7 @@
 //! `request` reads a message as far as it can be read without knowing the zone's state. `prerequisite` holds it against
 //! that state. `execute` carries its changes out on a copy (`draft`), with `add` and `delete`; `conclude` compares the copy
 //! with what was there and says what is new, what went, and what only renewed its lease; `bounds` refuses what would be too
-//! much, and `hidden` what nobody would see.
+//! much, and `hidden` what nobody would see. `renewal` counts heartbeats without any of that.
 
 mod add;
 mod bounds;
@@ -13,6 +13,7 @@ mod draft;
 pub mod execute;
 mod hidden;
 pub mod prerequisite;
+pub mod renewal;
 pub mod request;
 #[cfg(test)]
 mod tests;

@@ -15,11 +15,12 @@ use crate::base::{Limit, Name, RecordType, Wall};
 use crate::dns::edns::ExtendedError;
 use crate::dns::reply::{Reply, Seal, Transport};
 use crate::dns::respond::Context;
-use crate::dns::tsig::TsigError;
+use crate::dns::tsig::{Signature, TsigError};
 use crate::dns::wire::{CLASS_ANY, CLASS_IN, CLASS_NONE, Envelope, RawRecord, Rcode};
-use crate::membership::{Identity, Stamp, UpdateAccess};
+use crate::membership::{Digest, Identity, Stamp, UpdateAccess};
 use crate::zone::Rdata;
 
+use super::renewal::Candidate;
 use super::{Refusal, RefusedReply};
 
 /// One prerequisite (RFC 2136 §2.4).
@@ -72,6 +73,8 @@ pub struct Request {
     pub stamp: Option<Stamp>,
     /// What its retransmissions are told by.
     pub id: MessageId,
+    /// What the same message is told by when it comes again as a heartbeat, if it has that form.
+    pub renewal: Option<Digest>,
     /// The prerequisites in order, each as far as it could be read.
     pub prerequisites: Vec<Result<Prerequisite, Refusal>>,
     /// The changes in order, unless one of them is malformed.
@@ -129,11 +132,13 @@ impl Request {
             }
             std::hash::Hasher::finish(&hasher)
         };
+        let renewal = Candidate::read(envelope.packet).map(|message| message.digest(context.peer.ip(), connected));
         Ok(Request {
             zone,
+            renewal,
             peer: context.peer,
             transport: context.transport,
-            stamp: envelope.tsig.as_ref().map(super::super::tsig::Signature::stamp),
+            stamp: envelope.tsig.as_ref().map(Signature::stamp),
             id: MessageId(hash(&HASHERS.0), hash(&HASHERS.1)),
             identity: Identity { key, address: context.peer.ip(), connected },
             prerequisites,

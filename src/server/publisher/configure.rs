@@ -106,6 +106,7 @@ impl Publisher {
             statics.iter().map(|node| Change::Static { name: node.name.clone(), rrsets: node.rrsets.clone() });
         let changes = settings.iter().cloned().map(Change::Settings).chain(of_statics).map(configured);
         self.zone.try_change(changes.collect(), now.wall).map_err(Clash::Room)?;
+        self.void_notes();
         self.batch.settings = settings.or(self.batch.settings.take());
         self.batch.statics.extend(statics);
         self.open(now);
@@ -180,6 +181,8 @@ impl Publisher {
     /// The write with it has ended.
     pub(super) fn configuration_ended(&mut self, durable: bool, now: Monotonic) {
         let Some(mut pending) = self.pending.take_if(|pending| pending.stage == Stage::Written) else { return };
+        // What was noted meanwhile went by the former rules.
+        self.void_notes();
         if durable {
             self.policy = pending.configuration.policy;
             self.table.set_grace(self.policy.rules.leases.grace);

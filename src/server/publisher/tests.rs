@@ -18,6 +18,7 @@ use crate::zone::scenes::{Universe, nodes, records, service_states};
 
 use super::*;
 
+mod in_place;
 mod inquiry;
 mod room;
 
