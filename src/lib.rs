@@ -9,8 +9,8 @@
 //! ```text
 //!            net::udp, net::tcp, net::hickory  bytes, and where they came from
 //!                    |
-//!            server::front                     rate of unsigned updates, the zone's queue
-//!                    |
+//!            server::front                     rate of unsigned updates, the zone's queue; heartbeats that
+//!                    |                         the publisher has noted are counted and answered here
 //!            dns::quick, dns::respond          one synchronous function from bytes to bytes, and its short form
 //!             |              |
 //!           query          update  ---------> a queue, one per zone, bounded
@@ -68,10 +68,17 @@
 //!
 //! **Heartbeats move cells.** What a heartbeat changes (deadline, intervals, last signature) is a fixed-size cell per
 //! lease, written as one whole without a lock ([`membership::cell`]); everything else belongs to one writer. Expiry
-//! claims the cell by compare-and-swap, so that a heartbeat is either counted before or handed to the publisher. Today
-//! all updates pass through the publisher's queue; the cells let other threads renew in place later. Timers are data in
-//! a heap: one that fires reads the cell and re-arms, so that a lease costs O(log n) when it ends and nothing is ever
-//! scanned.
+//! claims the cell by compare-and-swap, so that a heartbeat is either counted before or handed to the publisher. Timers are
+//! data in a heap: one that fires reads the cell and re-arms, so that a lease costs O(log n) when it ends and nothing is
+//! ever scanned.
+//!
+//! **Heartbeats in place.** A heartbeat is the update that registered its member, sent again. When the publisher has carried
+//! out a message that did nothing but renew one member's lease, it notes a digest of it ([`membership::renewals`]); from then
+//! on whoever receives the same message verifies it, moves the cell and answers ([`dns::update::renewal`]), with the octets
+//! that the publisher would have sent. What could change the outcome of a noted message voids the note, and the publisher
+//! notes it again at its next renewal: an edit of the member or of what shares a name with it, a new configuration, a write
+//! that the store refused. So nothing is counted in place that the publisher has not counted before in this run, and who has
+//! renewed since the start is noted as ever.
 //!
 //! **Transactions with undo.** The table and the contents are edited in place, since later messages of a batch and
 //! their prerequisites must see what earlier ones did; each edit notes how to take it back. A write that the store

@@ -19,6 +19,7 @@ use super::*;
 
 mod bounds;
 mod hidden;
+mod renewal;
 mod rights;
 
 /// A zone `z.` with static records at ns1, as a publisher would hold it.

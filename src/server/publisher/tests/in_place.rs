@@ -386,6 +386,8 @@ fn a_change_of_the_member_or_of_the_configuration_or_a_refused_write_voids_the_n
         (vec![], 3),
         // The change itself, and then the way back; each is a commit.
         (vec![Step::Send { message: 1, id: 0, ago: 0 }, Step::Write(true)], 1),
+        // Before either is durable as well.
+        (vec![Step::Send { message: 1, id: 0, ago: 0 }], 1),
         (vec![Step::Reconfigure(1), Step::Write(true)], 2),
         (vec![Step::Send { message: 2, id: 0, ago: 0 }, Step::Seal, Step::Write(false)], 2),
         // Another member of the service is nobody's concern.
