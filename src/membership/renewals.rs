@@ -15,7 +15,7 @@
 //! A message that was found before its note was voided may be counted a moment after that: as if it had come before
 //! whatever voided it, which nobody had been told of yet.
 //!
-//! Memory: 16 octets beside the cell, and 6 to 8 in the index, for each lease with a note.
+//! Memory: 16 octets beside the cell, and 5 to 8 in the index, for each lease with a note.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
@@ -66,6 +66,7 @@ pub struct Renewals {
 const SHARDS: u64 = 64;
 /// Bits of a slot that number the cell; the others are of the digest.
 const CELL_BITS: u32 = Cells::LIMIT.ilog2();
+const CELL: u32 = u32::MAX >> (32 - CELL_BITS);
 /// No slot was here: a search ends.
 const EMPTY: u32 = 0;
 /// A slot was here: a search goes on. No slot looks like this, since the bits of the digest are never all zero.
@@ -98,7 +99,7 @@ impl Shard {
     fn places(&self, first: u64) -> impl Iterator<Item = &AtomicU32> {
         let len = u64::try_from(self.slots.len()).expect("64 bits are enough");
         // The lower half of the digest, as a part of the length.
-        let start = usize::try_from((first & 0xffff_ffff) * len >> 32).expect("below the length");
+        let start = usize::try_from(((first & 0xffff_ffff) * len) >> 32).expect("below the length");
         let (before, from) = self.slots.split_at(start);
         from.iter().chain(before)
     }
@@ -153,8 +154,8 @@ impl Renewals {
         for place in shard.places(digest.first) {
             match place.load(Ordering::Acquire) {
                 EMPTY => return None,
-                slot if slot & !(u32::MAX >> (32 - CELL_BITS)) == tag(digest.first) => {
-                    let cell = CellId(slot & u32::MAX >> (32 - CELL_BITS));
+                slot if slot & !CELL == tag(digest.first) => {
+                    let cell = CellId(slot & CELL);
                     if let Some(generation) = self.cells.noted(cell, digest) {
                         return Some(Noted { cell, generation });
                     }
@@ -185,7 +186,7 @@ impl Renewals {
             for slot in &shard.slots {
                 let slot = slot.load(Ordering::Relaxed);
                 if ![EMPTY, VOID].contains(&slot) {
-                    let cell = CellId(slot & u32::MAX >> (32 - CELL_BITS));
+                    let cell = CellId(slot & CELL);
                     larger.insert(self.cells.note_of(cell), cell);
                 }
             }
