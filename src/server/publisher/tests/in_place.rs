@@ -7,13 +7,16 @@ use crate::dns::update::renewal::{Candidate, InPlace, Place, renew};
 
 use super::*;
 
+/// Replies by the number of their request.
+type Replies = Arc<Mutex<Vec<(usize, Vec<u8>)>>>;
+
 /// One server.
 struct Side {
     stage: Stage,
     in_place: bool,
     /// Who may update at all, as the front has it.
     access: UpdateAccess,
-    replies: Arc<Mutex<Vec<(usize, Vec<u8>)>>>,
+    replies: Replies,
     sent: usize,
     /// Heartbeats that were counted in place.
     counted: usize,
