@@ -63,6 +63,9 @@ impl Side {
         let context = Context {
             tcp_idle: Duration::from_secs(10),
             transfers: true,
+            cookies: None,
+            rate: None,
+            rotate: false,
             zones: &self.stage.zones,
             keys: &self.stage.keys,
             identity: &Identity::default(),
