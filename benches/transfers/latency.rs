@@ -5,8 +5,8 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::median;
-use crate::servers::{Role, Server, configure_livezone, free_address};
+use crate::servers::{Role, Server, configure_livezone};
+use crate::support::{free_address, median};
 use crate::wire::{self, A, connect, framed, query, registration};
 
 /// How often a secondary is asked.

@@ -25,12 +25,15 @@ mod deltas;
 mod latency;
 mod queries;
 mod servers;
+#[path = "../support/mod.rs"]
+mod support;
 mod whole;
 mod wire;
 
 use std::path::{Path, PathBuf};
 
-use servers::{Role, Server, configure_livezone, free_address};
+use servers::{Role, Server, configure_livezone};
+use support::free_address;
 
 /// The nice value of all servers and clients; those of [`queries`] that ask have a lower one.
 const PRIORITY: i32 = -10;
@@ -116,23 +119,8 @@ fn primaries(livezone: &Path, file: &Path, scratch: &Path, core: Option<usize>) 
     servers
 }
 
-/// Sorts, and takes the middle.
-pub(crate) fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// What else the machine does.
 pub(crate) fn load() -> String {
     let averages = std::fs::read_to_string("/proc/loadavg").unwrap();
     format!("load average {}", averages.split(' ').next().unwrap())
-}
-
-/// Keeps the thread to a core.
-pub(crate) fn keep_to(core: Option<usize>) {
-    if let Some(core) = core {
-        let mut set = rustix::thread::CpuSet::new();
-        set.set(core);
-        let _ = rustix::thread::sched_setaffinity(None, &set);
-    }
 }

@@ -5,8 +5,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::servers::Server;
+use crate::support::{keep_to, median};
+use crate::whole;
 use crate::wire::{self, A};
-use crate::{keep_to, median, whole};
 
 /// Where the server's threads run, and where everything else does: both share a core with nobody of the other side.
 pub(crate) const SERVER_CORE: usize = 0;

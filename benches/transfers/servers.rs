@@ -1,20 +1,20 @@
 //! The servers, each on a free port of loopback with its files in a scratch folder, and ended by its id.
 
 use std::fmt::Write as _;
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
-
+use crate::support::free_address;
+use crate::support::process::Process;
 use crate::wire::{SECRET, ZONE, serial};
 
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) address: SocketAddr,
-    process: Child,
+    process: Process,
 }
 
 /// Where a server gets its zone from, and whom it tells.
@@ -42,16 +42,6 @@ fn program() -> &'static str {
     })
 }
 
-pub(crate) fn free_address() -> SocketAddr {
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = tcp.local_addr().unwrap();
-        if UdpSocket::bind(address).is_ok() {
-            return address;
-        }
-    }
-}
-
 /// What livezone is configured with; its store stays over restarts.
 pub(crate) fn configure_livezone(folder: &Path, secondaries: &[SocketAddr]) {
     std::fs::create_dir_all(folder.join("zones")).unwrap();
@@ -74,7 +64,7 @@ impl Server {
         let address = free_address();
         let listen = address.to_string();
         let arguments = ["serve", "--log", "error", "--listen", &listen, "--config", "livezone.toml"];
-        let process = spawn(folder, program(), &arguments, core);
+        let process = Process::spawn(folder, program(), &arguments, core);
         Server { name: "livezone", address, process }.answering()
     }
 
@@ -111,7 +101,7 @@ impl Server {
         }
         std::fs::create_dir_all(folder.join("db")).unwrap();
         std::fs::write(folder.join("knot.conf"), conf).unwrap();
-        Server { name: "Knot", address, process: spawn(folder, "knotd", &["-c", "knot.conf"], role.core) }
+        Server { name: "Knot", address, process: Process::spawn(folder, "knotd", &["-c", "knot.conf"], role.core) }
     }
 
     pub(crate) fn bind(folder: &Path, address: SocketAddr, role: Role<'_>) -> Server {
@@ -147,7 +137,11 @@ impl Server {
             (None, None) => unreachable!("a role has a source"),
         }
         std::fs::write(folder.join("named.conf"), conf).unwrap();
-        Server { name: "BIND", address, process: spawn(folder, "named", &["-f", "-c", "named.conf"], role.core) }
+        Server {
+            name: "BIND",
+            address,
+            process: Process::spawn(folder, "named", &["-f", "-c", "named.conf"], role.core),
+        }
     }
 
     pub(crate) fn nsd(folder: &Path, address: SocketAddr, role: Role<'_>) -> Server {
@@ -172,14 +166,14 @@ impl Server {
             (None, None) => unreachable!("a role has a source"),
         }
         std::fs::write(folder.join("nsd.conf"), conf).unwrap();
-        Server { name: "NSD", address, process: spawn(folder, "nsd", &["-d", "-c", "nsd.conf"], role.core) }
+        Server { name: "NSD", address, process: Process::spawn(folder, "nsd", &["-d", "-c", "nsd.conf"], role.core) }
     }
 
     /// Waits until the server answers for the zone.
     pub(crate) fn answering(mut self) -> Server {
         let began = Instant::now();
         while serial(self.address).is_none() {
-            if let Some(status) = self.process.try_wait().unwrap() {
+            if let Some(status) = self.process.ended() {
                 panic!("{} ended: {status}", self.name);
             }
             assert!(began.elapsed() < Duration::from_secs(60), "{} does not answer", self.name);
@@ -188,78 +182,12 @@ impl Server {
         self
     }
 
-    fn id(&self) -> i32 {
-        self.process.id() as i32
-    }
-
     pub(crate) fn rss_kib(&self) -> u64 {
-        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+        self.process.rss_kib()
     }
 
     /// User and system time of its processes, in ticks of 10 ms.
     pub(crate) fn cpu(&self) -> Duration {
-        let ticks = |id: i32| {
-            let Some(fields) = stat(id) else { return 0 };
-            fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
-        };
-        Duration::from_millis(10 * family(self.id()).into_iter().map(ticks).sum::<u64>())
+        self.process.cpu()
     }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let family = family(self.id());
-        let _ = kill_process(Pid::from_child(&self.process), Signal::TERM);
-        let began = Instant::now();
-        while self.process.try_wait().unwrap().is_none() {
-            if began.elapsed() > Duration::from_secs(5) {
-                self.process.kill().unwrap();
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        // NSD's children end with it; one that doesn't is left to init.
-        for id in family.into_iter().skip(1) {
-            if stat(id).is_some_and(|fields| fields[1] == "1")
-                && let Some(id) = Pid::from_raw(id)
-            {
-                let _ = kill_process(id, Signal::KILL);
-            }
-        }
-    }
-}
-
-/// The fields of /proc/PID/stat behind the name: state, parent, …
-fn stat(id: i32) -> Option<Vec<String>> {
-    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
-    Some(text.rsplit(')').next()?.split_whitespace().map(str::to_owned).collect())
-}
-
-/// A process and its descendants.
-fn family(id: i32) -> Vec<i32> {
-    let others = std::fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    let parents: Vec<(i32, i32)> = others.filter_map(|id| Some((id, stat(id)?[1].parse().ok()?))).collect();
-    let mut family = vec![id];
-    let mut at = 0;
-    while at < family.len() {
-        let parent = family[at];
-        family.extend(parents.iter().filter(|(_, other)| *other == parent).map(|(child, _)| *child));
-        at += 1;
-    }
-    family
-}
-
-fn spawn(folder: &Path, program: &str, arguments: &[&str], core: Option<usize>) -> Child {
-    let mut command = match core {
-        Some(core) => {
-            let mut command = Command::new("taskset");
-            command.args(["-c", &core.to_string(), program]);
-            command
-        }
-        None => Command::new(program),
-    };
-    let log = std::fs::File::create(folder.join("stderr")).unwrap();
-    command.args(arguments).current_dir(folder).stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
-    command.spawn().unwrap_or_else(|error| panic!("{program}: {error}"))
 }

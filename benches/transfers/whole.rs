@@ -6,9 +6,10 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::Settings;
 use crate::servers::Server;
+use crate::support::{keep_to, median};
 use crate::wire::{self, AXFR, Record, SOA, ZONE, connect, framed};
-use crate::{Settings, median};
 
 #[derive(Default)]
 struct Count {
@@ -109,7 +110,7 @@ pub(crate) fn crowd(server: SocketAddr, clients: usize, records: u64, stop: &Ato
     std::thread::scope(|scope| {
         for _ in 0..clients {
             scope.spawn(|| {
-                crate::keep_to(core);
+                keep_to(core);
                 while !stop.load(Ordering::Relaxed) {
                     take(server, false, records);
                     ended.fetch_add(1, Ordering::Relaxed);
