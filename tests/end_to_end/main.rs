@@ -18,10 +18,14 @@ mod disk;
 mod durability;
 mod first_epoch;
 mod follower;
+mod generators;
 mod hostile;
 mod http;
 mod large;
 mod leases;
+#[expect(dead_code, reason = "the bench needs more of it")]
+#[path = "../../benches/peers/load/mod.rs"]
+mod load;
 mod notify;
 mod peers;
 mod policy;
