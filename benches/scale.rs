@@ -9,12 +9,16 @@
 #![allow(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
 #![allow(clippy::cast_possible_truncation, reason = "small numbers")]
 
+#[path = "support/disk.rs"]
+mod disk;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
+
+use disk::fdatasync;
 
 const ZONE: &str = "svc.example.test";
 const COMMITS: u32 = 1000;
@@ -86,20 +90,6 @@ fn configure(folder: &Path) {
     let zone = format!("origin = \"{ZONE}.\"\nstatic = \"static.zone\"\n[lease]\ndefault = \"1h\"\n");
     std::fs::write(folder.join("zones/zone.toml"), zone).unwrap();
     std::fs::write(folder.join("zones/static.zone"), "@ IN NS ns1\nns1 IN A 127.0.0.1\n").unwrap();
-}
-
-fn fdatasync(folder: &Path) -> Duration {
-    let file = std::fs::File::create(folder.join("probe")).unwrap();
-    let mut times: Vec<Duration> = (0..200u64)
-        .map(|number| {
-            let began = Instant::now();
-            file.write_all_at(&[0; 512], number * 512).unwrap();
-            file.sync_data().unwrap();
-            began.elapsed()
-        })
-        .collect();
-    times.sort();
-    times[100]
 }
 
 struct Server {

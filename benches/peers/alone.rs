@@ -11,9 +11,6 @@ use crate::load::{Load, Outcome, Plan, tcp, udp};
 use crate::support::keep_to;
 use crate::support::process;
 
-/// Retransmissions of an update, before it counts as lost: more than any resolver library makes.
-const UPDATE_ATTEMPTS: u32 = 5;
-
 /// `load queries|registrations|heartbeats address=…`
 pub(crate) fn run(mut arguments: Arguments) -> Result<(), String> {
     let what = arguments.word().ok_or("load what: queries, registrations or heartbeats?")?;
@@ -34,7 +31,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), String> {
         arguments.finish()?;
         return sender.measure(&plan, &mut questions);
     }
-    plan.attempts = UPDATE_ATTEMPTS;
+    plan = plan.of_updates();
     let count: u32 = arguments.value("members")?.unwrap_or(10_000);
     let standing = arguments.value("standing")?.unwrap_or(1000);
     let members = members(&mut arguments, zone, if what == "heartbeats" { count } else { standing })?;
@@ -88,6 +85,7 @@ fn members(arguments: &mut Arguments, zone: String, count: u32) -> Result<Member
         std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_err(|error| error.to_string())?;
     Ok(Members {
         zone,
+        label: "load",
         services: arguments.value("services")?.unwrap_or((count / 50).max(20)),
         run: since_1970.as_secs() as u32,
         lease: (lease > 0).then_some(lease),

@@ -19,9 +19,17 @@
 
 mod alone;
 mod arguments;
+mod cases;
+mod compare;
+#[path = "../support/disk.rs"]
+mod disk;
 mod load;
+mod machine;
+mod servers;
 #[path = "../support/mod.rs"]
 mod support;
+mod table;
+mod zones;
 
 use std::process::ExitCode;
 
@@ -30,9 +38,10 @@ use arguments::Arguments;
 fn main() -> ExitCode {
     let mut arguments = Arguments::of_program();
     let result = match arguments.word().as_deref() {
+        None => compare::run(arguments),
         Some("load") => alone::run(arguments),
+        Some("limit") => compare::limit(arguments),
         Some(other) => Err(format!("unknown argument: {other}")),
-        None => Ok(()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

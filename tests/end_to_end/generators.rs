@@ -24,7 +24,8 @@ fn start() -> (TestServer, Members) {
     let mut parts = key.split(':').skip(1);
     let signer = Signer::new(parts.next().unwrap(), parts.next().unwrap());
     let zone = ZONE.trim_end_matches('.').to_owned();
-    let members = Members { zone, services: 5, run: 1, lease: Some(600), signer: Some(signer), verify: true };
+    let members =
+        Members { zone, label: "load", services: 5, run: 1, lease: Some(600), signer: Some(signer), verify: true };
     (server, members)
 }
 

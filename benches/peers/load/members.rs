@@ -19,6 +19,8 @@ const OPCODE_UPDATE: u8 = 5;
 #[derive(Clone)]
 pub(crate) struct Members {
     pub(crate) zone: String,
+    /// What their services are called, before a number.
+    pub(crate) label: &'static str,
     /// Services that they are spread over.
     pub(crate) services: u32,
     /// Stands in their names, so that two runs have different members.
@@ -34,21 +36,33 @@ impl Members {
     /// The registration, with id 0 and not signed.
     pub(crate) fn registration(&self, number: u32) -> Vec<u8> {
         let mut message = update(&self.zone);
-        let host = self.host(number);
-        change(&mut message, &self.service(number), SRV, IN, TTL, &self.srv(number));
-        // Of 10.0.0.0/8, and of fd00::/8 where there is room for all.
-        let address = (0x0a00_0000 | number & 0xff_ffff).to_be_bytes();
-        change(&mut message, &below_zone(&host), A, IN, TTL, &address);
-        let address = u128::from(0xfd00_0053u32) << 96 | u128::from(self.run) << 32 | u128::from(number);
-        change(&mut message, &below_zone(&host), AAAA, IN, TTL, &address.to_be_bytes());
+        self.add(&mut message, number);
         self.ask_for_lease(&mut message);
         message
+    }
+
+    /// The registration of several in one message.
+    fn registrations(&self, numbers: impl Iterator<Item = u32>) -> Vec<u8> {
+        let mut message = update(&self.zone);
+        numbers.for_each(|number| self.add(&mut message, number));
+        self.ask_for_lease(&mut message);
+        message
+    }
+
+    fn add(&self, message: &mut Vec<u8>, number: u32) {
+        let host = below_zone(&self.host(number));
+        change(message, &below_zone(&self.service(number)), SRV, IN, TTL, &self.srv(number));
+        // Of 10.0.0.0/8, and of fd00::/8 where there is room for all.
+        let address = (0x0a00_0000 | number & 0xff_ffff).to_be_bytes();
+        change(message, &host, A, IN, TTL, &address);
+        let address = u128::from(0xfd00_0053u32) << 96 | u128::from(self.run) << 32 | u128::from(number);
+        change(message, &host, AAAA, IN, TTL, &address.to_be_bytes());
     }
 
     /// The removal, with id 0 and not signed.
     fn removal(&self, number: u32) -> Vec<u8> {
         let mut message = update(&self.zone);
-        change(&mut message, &self.service(number), SRV, NONE, 0, &self.srv(number));
+        change(&mut message, &below_zone(&self.service(number)), SRV, NONE, 0, &self.srv(number));
         change(&mut message, &below_zone(&self.host(number)), ANY, ANY, 0, &[]);
         self.ask_for_lease(&mut message);
         message
@@ -61,12 +75,14 @@ impl Members {
         }
     }
 
-    fn service(&self, number: u32) -> Vec<u8> {
-        below_zone(&format!("_load{:04}._tcp", number % self.services))
+    /// A member's service, below the zone.
+    pub(crate) fn service(&self, number: u32) -> String {
+        format!("_{}{:04}._tcp", self.label, number % self.services)
     }
 
-    fn host(&self, number: u32) -> String {
-        format!("m-{:08x}-{number:07}.load{:04}", self.run, number % self.services)
+    /// Its host name, below the zone.
+    pub(crate) fn host(&self, number: u32) -> String {
+        format!("m-{:08x}-{number:07}.{}{:04}", self.run, self.label, number % self.services)
     }
 
     fn srv(&self, number: u32) -> Vec<u8> {
@@ -107,30 +123,33 @@ pub(crate) struct Task {
     mac: [u8; MAC_OCTETS],
 }
 
-/// A message for each of some members, once.
+/// Messages that are sent once each.
 pub(crate) struct Pass<'m> {
     members: &'m Members,
-    make: fn(&Members, u32) -> Vec<u8>,
-    numbers: VecDeque<u32>,
+    messages: VecDeque<Vec<u8>>,
     open: usize,
 }
 
 impl<'m> Pass<'m> {
+    /// A registration a member.
     pub(crate) fn registering(members: &'m Members, numbers: impl IntoIterator<Item = u32>) -> Pass<'m> {
-        Pass::new(members, Members::registration, numbers)
+        Pass::new(members, numbers.into_iter().map(|number| members.registration(number)))
     }
 
+    /// A registration a service, of all its members.
+    pub(crate) fn registering_services(members: &'m Members, each: u32) -> Pass<'m> {
+        let of_service = |service| (0..each).map(move |number| service + number * members.services);
+        Pass::new(members, (0..members.services).map(|service| members.registrations(of_service(service))))
+    }
+
+    /// A removal a member.
     pub(crate) fn removing(members: &'m Members, numbers: impl IntoIterator<Item = u32>) -> Pass<'m> {
-        Pass::new(members, Members::removal, numbers)
+        Pass::new(members, numbers.into_iter().map(|number| members.removal(number)))
     }
 
-    fn new(
-        members: &'m Members,
-        make: fn(&Members, u32) -> Vec<u8>,
-        numbers: impl IntoIterator<Item = u32>,
-    ) -> Pass<'m> {
-        let numbers: VecDeque<u32> = numbers.into_iter().collect();
-        Pass { members, make, open: numbers.len(), numbers }
+    fn new(members: &'m Members, messages: impl Iterator<Item = Vec<u8>>) -> Pass<'m> {
+        let messages: VecDeque<Vec<u8>> = messages.collect();
+        Pass { members, open: messages.len(), messages }
     }
 }
 
@@ -138,8 +157,8 @@ impl Load for Pass<'_> {
     type Task = Task;
 
     fn write(&mut self, slot: &mut Slot<Task>) -> bool {
-        let Some(number) = self.numbers.pop_front() else { return false };
-        self.members.write(slot, &(self.make)(self.members, number), Change::Renewal);
+        let Some(message) = self.messages.pop_front() else { return false };
+        self.members.write(slot, &message, Change::Renewal);
         true
     }
 

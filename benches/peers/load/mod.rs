@@ -24,6 +24,7 @@ pub(crate) mod tcp;
 pub(crate) mod tsig;
 pub(crate) mod udp;
 
+use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::time::TimeValLike;
 
 use latencies::Latencies;
-use slots::Slot;
+use slots::{Slot, Slots};
 
 /// What is sent, and what is thought of the answers.
 pub(crate) trait Load {
@@ -76,6 +77,11 @@ impl Plan {
     pub(crate) fn new(server: SocketAddr, duration: Duration) -> Plan {
         let patience = Duration::from_secs(1);
         Plan { server, window: 256, sockets: 4, duration: Some(duration), rate: None, patience, attempts: 1 }
+    }
+
+    /// As updates are sent: as patiently as nsupdate, and as often as no resolver library does.
+    pub(crate) fn of_updates(self) -> Plan {
+        Plan { patience: Duration::from_secs(3), attempts: 5, ..self }
     }
 
     /// The n-th message is due this many nanoseconds after the start.
@@ -139,6 +145,24 @@ impl Outcome {
         self.truncated += u64::from(answer[2] >> 1 & 1);
         self.octets += answer.len() as u64;
         self.latencies.add(latency);
+    }
+}
+
+/// What a server answers to the first message of a load.
+pub(crate) fn ask<L: Load>(server: SocketAddr, load: &mut L) -> io::Result<Vec<u8>> {
+    let mut slots = Slots::new(1);
+    let number = slots.take().expect("a slot");
+    assert!(load.write(slots.slot_mut(number)), "a load has a first message");
+    let socket = batch::connect(server)?;
+    socket.set_read_timeout(Some(Duration::from_secs(3)))?;
+    let mut answer = vec![0; batch::DATAGRAM_OCTETS];
+    socket.send(&slots.slot(number).message)?;
+    loop {
+        let length = socket.recv(&mut answer)?;
+        if slots.answered_by(&answer[..length]).is_some() {
+            answer.truncate(length);
+            return Ok(answer);
+        }
     }
 }
 

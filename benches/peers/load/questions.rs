@@ -39,11 +39,6 @@ impl Questions {
         self.strict = false;
         self
     }
-
-    /// The first of them, with id 0.
-    pub(crate) fn first(&self) -> &[u8] {
-        &self.messages[0]
-    }
 }
 
 impl Load for Questions {

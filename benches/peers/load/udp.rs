@@ -71,6 +71,7 @@ pub(crate) fn run<L: Load>(plan: &Plan, load: &mut L) -> io::Result<Outcome> {
         }
     }
     outcome.cpu = thread_cpu() - cpu;
+    outcome.waited = outcome.waited.min(outcome.cpu);
     Ok(outcome)
 }
 
