@@ -100,7 +100,7 @@ pub(crate) fn once<L: Load>(plan: &Plan, load: &mut L, what: &str) -> Result<(),
     if outcome.rcodes[0] == outcome.sent {
         return Ok(());
     }
-    Err(format!("members could not be {what}: {}", told(&outcome)))
+    Err(format!("of {} members some could not be {what}: {}; {} lost", outcome.sent, rcodes(&outcome), outcome.lost))
 }
 
 struct Sender {
@@ -130,13 +130,6 @@ impl Sender {
 /// What came of a load, for people.
 fn told(outcome: &Outcome) -> String {
     let Outcome { sent, answered, retransmitted, lost, stray, mismatched, truncated, latencies, .. } = outcome;
-    let rcodes: Vec<String> = outcome
-        .rcodes
-        .iter()
-        .enumerate()
-        .filter(|(_, count)| **count > 0)
-        .map(|(rcode, count)| format!("{} {count}", rcode_name(rcode)))
-        .collect();
     let seconds = outcome.took.as_secs_f64();
     format!(
         "{:.0} answers a second: {sent} sent in {seconds:.2} s, {answered} answered ({}), {lost} lost, \
@@ -144,7 +137,7 @@ fn told(outcome: &Outcome) -> String {
          latency: p50 {:.0} µs, p99 {:.0} µs, max {:.0} µs\n\
          generator: {:.2} s of CPU time, {:.2} s of them with nothing to do",
         outcome.rate(),
-        rcodes.join(", "),
+        rcodes(outcome),
         outcome.mean_octets(),
         latencies.quantile(0.5),
         latencies.quantile(0.99),
@@ -152,6 +145,12 @@ fn told(outcome: &Outcome) -> String {
         outcome.cpu.as_secs_f64(),
         outcome.waited.as_secs_f64(),
     )
+}
+
+/// How often each rcode came.
+fn rcodes(outcome: &Outcome) -> String {
+    let counts = outcome.rcodes.iter().enumerate().filter(|(_, count)| **count > 0);
+    counts.map(|(rcode, count)| format!("{} {count}", rcode_name(rcode))).collect::<Vec<String>>().join(", ")
 }
 
 fn rcode_name(rcode: usize) -> String {

@@ -195,12 +195,7 @@ impl Comparison {
                 runs.push(run);
             }
         }
-        let mut contents = Vec::new();
-        for server in &targets {
-            let answer = case.kind.ask(server.address, size, self.settings).ok();
-            contents.push((server.program, answer));
-        }
-        table::print(case.kind, &runs, &contents);
+        table::print(case.kind, &runs);
         let loud = runs.iter().filter(|run| run.others > OTHERS).count();
         if loud > 0 {
             println!(

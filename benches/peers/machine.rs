@@ -20,6 +20,6 @@ pub(crate) fn describe() -> String {
     let model =
         cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, model)| model);
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let cores = cpuinfo.lines().filter(|line| line.starts_with("processor")).count();
     format!("{cores} cores, {}, kernel {}", model.unwrap_or("unknown processor"), kernel.trim())
 }

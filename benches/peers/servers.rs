@@ -83,8 +83,11 @@ impl Program {
         };
         let Ok(output) = Command::new(program).arg(argument).output() else { return "unknown".to_owned() };
         let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        // PowerDNS puts its version behind a time and other words.
         let line = text.lines().next().unwrap_or("unknown");
+        if let (Program::Knot, Some((_, version))) = (self, line.split_once("version ")) {
+            return format!("Knot DNS {version}");
+        }
+        // PowerDNS puts its version behind a time and other words.
         let start = line.find("PowerDNS").unwrap_or(0);
         line[start..].split(" (").next().unwrap_or(line).to_owned()
     }
@@ -149,6 +152,7 @@ impl Server {
                     .to_vec()
             }
             Program::Knot => {
+                std::fs::create_dir_all(setup.folder.join("db")).unwrap();
                 write(setup, "knot.conf", &knot(&place, port, setup));
                 vec!["knotd".to_owned(), "-c".to_owned(), "knot.conf".to_owned()]
             }

@@ -33,12 +33,13 @@ fn grouped(number: f64) -> String {
     text
 }
 
-/// A row a server. `contents` are what each answers to the same message.
-pub(crate) fn print(kind: Kind, runs: &[Run], contents: &[(Program, Option<Vec<u8>>)]) {
+/// A row a server.
+pub(crate) fn print(kind: Kind, runs: &[Run]) {
     let unit = if kind.is_update() { "acknowledged" } else { "answers" };
-    let limited = contents.iter().any(|(program, _)| *program == Program::Limit);
+    let of = |program: Program| runs.iter().filter(|run| run.program == program).collect::<Vec<&Run>>();
+    let limit = Some(of(Program::Limit)).filter(|runs| !runs.is_empty()).map(|runs| middle(&runs, cost));
     let mut heading = vec![format!("{unit}/s"), "server CPU, µs each".to_owned()];
-    if limited {
+    if limit.is_some() {
         heading.push("× limit".to_owned());
     }
     if kind.is_single() {
@@ -47,12 +48,9 @@ pub(crate) fn print(kind: Kind, runs: &[Run], contents: &[(Program, Option<Vec<u
     heading.extend(["octets", "records", "server %", "generator %", "others %", "remarks"].map(str::to_owned));
     println!("| server | {} |", heading.join(" | "));
     println!("| --- |{}", " ---: |".repeat(heading.len() - 1) + " --- |");
-    let limit = limited.then(|| {
-        let runs: Vec<&Run> = runs.iter().filter(|run| run.program == Program::Limit).collect();
-        middle(&runs, cost)
-    });
-    for (program, answer) in contents {
-        let runs: Vec<&Run> = runs.iter().filter(|run| run.program == *program).collect();
+    for program in Program::ALL {
+        let runs = of(program);
+        let Some(first) = runs.first() else { continue };
         let each = middle(&runs, cost);
         let mut cells = vec![grouped(middle(&runs, |run| run.outcome.rate())), format!("{each:.2}")];
         cells.extend(limit.map(|limit| format!("{:.2}", each / limit)));
@@ -60,7 +58,7 @@ pub(crate) fn print(kind: Kind, runs: &[Run], contents: &[(Program, Option<Vec<u
             cells.extend([0.5, 0.99].map(|at| grouped(middle(&runs, |run| run.outcome.latencies.quantile(at)))));
         }
         cells.push(grouped(middle(&runs, |run| run.outcome.mean_octets())));
-        cells.push(answer.as_deref().map_or_else(String::new, records));
+        cells.push(records(&first.outcome.sample));
         cells.push(format!("{:.0}", middle(&runs, |run| share(run.server_cpu, run))));
         cells.push(format!("{:.0}", middle(&runs, |run| share(run.outcome.cpu - run.outcome.waited, run))));
         cells.push(format!("{:.0}", middle(&runs, |run| 100.0 * run.others)));
@@ -71,6 +69,9 @@ pub(crate) fn print(kind: Kind, runs: &[Run], contents: &[(Program, Option<Vec<u
 
 /// The records of an answer's three sections.
 fn records(answer: &[u8]) -> String {
+    if answer.len() < 12 {
+        return "none".to_owned();
+    }
     let count = |at: usize| u16::from_be_bytes([answer[at], answer[at + 1]]);
     format!("{} + {} + {}", count(6), count(8), count(10))
 }

@@ -23,7 +23,7 @@ pub(crate) struct Members {
     pub(crate) label: &'static str,
     /// Services that they are spread over.
     pub(crate) services: u32,
-    /// Stands in their names, so that two runs have different members.
+    /// Stands in their names unless it is 0, so that two runs have different members.
     pub(crate) run: u32,
     /// Seconds; `None` without the option, for a server that refuses it.
     pub(crate) lease: Option<u32>,
@@ -82,7 +82,9 @@ impl Members {
 
     /// Its host name, below the zone.
     pub(crate) fn host(&self, number: u32) -> String {
-        format!("m-{:08x}-{number:07}.{}{:04}", self.run, self.label, number % self.services)
+        let (service, member) = (number % self.services, number / self.services);
+        let run = if self.run == 0 { String::new() } else { format!("{:x}-", self.run) };
+        format!("i-{run}{member:04}.{}{service:04}", self.label)
     }
 
     fn srv(&self, number: u32) -> Vec<u8> {

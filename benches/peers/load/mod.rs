@@ -117,6 +117,8 @@ pub(crate) struct Outcome {
     pub(crate) octets: u64,
     /// From the moment when it was sent first, or was due, to its answer.
     pub(crate) latencies: Latencies,
+    /// The first answer.
+    pub(crate) sample: Vec<u8>,
     /// CPU time of the generator's thread.
     pub(crate) cpu: Duration,
     /// Of that, what it spent without finding anything to do.
@@ -139,7 +141,19 @@ impl Outcome {
         self.rcodes.iter().enumerate().filter(|(rcode, _)| ![0, 3].contains(rcode)).map(|(_, count)| count).sum()
     }
 
+    /// A round between these times found nothing to do. One that took long was interrupted: the time was somebody else's.
+    fn wait(&mut self, began: u64, ended: u64) {
+        const INTERRUPTED: u64 = 50_000;
+        let took = ended - began;
+        if took < INTERRUPTED {
+            self.waited += Duration::from_nanos(took);
+        }
+    }
+
     fn count(&mut self, answer: &[u8], latency: u64) {
+        if self.answered == 0 {
+            self.sample = answer.to_vec();
+        }
         self.answered += 1;
         self.rcodes[usize::from(answer[3] & 15)] += 1;
         self.truncated += u64::from(answer[2] >> 1 & 1);

@@ -47,7 +47,7 @@ pub(crate) fn run<L: Load>(plan: &Plan, load: &mut L) -> io::Result<Outcome> {
         }
         now = elapsed();
         if idle {
-            outcome.waited += Duration::from_nanos(now - began);
+            outcome.wait(began, now);
         }
         if sending && (now >= end || load.is_done()) {
             sending = false;

@@ -54,7 +54,7 @@ pub(crate) fn run<L: Load>(plan: &Plan, load: &mut L) -> io::Result<Outcome> {
         }
         now = elapsed();
         if idle {
-            outcome.waited += Duration::from_nanos(now - began);
+            outcome.wait(began, now);
         }
         if now >= look {
             look = now + patience / 8;
