@@ -56,19 +56,35 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), String> {
 /// The names that are asked for.
 fn questions(arguments: &mut Arguments, zone: &str) -> Result<Questions, String> {
     let size = arguments.value("size")?.unwrap_or(1232);
-    let qtype = match arguments.text("type").as_deref() {
-        None | Some("SRV") => SRV,
-        Some("A") => A,
-        Some("AAAA") => AAAA,
-        Some("SOA") => SOA,
-        Some(other) => other.parse().map_err(|_| format!("type={other} can't be read"))?,
-    };
-    match arguments.list("names") {
-        Some(names) if names == ["fresh"] => Ok(Questions::of_nobody(zone, size)),
-        Some(names) => Ok(Questions::new(names.into_iter().map(|name| (name, qtype)).collect(), size)),
-        None => {
-            Err("load queries asks for what: names=_a._tcp.example.test,…, or names=fresh for NXDOMAIN?".to_owned())
+    let usual = arguments.text("type").map_or(Ok(SRV), |text| qtype(&text))?;
+    let names = arguments.list("names").unwrap_or_default();
+    let questions = match names.as_slice() {
+        [fresh] if fresh == "fresh" => return Ok(Questions::of_nobody(zone, size)),
+        [file] if file.starts_with('@') => {
+            let file = &file[1..];
+            let text = std::fs::read_to_string(file).map_err(|error| format!("{file}: {error}"))?;
+            let read = |line: &str| match line.split_whitespace().collect::<Vec<&str>>()[..] {
+                [name] => Ok((name.to_owned(), usual)),
+                [name, text] => Ok((name.to_owned(), qtype(text)?)),
+                _ => Err(format!("{file}: a line is a name and a type: {line}")),
+            };
+            text.lines().map(read).collect::<Result<_, _>>()?
         }
+        _ => names.into_iter().map(|name| (name, usual)).collect::<Vec<(String, u16)>>(),
+    };
+    if questions.is_empty() {
+        return Err("load queries asks for what: names=_a._tcp.example.test,…, or names=fresh for NXDOMAIN?".to_owned());
+    }
+    Ok(Questions::new(questions, size))
+}
+
+fn qtype(text: &str) -> Result<u16, String> {
+    match text {
+        "SRV" => Ok(SRV),
+        "A" => Ok(A),
+        "AAAA" => Ok(AAAA),
+        "SOA" => Ok(SOA),
+        number => number.parse().map_err(|_| format!("type {text}: SRV, A, AAAA, SOA or a number")),
     }
 }
 

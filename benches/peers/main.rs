@@ -1,9 +1,36 @@
 //! Queries and updates beside Knot, NSD, BIND, PowerDNS and the bare limit of the machine's UDP path.
 //!
+//! `cargo bench --bench peers -- [cases=srv,a,…] [servers=limit,livezone,Knot,NSD,BIND,PowerDNS] [rounds=5] [seconds=3]
+//! [window=256] [small=20x8] [large=2000x50] [members=10000] [folder=DIR] [livezone=PROGRAM] [server-core=0]
+//! [generator-core=1] [--verify] [--json FILE]`: all cases ([`cases::CASES`]) at all servers by default. What isn't installed
+//! is named and skipped. `small` and `large` are zones, services x members of each; `members` send the heartbeats; `folder` is
+//! where the servers' files are, so that updates are measured on the disk that is meant. JSON is a line a run, appended.
+//!
+//! # How it measures
+//!
+//! All servers of a zone run at once, each with one worker, and all on one core; one at a time is loaded, from another core.
+//! They have the same zone: livezone's as its members registered it, the others' as `livezone export` writes it. Rounds go
+//! over the servers in turn, so that what the machine does meanwhile meets all of them; tables have medians.
+//!
+//! - *CPU*: user and system time of a server's processes (/proc/PID/stat, in ticks of 10 ms) over the answers. On loopback
+//!   the kernel delivers a datagram in its sender's time, so that this has the delivery of answers in it, and not that of
+//!   queries.
+//! - *limit*: a process that receives a batch, patches the ids into copies of livezone's answer, or of that of the first
+//!   server, and sends them; livezone's costs can't be much less. × limit is the ratio of CPU.
+//! - *others*: the larger share of either core that neither server nor generator took. Where this is above 5 % the run is
+//!   repeated up to three times, and the quietest counts.
+//! - *generator*: the share of its core that the generator was at work; at 100 it was the limit itself.
+//! - *records*: those of the answer, authority and additional sections of the first answer. NSD adds its NS set to each.
+//! - Updates are the same octets for all, each signed by itself (hmac-sha256). Servers must accept what they get: one that
+//!   refuses heartbeats is left out. BIND, Knot and PowerDNS keep a registration as livezone does, with a sync, and give it
+//!   no lease.
+//!
+//! # Generators
+//!
 //! A generator by itself, against a server that runs already, which is left as it was:
 //!
-//! - `cargo bench --bench peers -- load queries address=127.0.0.1:5353 names=NAME,…|fresh [type=SRV|A|AAAA|SOA] [size=1232]
-//!   [tcp=yes]`: `fresh` asks for a name that nobody has at each query.
+//! - `cargo bench --bench peers -- load queries address=127.0.0.1:5353 names=NAME,…|fresh|@FILE [type=SRV|A|AAAA|SOA]
+//!   [size=1232] [tcp=yes]`: `fresh` asks for a name that nobody has at each query; a file has a name and a type a line.
 //! - `cargo bench --bench peers -- load registrations address=… [key=NAME:SECRET] [standing=1000] [services=N]
 //!   [lease=3600] [--verify]`: members come, and go when `standing` others have come after them.
 //! - `cargo bench --bench peers -- load heartbeats address=… [members=10000] …`: members register, and renew their leases in
@@ -11,7 +38,8 @@
 //!
 //! All take `[zone=svc.example.test] [seconds=3] [window=256] [sockets=4] [rate=N] [core=N] [pid=N] [--json FILE]`. Without a
 //! rate the window is kept full; `window=1` has one at a time, whose latencies are how long an acknowledgement takes. With a
-//! rate, a latency begins when the message was due. `pid` is the server's, whose CPU time is told too.
+//! rate, a latency begins when the message was due. `pid` is the server's, whose CPU time is told too. A lease of 0 leaves the
+//! option out.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints its figures")]
 #![allow(clippy::unwrap_used, reason = "a bench may stop at the first surprise")]
