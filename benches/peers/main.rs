@@ -20,6 +20,8 @@
 //! - *others*: the larger share of either core that neither server nor generator took. Where this is above 5 % the run is
 //!   repeated up to three times, and the quietest counts.
 //! - *generator*: the share of its core that the generator was at work; at 100 it was the limit itself.
+//! - *remarks*: what was lost or sent again is, for most servers, what found the kernel's default receive buffer full; livezone and
+//!   the limit ask for more.
 //! - *records*: those of the answer, authority and additional sections of the first answer. NSD adds its NS set to each.
 //! - Updates are the same octets for all, each signed by itself (hmac-sha256). Servers must accept what they get: one that
 //!   refuses heartbeats is left out. BIND, Knot and PowerDNS keep a registration as livezone does, with a sync, and give it

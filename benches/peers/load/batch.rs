@@ -19,10 +19,15 @@ pub(crate) fn connect(server: SocketAddr) -> io::Result<UdpSocket> {
     let any: SocketAddr = if server.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
     let socket = UdpSocket::bind(any)?;
     socket.connect(server)?;
-    // Best effort: the kernel caps what an ordinary user may ask for.
-    let _ = socket2::SockRef::from(&socket).set_recv_buffer_size(SOCKET_BUFFER);
-    let _ = socket2::SockRef::from(&socket).set_send_buffer_size(SOCKET_BUFFER);
+    enlarge_buffers(&socket);
     Ok(socket)
+}
+
+/// Makes room for a window in a socket: in the kernel's default a window of signed updates has none.
+pub(crate) fn enlarge_buffers(socket: &UdpSocket) {
+    // Best effort: the kernel caps what an ordinary user may ask for.
+    let _ = socket2::SockRef::from(socket).set_recv_buffer_size(SOCKET_BUFFER);
+    let _ = socket2::SockRef::from(socket).set_send_buffer_size(SOCKET_BUFFER);
 }
 
 /// What a batch of answers is received into.

@@ -8,13 +8,14 @@ use std::os::fd::AsRawFd;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, MultiHeaders, SockaddrStorage, recvmmsg, sendmmsg};
 
-use super::batch::BATCH;
+use super::batch::{BATCH, enlarge_buffers};
 
 /// Longer queries than any that are sent here.
 const REQUEST_OCTETS: usize = 1024;
 
 /// Answers for as long as the process is there.
 pub(crate) fn answer(socket: &UdpSocket, canned: &[u8]) -> io::Result<()> {
+    enlarge_buffers(socket);
     let mut requests = vec![0; BATCH * REQUEST_OCTETS];
     // Each its own octets, as answers of a server have.
     let mut answers = vec![canned.to_vec(); BATCH];
