@@ -40,7 +40,7 @@
 //! - [`membership`]: who is alive, until when, and who may say so.
 //! - [`zone`]: what the world should see of that: contents, delta, commit, snapshot, history; record types; the master
 //!   file.
-//! - [`answer`]: the octets of every answer, compiled when a name is touched.
+//! - [`answer`]: the octets of every answer, compiled when they are first asked for.
 //! - [`dns`]: messages: reader, EDNS, cookies, TSIG, replies and their rate, updates, zone transfers, NOTIFY, the question
 //!   for a serial.
 //! - [`store`]: durable truth.
@@ -97,7 +97,8 @@
 //!
 //! **Precompiled answers and one encoder.** Whoever puts a record into a message does it with [`answer::encode`].
 //! Answers with names in their data are compiled behind a question at offset 12, with a cut point after each additional
-//! RRset: a smaller answer is a shorter copy. A query costs a pointer load, a hash, a copy and the echo of its own
+//! RRset: a smaller answer is a shorter copy. That is done when they are first asked for, and by the commits that touch what
+//! is asked for; so a commit pays nothing, and the memory holds nothing, for what nobody looks up. A query costs a pointer load, a hash, a copy and the echo of its own
 //! question. An RRset goes out whole or not at all with TC; room for OPT and TSIG is kept before anything is written.
 //!
 //! **Two ways, one answer.** A UDP thread takes a batch of datagrams with one system call and answers plain queries itself
@@ -124,8 +125,8 @@
 //! signed with the key, which has to be known here. Nothing in such a message can say that it was here before, so its octets
 //! are remembered, and circles end.
 //!
-//! **Persistent maps.** Names to nodes and names to answers are two-level maps ([`zone::map`]): a commit copies the
-//! touched pages and the vector of pages, and readers keep the version that they loaded.
+//! **Persistent maps.** Names to nodes and names to answers are trees over the hash of the name ([`zone::map`]): a commit
+//! copies the touched pages and the branches above them, and readers keep the version that they loaded.
 //!
 //! **A transfer is a value** ([`dns::transfer::outgoing`]): a snapshot or a difference, the place in it, and what signs the
 //! next message. A connection asks for that message when its client has taken the one before, so that a slow secondary

@@ -1,13 +1,18 @@
 //! Precompiled answers: what is sent for each name and type, behind the question.
 //!
 //! An RRset whose data hold no names (addresses, TXT) needs no template: its node has the data in wire form, and the
-//! owner is a pointer to the question. The other types are compiled when their name is touched: the answer records, then
-//! the addresses of their targets as additional records, one cut point per RRset of those, so that an answer for a small
-//! buffer is a shorter copy of the same octets.
+//! owner is a pointer to the question. The other types have templates: the answer records, then the addresses of their
+//! targets as additional records, one cut point per RRset of those, so that an answer for a small buffer is a shorter copy
+//! of the same octets.
 //!
-//! Cost: a commit compiles the touched names; a query copies.
+//! A template is compiled by whoever asks for it first. A commit that touches it compiles it again at once if somebody has
+//! asked since the commit before that touched it; so what is queried is ready, and what is not takes neither memory nor
+//! time of a commit.
+//!
+//! Cost: a query copies; the first one for a template compiles. A commit compiles what it touches and is asked for.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use crate::base::{Name, RecordType};
 use crate::zone::map::{Named, SnapshotMap, hash_name};
@@ -39,7 +44,17 @@ pub(super) struct Entry {
 #[derive(Debug)]
 struct Compiled {
     kind: Kind,
-    templates: Vec<Template>,
+    templates: Box<[Slot]>,
+}
+
+/// The place of a template.
+#[derive(Debug)]
+struct Slot {
+    rtype: RecordType,
+    /// Empty until somebody asks.
+    template: OnceLock<Template>,
+    /// Somebody has asked.
+    asked: AtomicBool,
 }
 
 /// What a name means for look-ups.
@@ -64,7 +79,6 @@ impl Named for Entry {
 /// The answer to one name and type.
 #[derive(Debug)]
 struct Template {
-    rtype: RecordType,
     answers: u16,
     answer_end: usize,
     tail: Box<[u8]>,
@@ -128,31 +142,24 @@ impl Lookup {
 
 /// Look-ups that are prepared at the same time: a processor waits for about as many places in memory at once.
 pub const AHEAD: usize = 16;
-/// Names compiled at a time when all are.
-const BUILD_CHUNK: usize = 8192;
 
 impl Answers {
-    /// Compiles a whole snapshot.
+    /// The answers of a whole snapshot. Nothing is compiled until it is asked for.
     pub fn build(snapshot: &Snapshot) -> Answers {
-        let mut names = SnapshotMap::default();
-        let mut nodes = snapshot.nodes().peekable();
-        // In chunks, so that a start needs little more memory than what it builds.
-        while nodes.peek().is_some() {
-            let chunk = nodes.by_ref().take(BUILD_CHUNK);
-            names = names.edit(chunk.map(|node| (node.name().clone(), Some(Entry::compile(node, snapshot)))).collect());
-        }
+        let names = SnapshotMap::build(snapshot.nodes().map(|node| Entry::new(node, snapshot)));
         let (branches, wildcards) = names.iter().map(Entry::weight).fold((0, 0), |a, b| (a.0 + b.0, a.1 + b.1));
         Answers { snapshot: snapshot.clone(), names, soa: SoaTail::new(snapshot), branches, wildcards }
     }
 
-    /// Compiles what a commit touched.
+    /// What a commit touched anew, compiled where it was asked for since the last time.
     pub fn advance(&self, published: &Published) -> Answers {
         let snapshot = &published.snapshot;
         let (mut branches, mut wildcards) = (self.branches, self.wildcards);
         let entries = published.touched.iter().map(|name| {
-            let entry = snapshot.node(name.as_wire()).map(|node| Entry::compile(node, snapshot));
+            let (old, node) = (self.entry(name.as_wire()), snapshot.node(name.as_wire()));
+            let entry = node.map(|node| Entry::new(node, snapshot).warmed(old, snapshot));
             let weight = |entry: Option<&Entry>| entry.map_or((0, 0), Entry::weight);
-            let (before, after) = (weight(self.entry(name.as_wire())), weight(entry.as_ref()));
+            let (before, after) = (weight(old), weight(entry.as_ref()));
             branches = branches + after.0 - before.0;
             wildcards = wildcards + after.1 - before.1;
             (name.clone(), entry)
@@ -198,12 +205,18 @@ impl Answers {
             };
         }
         match self.search(qname, qtype) {
-            Found::Exact(entry) if entry.stands_for_itself(qtype) => {
-                entry.answer(qtype, limit, turn, out).unwrap_or_else(|| self.negative(End::NoData, qname, limit, out))
-            }
+            Found::Exact(entry) if entry.stands_for_itself(qtype) => entry
+                .answer(qtype, limit, turn, &self.snapshot, out)
+                .unwrap_or_else(|| self.negative(End::NoData, qname, limit, out)),
             Found::Missing => self.negative(End::NoName, qname, limit, out),
             _ => self.resolve(qname, qtype, limit, turn, out),
         }
+    }
+
+    /// How many templates are compiled.
+    #[cfg(test)]
+    pub(super) fn compiled(&self) -> usize {
+        self.names.iter().flat_map(Entry::slots).filter(|slot| slot.template.get().is_some()).count()
     }
 
     /// What is kept of a name.
@@ -220,15 +233,27 @@ impl Answers {
 }
 
 impl Entry {
-    fn compile(node: &Arc<Node>, snapshot: &Snapshot) -> Entry {
-        let templates: Vec<Template> = node
-            .rrsets()
-            .filter(|rrset| !is_plain(rrset.rtype))
-            .map(|rrset| Template::compile(node.name(), &rrset, snapshot))
-            .collect();
+    fn new(node: &Arc<Node>, snapshot: &Snapshot) -> Entry {
+        let types = node.rrsets().map(|rrset| rrset.rtype).filter(|rtype| !is_plain(*rtype));
+        let templates: Box<[Slot]> = types.map(Slot::new).collect();
         let kind = kind_of(node, snapshot);
         let is_bare = templates.is_empty() && kind == Kind::Plain;
         Entry { node: node.clone(), compiled: (!is_bare).then(|| Arc::new(Compiled { kind, templates })) }
+    }
+
+    /// Compiles ahead what was asked for since the entry in whose place this one comes was made, so that queries in the
+    /// midst of commits find it.
+    fn warmed(self, before: Option<&Entry>, snapshot: &Snapshot) -> Entry {
+        for slot in before.into_iter().flat_map(Entry::slots).filter(|slot| slot.asked.load(Ordering::Relaxed)) {
+            if let Some(new) = self.slot(slot.rtype) {
+                new.template(&self.node, snapshot);
+            }
+        }
+        self
+    }
+
+    fn slots(&self) -> &[Slot] {
+        self.compiled.as_ref().map_or(&[], |compiled| &compiled.templates)
     }
 
     /// The records.
@@ -245,7 +270,7 @@ impl Entry {
     /// Reads an octet of what an answer is made of.
     fn touch_records(&self, qtype: RecordType) {
         self.node.touch();
-        if let Some(template) = self.template(qtype) {
+        if let Some(template) = self.slot(qtype).and_then(|slot| slot.template.get()) {
             std::hint::black_box(template.tail.first());
         }
     }
@@ -267,24 +292,31 @@ impl Entry {
     }
 
     /// Writes what the name has for a type; `None` if it has nothing.
-    fn answer(&self, qtype: RecordType, limit: usize, turn: u16, out: &mut Vec<u8>) -> Option<Lookup> {
+    fn answer(
+        &self,
+        qtype: RecordType,
+        limit: usize,
+        turn: u16,
+        snapshot: &Snapshot,
+        out: &mut Vec<u8>,
+    ) -> Option<Lookup> {
         // Before the node, which a template makes it unnecessary to walk.
-        if let Some(template) = self.template(qtype) {
-            return Some(template.write(limit, out));
+        if let Some(slot) = self.slot(qtype) {
+            return Some(slot.ask(&self.node, snapshot).write(limit, out));
         }
         let rrset = match qtype {
             // One RRset is enough for ANY (RFC 8482 §4.1).
             RecordType::ANY => self.node.rrsets().next()?,
             _ => self.node.rrset(qtype)?,
         };
-        Some(match self.template(rrset.rtype) {
-            Some(template) => template.write(limit, out),
+        Some(match self.slot(rrset.rtype) {
+            Some(slot) => slot.ask(&self.node, snapshot).write(limit, out),
             None => write_plain(&rrset, limit.saturating_sub(out.len()), turn, out),
         })
     }
 
-    fn template(&self, rtype: RecordType) -> Option<&Template> {
-        self.compiled.as_ref()?.templates.iter().find(|template| template.rtype == rtype)
+    fn slot(&self, rtype: RecordType) -> Option<&Slot> {
+        self.slots().iter().find(|slot| slot.rtype == rtype)
     }
 }
 
@@ -322,6 +354,32 @@ fn write_plain(rrset: &RrsetRef<'_>, room: usize, turn: u16, out: &mut Vec<u8>) 
     Lookup::of(End::Answer, Counts { answers: rrset.count(), ..Counts::default() })
 }
 
+impl Slot {
+    fn new(rtype: RecordType) -> Slot {
+        Slot { rtype, template: OnceLock::new(), asked: AtomicBool::new(false) }
+    }
+
+    /// The template for a query.
+    fn ask(&self, node: &Node, snapshot: &Snapshot) -> &Template {
+        // Read before it is written: in the steady state no thread takes the cache line from another.
+        if !self.asked.load(Ordering::Relaxed) {
+            self.asked.store(true, Ordering::Relaxed);
+        }
+        self.template(node, snapshot)
+    }
+
+    /// The template, compiled if it wasn't. Any snapshot that has this entry gives the same octets, since what they depend
+    /// on touches the entry. Of threads that compile at the same time the first one's result counts, and none waits.
+    fn template(&self, node: &Node, snapshot: &Snapshot) -> &Template {
+        if let Some(template) = self.template.get() {
+            return template;
+        }
+        let rrset = node.rrset(self.rtype).expect("a slot is that of an RRset");
+        let compiled = Template::compile(node.name(), &rrset, snapshot);
+        self.template.get_or_init(|| compiled)
+    }
+}
+
 impl Template {
     fn compile(owner: &Name, rrset: &RrsetRef<'_>, snapshot: &Snapshot) -> Template {
         let mut encoder = Encoder::after_question(owner);
@@ -342,13 +400,7 @@ impl Template {
                 _ => encoder.truncate(before),
             }
         }
-        Template {
-            rtype: rrset.rtype,
-            answers: rrset.count(),
-            answer_end,
-            tail: encoder.tail().into(),
-            cuts: cuts.into(),
-        }
+        Template { answers: rrset.count(), answer_end, tail: encoder.tail().into(), cuts: cuts.into() }
     }
 
     /// Copies as much as fits: the answer whole, then whole RRsets of addresses.

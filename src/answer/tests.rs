@@ -315,6 +315,29 @@ fn big(members: usize) -> Zone {
 }
 
 #[test]
+fn a_template_is_compiled_when_asked_for_and_by_a_commit_if_it_was_since_the_last_one() {
+    let mut zone = big(3);
+    let service = Universe::new("svc.example.test.").name("_x._tcp");
+    let mut answers = Answers::build(zone.snapshot());
+    let ask = |answers: &Answers| drop(answers.lookup(service.as_wire(), RecordType::SRV, 4096, &mut Vec::new()));
+    let mut remove = |id: &str, answers: &Answers| {
+        let id = MemberId::new(id).unwrap();
+        zone.change(caused(Change::Member { service: service.clone(), id, member: None }), Wall(0));
+        let staged = zone.stage(Wall(0));
+        answers.advance(&zone.publish(staged).unwrap())
+    };
+    assert_eq!(answers.compiled(), 0);
+    ask(&answers);
+    assert_eq!(answers.compiled(), 1);
+    answers = remove("i-0", &answers);
+    assert_eq!(answers.compiled(), 1, "compiled ahead");
+    answers = remove("i-1", &answers);
+    assert_eq!(answers.compiled(), 0, "nobody had asked in between");
+    ask(&answers);
+    assert_eq!(answers.compiled(), 1);
+}
+
+#[test]
 fn names_beyond_the_reach_of_pointers_are_written_out() {
     let mut zone = big(900);
     let answers = Answers::build(zone.snapshot());
