@@ -24,8 +24,10 @@ use crate::zone::Commit;
 use super::FILE;
 use super::tables::{self, Fault, TABLES};
 
-/// redb's page cache. Everything is read once, at the start; after that only the pages that writes touch are.
-const CACHE: usize = 4 << 20;
+/// redb's page cache, half of which is room for pages that a transaction writes: a few hundred updates of as many services
+/// touch two or three pages each, and a page that finds no room is written early and read again. Everything is read once,
+/// at the start; after that only the pages that writes touch are.
+const CACHE: usize = 16 << 20;
 /// How long after a failure the file is left alone.
 pub(super) const RETRY: Duration = Duration::from_millis(500);
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use redb::{ReadTransaction, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinition, WriteTransaction};
 
 use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, HISTORY_OCTETS, HISTORY_PAGE_OCTETS};
 use crate::base::{Epoch, Name, Wall};
@@ -84,10 +84,14 @@ pub(super) fn append(transaction: &WriteTransaction, write: &Write, run: u32) ->
     }
     let mut items = transaction.open_table(ITEMS)?;
     let mut renewals = transaction.open_table(RENEWALS)?;
+    // There are some only of items that an earlier run registered.
+    let has_renewals = !renewals.is_empty()?;
     for (key, item) in &write.items {
         let key = item_key(zone, key);
         // The item's own record knows the run from here on.
-        renewals.remove(key.as_slice())?;
+        if has_renewals {
+            renewals.remove(key.as_slice())?;
+        }
         match item {
             Some((item, stamp)) => drop(items.insert(key.as_slice(), encode(&(item, stamp, run)).as_slice())?),
             None => drop(items.remove(key.as_slice())?),
