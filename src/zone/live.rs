@@ -72,9 +72,6 @@ pub struct ServiceState {
     pub empty_since: Option<Wall>,
 }
 
-/// Names built at a time when a zone is restored.
-const RESTORE_CHUNK: usize = 8192;
-
 impl Zone {
     /// An empty zone at an epoch; nothing is published, not even the apex.
     pub fn new(settings: Arc<Settings>, epoch: Epoch) -> Zone {
@@ -107,14 +104,16 @@ impl Zone {
             let fingerprint = zone.contents.fingerprint(&name);
             zone.contents.service_mut(&name).expect("listed above").fingerprint = fingerprint;
         }
-        // In chunks, so that a start needs little more memory than what it builds.
-        let mut names = zone.contents.all_names().into_iter().peekable();
-        while names.peek().is_some() {
-            let chunk = names.by_ref().take(RESTORE_CHUNK);
-            let nodes = chunk.map(|name| (name.clone(), zone.contents.node(&name)));
-            let nodes = nodes.filter(|(_, node)| !node.is_empty()).collect();
-            zone.swap(nodes, epoch);
-        }
+        let names = zone.contents.all_names().into_iter();
+        let nodes = names.map(|name| zone.contents.node(&name)).filter(|node| !node.is_empty());
+        let nodes = SnapshotMap::build(nodes.map(Arc::new));
+        zone.snapshot.names = nodes.clone();
+        zone.snapshot.settings = zone.contents.settings().clone();
+        // Each name with records exists by itself, and those above it by it.
+        let (none, mut bare) = (NameMap::default(), Vec::new());
+        nodes.iter().for_each(|node| zone.count(node.name(), true, &none, &mut bare));
+        let bare = bare.into_iter().map(|name| (name.clone(), Some(Arc::new(Node::empty(name)))));
+        zone.snapshot.names = nodes.edit(bare.collect());
         zone
     }
 
