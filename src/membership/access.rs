@@ -75,6 +75,10 @@ impl Globs {
 
     /// Whether a name in the zone `origin` matches; the origin itself is `@`.
     pub fn match_name(&self, name: &Name, origin: &Name) -> bool {
+        // Most entries admit everything or nothing: then the text of the name is not needed.
+        if self.0.is_empty() || self.0.iter().any(|glob| glob == "*") {
+            return !self.0.is_empty();
+        }
         let absolute = name.to_string();
         let origin = origin.to_string();
         let relative = match absolute.strip_suffix(&origin) {
