@@ -10,7 +10,7 @@ pub mod time;
 pub mod ttl;
 
 pub use limit::Limit;
-pub use name::{Name, NameError, NameMap, NameSet};
+pub use name::{Name, NameError, NameMap, NameSet, SeededMap, SeededSet};
 pub use rtype::RecordType;
 pub use serial::{Epoch, Serial};
 pub use time::{Monotonic, Now, Wall};

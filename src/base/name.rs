@@ -19,10 +19,14 @@ use super::limits::{LABEL_OCTETS, NAME_OCTETS};
 #[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Name(Arc<[u8]>);
 
-/// A map by name. Its hash is fast on short keys and seeded, so that registrars can't choose names that collide.
-pub type NameMap<V> = HashMap<Name, V, foldhash::fast::RandomState>;
+/// A map by name.
+pub type NameMap<V> = SeededMap<Name, V>;
 /// A set of names.
-pub type NameSet = HashSet<Name, foldhash::fast::RandomState>;
+pub type NameSet = SeededSet<Name>;
+/// A map by what registrars send. Its hash is fast on short keys and seeded, so that nobody can choose keys that collide.
+pub type SeededMap<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+/// A set likewise.
+pub type SeededSet<T> = HashSet<T, foldhash::fast::RandomState>;
 
 /// Why a text or a run of octets is not a name. Nothing was changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

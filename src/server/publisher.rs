@@ -7,7 +7,7 @@
 //! Replies go to an outbox that the driver empties after it has made the new answers visible: whoever is told that it is
 //! registered finds itself in the answers.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use crate::base::limits::{
     BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, RECENT_UPDATES, STORE_PATIENCE,
 };
-use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType};
+use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, SeededSet};
 use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Outcome, Refusal, Request, Rules, Scene, Verdict, execute};
@@ -86,9 +86,9 @@ struct Batch {
     opened: Option<Monotonic>,
     replies: Vec<Reply>,
     /// Messages in it, for their retransmissions.
-    joined: HashMap<MessageId, Remembered>,
+    joined: SeededMap<MessageId, Remembered>,
     /// Whose leases have ended.
-    lapsed: HashSet<Key>,
+    lapsed: SeededSet<Key>,
     settings: Option<Arc<Settings>>,
     statics: Vec<StaticNode>,
 }
@@ -97,15 +97,15 @@ struct Batch {
 struct InFlight {
     staged: Staged,
     replies: Vec<Reply>,
-    joined: HashMap<MessageId, Remembered>,
+    joined: SeededMap<MessageId, Remembered>,
     /// Whose leases have ended.
-    lapsed: HashSet<Key>,
+    lapsed: SeededSet<Key>,
     /// Replay marks that the store is told to forget.
     swept: Vec<Key>,
     /// When the store was given it.
     since: Monotonic,
     /// Who of those that it concerns was heard of since, and when last.
-    heard: HashMap<Key, Monotonic>,
+    heard: SeededMap<Key, Monotonic>,
     /// Nobody waits for it any more.
     given_up: bool,
 }
@@ -156,7 +156,7 @@ pub struct Publisher {
     batch: Batch,
     in_flight: Option<InFlight>,
     waiting: VecDeque<Submission>,
-    recent: HashMap<MessageId, Remembered>,
+    recent: SeededMap<MessageId, Remembered>,
     recent_order: VecDeque<(Monotonic, MessageId)>,
     outbox: Vec<Reply>,
     next_forgetting: Monotonic,
@@ -189,7 +189,7 @@ impl Publisher {
             batch: Batch::default(),
             in_flight: None,
             waiting: VecDeque::new(),
-            recent: HashMap::new(),
+            recent: SeededMap::default(),
             recent_order: VecDeque::new(),
             outbox: Vec::new(),
             next_forgetting: now.mono.after(FORGETTING_INTERVAL),
@@ -436,7 +436,7 @@ impl Publisher {
 
     /// Passes the changes of items on to the zone. A leased RRset is one change, however many of its records differ.
     fn publish_items(&mut self, changes: Vec<(Item, Cause, bool)>, now: Now) {
-        let mut leased: HashSet<(Name, RecordType)> = HashSet::new();
+        let mut leased: SeededSet<(Name, RecordType)> = SeededSet::default();
         let services = self.zone.contents().service_count();
         for (item, cause, removed) in changes {
             self.void_notes_beside(&item);
@@ -614,7 +614,7 @@ impl Publisher {
             lapsed,
             swept,
             since: now.mono,
-            heard: HashMap::new(),
+            heard: SeededMap::default(),
             given_up: false,
         });
         self.configuration_sealed(true);

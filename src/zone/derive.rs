@@ -157,6 +157,10 @@ impl Contents {
 
     /// The data of one type among these records.
     pub(super) fn dns_sd_rdatas(&self, name: &Name, rtype: RecordType) -> Vec<Rdata> {
+        let is_instance = name.parent_wire().is_some_and(|parent| self.services.contains_key(parent));
+        if !is_instance && !is_dns_sd_name(name) {
+            return Vec::new(); // asked of every set that an update touches
+        }
         let mut builder = Builder::new(self.settings.ttl);
         self.add_dns_sd(name, &mut builder);
         let node = builder.node.finish(name.clone());

@@ -13,12 +13,11 @@
 //! Cost: a few look-ups for each set that grows. A walk over all members in an address set whose bound is reached, and over
 //! the members that share a target.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::base::limits::{HOST_SERVICES, RECORD_OCTETS, RRSET_OCTETS, TARGET_MEMBERS, TARGET_OCTETS};
-use crate::base::{Name, NameMap, NameSet, RecordType};
+use crate::base::{Name, NameMap, NameSet, RecordType, SeededMap, SeededSet};
 use crate::membership::MemberId;
 
 use super::change::PublishedMember;
@@ -206,13 +205,13 @@ impl Contents {
 #[derive(Debug)]
 pub struct Growth<'c> {
     contents: &'c Contents,
-    sets: HashMap<(Name, RecordType), Change>,
+    sets: SeededMap<(Name, RecordType), Change>,
     /// Services that become known.
     learned: NameMap<Layout>,
     /// What is published of members from then on.
-    members: HashMap<(Name, MemberId), Option<PublishedMember>>,
+    members: SeededMap<(Name, MemberId), Option<PublishedMember>>,
     /// Leased addresses that come (true) or go.
-    leased: HashMap<(Name, IpAddr), bool>,
+    leased: SeededMap<(Name, IpAddr), bool>,
     /// By the targets that members choose: how many they are, and their addresses from then on.
     targets: NameMap<(usize, Vec<IpAddr>)>,
 }
@@ -229,10 +228,10 @@ impl<'c> Growth<'c> {
     pub fn new(contents: &'c Contents) -> Growth<'c> {
         Growth {
             contents,
-            sets: HashMap::new(),
+            sets: SeededMap::default(),
             learned: NameMap::default(),
-            members: HashMap::new(),
-            leased: HashMap::new(),
+            members: SeededMap::default(),
+            leased: SeededMap::default(),
             targets: NameMap::default(),
         }
     }
@@ -394,7 +393,7 @@ impl<'c> Growth<'c> {
 
 /// What these addresses take, equal ones once.
 fn distinct_octets(addresses: impl Iterator<Item = IpAddr>) -> usize {
-    let distinct: HashSet<IpAddr> = addresses.collect();
+    let distinct: SeededSet<IpAddr> = addresses.collect();
     distinct.iter().map(|address| RECORD_OCTETS + address::rdata(address).1.len()).sum()
 }
 

@@ -3,12 +3,11 @@
 //! An update is held against its limits as a whole, by what it comes to: what it removes makes room for what it adds. What
 //! only renews or changes is never refused for what is there already. The scene shows earlier messages of the batch.
 
-use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::net::IpAddr;
 
 use crate::base::limits::{MEMBER_ADDRESSES, SERVICE_MEMBERS};
-use crate::base::{Limit, Name};
+use crate::base::{Limit, Name, SeededMap, SeededSet};
 use crate::membership::{Holding, Item, Owner, Table};
 use crate::zone::{Growth, Overfull, PublishedMember};
 
@@ -31,16 +30,16 @@ pub(super) fn check(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal>
 #[derive(Default)]
 struct Balance<'a> {
     leases: i64,
-    owners: HashMap<&'a Owner, Change<'a>>,
+    owners: SeededMap<&'a Owner, Change<'a>>,
     /// Members by service.
-    services: HashMap<&'a Name, i64>,
+    services: SeededMap<&'a Name, i64>,
 }
 
 /// The same of one owner.
 #[derive(Default)]
 struct Change<'a> {
     leases: i64,
-    members: HashMap<&'a Name, i64>,
+    members: SeededMap<&'a Name, i64>,
 }
 
 impl<'a> Balance<'a> {
@@ -94,7 +93,7 @@ fn check_zone(scene: &Scene<'_>, outcome: &Outcome, balance: &Balance<'_>) -> Re
         Item::Member(member) => Some(&member.service),
         _ => None,
     });
-    let new: HashSet<&Name> = services.filter(|service| !scene.contents.knows_service(service)).collect();
+    let new: SeededSet<&Name> = services.filter(|service| !scene.contents.knows_service(service)).collect();
     if is_over(scene.contents.service_count(), count(new.len()), quotas.zone_services) {
         let text = format!(
             "zone-services in [limits] is {}: use services that the zone has, wait until it forgets one that nobody is \

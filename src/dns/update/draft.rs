@@ -4,11 +4,10 @@
 //! message says about names that no member has yet (addresses, metadata) is kept aside and finds its member at the end, so
 //! that the order of records in a message doesn't matter.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use crate::base::{Name, NameMap, NameSet, RecordType, Ttl};
+use crate::base::{Name, NameMap, NameSet, RecordType, SeededMap, Ttl};
 use crate::membership::{Index, Item, LeasedRecord, Member, MemberId, Owner, Registration, Table};
 use crate::zone::{Contents, Rdata};
 
@@ -70,15 +69,15 @@ pub(super) struct Draft<'a> {
     pub table: &'a Table,
     pub contents: &'a Contents,
     pub members: Vec<MemberDraft>,
-    places: HashMap<(Name, MemberId), usize>,
+    places: SeededMap<(Name, MemberId), usize>,
     /// Members by the names that their addresses may belong to: their own host name, and targets that they had or have.
     hosted: NameMap<Vec<usize>>,
     /// Services of which every member was copied in.
     swept: NameSet,
-    pub leased: HashMap<Name, Vec<LeasedDraft>>,
+    pub leased: SeededMap<Name, Vec<LeasedDraft>>,
     /// Names in the order in which leased records at them were touched, so that equal messages have equal outcomes.
     pub leased_order: Vec<Name>,
-    pub hosts: HashMap<Name, HostDraft>,
+    pub hosts: SeededMap<Name, HostDraft>,
     pub host_order: Vec<Name>,
     /// Metadata sent for members, which may come later in the message.
     pub metadata: Vec<(Name, MemberId, Rdata)>,
@@ -90,12 +89,12 @@ impl<'a> Draft<'a> {
             table,
             contents,
             members: Vec::new(),
-            places: HashMap::new(),
+            places: SeededMap::default(),
             hosted: NameMap::default(),
             swept: NameSet::default(),
-            leased: HashMap::new(),
+            leased: SeededMap::default(),
             leased_order: Vec::new(),
-            hosts: HashMap::new(),
+            hosts: SeededMap::default(),
             host_order: Vec::new(),
             metadata: Vec::new(),
         }

@@ -5,7 +5,6 @@
 
 use std::net::IpAddr;
 
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use crate::base::{Name, NameMap, NameSet, Now, RecordType};
@@ -91,7 +90,7 @@ pub fn execute(request: &Request, scene: Scene<'_>) -> Result<Execution, Refusal
     let grant = scene.grant.ok_or_else(|| nobody_admits(request))?;
     check(&request.prerequisites, &mut View::new(scene.contents, scene.snapshot))?;
     let instructions = request.instructions.as_ref().map_err(Clone::clone)?;
-    let mut targets = HashSet::new();
+    let mut targets = NameSet::default();
     for instruction in instructions {
         if let Instruction::Add(name, RecordType::SRV, _, rdata) = instruction
             && is_service_name(name, &request.zone)
@@ -138,7 +137,7 @@ pub(super) struct Executor<'a> {
     pub(super) scene: Scene<'a>,
     pub(super) grant: &'a Grant<'a>,
     /// The SRV targets that the message adds.
-    pub(super) targets: HashSet<Name>,
+    pub(super) targets: NameSet,
     /// Update Lease of 0: what the message names is withdrawn.
     pub(super) withdraws: bool,
     /// Services whose SRV set was deleted with nothing added since.

@@ -4,9 +4,7 @@
 //! out of sight. An update is held against this as a whole, by what it comes to, so that the order of its
 //! records doesn't matter.
 
-use std::collections::{HashMap, HashSet};
-
-use crate::base::{Name, RecordType};
+use crate::base::{Name, RecordType, SeededMap, SeededSet};
 use crate::membership::{Index, Item, Member};
 use crate::zone::cut::{Cut, can_hide};
 use crate::zone::layout::instance_name;
@@ -38,15 +36,15 @@ pub(super) fn check(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal>
 struct After<'a> {
     scene: &'a Scene<'a>,
     /// By how many records leased NS and DNAME RRsets grow.
-    grown: HashMap<(&'a Name, RecordType), i64>,
+    grown: SeededMap<(&'a Name, RecordType), i64>,
     /// Such RRsets that are new.
-    new: HashSet<(&'a Name, RecordType)>,
-    removed: HashSet<Index>,
+    new: SeededSet<(&'a Name, RecordType)>,
+    removed: SeededSet<Index>,
 }
 
 impl<'a> After<'a> {
     fn of(scene: &'a Scene<'a>, outcome: &'a Outcome) -> After<'a> {
-        let mut grown: HashMap<(&Name, RecordType), i64> = HashMap::new();
+        let mut grown: SeededMap<(&Name, RecordType), i64> = SeededMap::default();
         let mut count = |item: &'a Item, by| match item {
             Item::Leased(record) if can_hide(record.rtype) => {
                 *grown.entry((&record.name, record.rtype)).or_default() += by;

@@ -153,7 +153,7 @@ proptest! {
             *expected.entry((name.to_string(), rtype.0)).or_default() += won - lost;
         }
         let sets: Vec<(Name, RecordType)> = growth.sets.keys().filter(|(_, rtype)| rtype.is_address()).cloned().collect();
-        let distinct = |growth: &Growth<'_>| -> Vec<HashSet<IpAddr>> {
+        let distinct = |growth: &Growth<'_>| -> Vec<SeededSet<IpAddr>> {
             sets.iter().map(|(name, rtype)| growth.addresses(name, *rtype).collect()).collect()
         };
         let addresses = distinct(&growth);
