@@ -18,7 +18,7 @@ use crate::base::limits::{
 use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, SeededSet};
 use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
-use crate::dns::update::{Execution, Outcome, Refusal, Request, Rules, Scene, Verdict, execute};
+use crate::dns::update::{Execution, Outcome, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
 use crate::membership::{Item, Key, MemberId, Stamp, Table, UpdateAccess};
 use crate::net::Completion;
 use crate::store::{Appended, Write};
@@ -241,20 +241,22 @@ impl Publisher {
             join(&mut in_flight.replies, submission, verdict, &self.counters);
             return;
         }
-        let execution = self.execute(request, now);
-        if let Ok(Execution::Apply(outcome)) = &execution
+        // What has to wait whatever comes of it is carried out once.
+        let execution =
+            (!renews_nothing(request, &self.table, self.zone.contents())).then(|| self.execute(request, now));
+        if let Some(Ok(Execution::Apply(outcome))) = &execution
             && !self.only_renews(outcome)
         {
             self.hear(outcome, now);
         }
         match execution {
-            Ok(Execution::Apply(outcome)) if self.only_renews(&outcome) => {
+            Some(Ok(Execution::Apply(outcome))) if self.only_renews(&outcome) => {
                 self.renew(&outcome, request.stamp, now);
                 self.note(&submission.request, &outcome);
                 self.outbox.push(Reply { submission, verdict: Verdict::Done(outcome.granted) });
             }
             // A retransmission of such a message.
-            Ok(Execution::Repeat(outcome)) if self.only_renews(&outcome) => {
+            Some(Ok(Execution::Repeat(outcome))) if self.only_renews(&outcome) => {
                 self.outbox.push(Reply { submission, verdict: Verdict::Done(outcome.granted) });
             }
             _ if given_up => self.outbox.push(Reply { submission, verdict: not_ready(NO_ANSWER) }),

@@ -3,7 +3,8 @@
 //! `request` reads a message as far as it can be read without knowing the zone's state. `prerequisite` holds it against
 //! that state. `execute` carries its changes out on a copy (`draft`), with `add` and `delete`; `conclude` compares the copy
 //! with what was there and says what is new, what went, and what only renewed its lease; `bounds` refuses what would be too
-//! much, and `hidden` what nobody would see. `renewal` counts heartbeats without any of that.
+//! much, and `hidden` what nobody would see. `renewal` counts heartbeats without any of that, and `outlook` tells of other
+//! updates what can be told without.
 
 mod add;
 mod bounds;
@@ -12,6 +13,7 @@ mod delete;
 mod draft;
 pub mod execute;
 mod hidden;
+mod outlook;
 pub mod prerequisite;
 pub mod renewal;
 pub mod request;
@@ -19,6 +21,7 @@ pub mod request;
 mod tests;
 
 pub use execute::{Execution, Outcome, Put, Rules, Scene, execute};
+pub use outlook::renews_nothing;
 pub use request::{Request, Verdict};
 
 use crate::base::{Limit, Name, Wall};

@@ -19,6 +19,7 @@ use super::*;
 
 mod bounds;
 mod hidden;
+mod outlook;
 mod renewal;
 mod rights;
 
