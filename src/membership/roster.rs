@@ -1,6 +1,6 @@
 //! A small ordered map by member id, in one run of memory.
 //!
-//! A service has some dozens of members, at most a few thousand, and there are two such maps a service. A sorted vector
+//! A service has some dozens of members, at most a few thousand. A sorted vector
 //! takes half the memory of a search tree, is read in order without chasing pointers, and inserting into it moves at most
 //! some kilobytes.
 

@@ -11,19 +11,18 @@
 //! Deadlines are looked at on a grid of [`EXPIRY_TICK`], so that leases which end together leave together.
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::limits::{EXPIRY_TICK, TOMBSTONE, TOMBSTONES};
-use crate::base::{Monotonic, Name, NameMap, Now, Wall};
+use crate::base::{Monotonic, Name, NameMap, Now, SeededMap, SeededSet, Wall};
 
 use super::access::Owner;
 use super::cell::{CellId, Cells, Heartbeats, Reading, Stamp};
 use super::holdings::{Holding, Holdings};
 use super::member::{HeldAddresses, Item, Key, LeasedRecord, Member, State};
 use super::renewals::{Digest, Renewals};
-use super::roster::Roster;
 use super::stall::Stalls;
 
 /// The place of an item in the table, and of its cell. Stays the same while the item lives.
@@ -102,11 +101,12 @@ pub struct Table {
     /// Items there are: the places of those that the transaction under way took out are not free yet.
     items: usize,
     holdings: Holdings,
-    services: NameMap<Roster<Index>>,
+    /// Members of each service, by id.
+    services: NameMap<Vec<Index>>,
     leased: NameMap<Vec<Index>>,
     held: NameMap<Index>,
     timers: BinaryHeap<Reverse<(Monotonic, Index)>>,
-    tombstones: HashMap<Key, Tombstone>,
+    tombstones: SeededMap<Key, Tombstone>,
     tombstone_order: VecDeque<(Wall, Key)>,
     /// Replay marks that went by the limit; the store doesn't know yet.
     forgotten: Vec<Key>,
@@ -114,9 +114,9 @@ pub struct Table {
     displaced: u64,
     journal: Vec<Undo>,
     /// Where edits took place since the last accept; a partial rollback leaves its places in.
-    edited: HashSet<Index>,
+    edited: SeededSet<Index>,
     /// The signatures that the transaction under way has accepted so far.
-    signed: HashMap<Key, Stamp>,
+    signed: SeededMap<Key, Stamp>,
     grace: Duration,
     stalls: Stalls,
     /// Loaded from the store and not known to have renewed since: what checkpoints look at.
@@ -152,13 +152,13 @@ impl Table {
             leased: NameMap::default(),
             held: NameMap::default(),
             timers: BinaryHeap::new(),
-            tombstones: HashMap::new(),
+            tombstones: SeededMap::default(),
             tombstone_order: VecDeque::new(),
             forgotten: Vec::new(),
             displaced: 0,
             journal: Vec::new(),
-            edited: HashSet::new(),
-            signed: HashMap::new(),
+            edited: SeededSet::default(),
+            signed: SeededMap::default(),
             grace,
             stalls: Stalls::default(),
             unrenewed: Vec::new(),
@@ -220,16 +220,30 @@ impl Table {
 
     /// One member.
     pub fn member(&self, service: &Name, id: &str) -> Option<(Index, &Member)> {
-        let &index = self.services.get(service)?.get(id)?;
+        let members = self.services.get(service)?;
+        let index = members[self.place(members, id).ok()?];
         match self.item(index) {
             Some(Item::Member(member)) => Some((index, member)),
             _ => None,
         }
     }
 
+    /// Where a member with an id stands among those of its service, or would stand.
+    fn place(&self, members: &[Index], id: &str) -> Result<usize, usize> {
+        let id_of = |index: &Index| match self.item(*index) {
+            Some(Item::Member(member)) => member.id.as_str(),
+            _ => "",
+        };
+        // Ids often arrive in order, at a start always.
+        match members.last() {
+            Some(last) if id_of(last) < id => Err(members.len()),
+            _ => members.binary_search_by(|index| id_of(index).cmp(id)),
+        }
+    }
+
     /// The members of a service, by id.
     pub fn members(&self, service: &Name) -> impl Iterator<Item = (Index, &Member)> {
-        self.services.get(service).into_iter().flat_map(Roster::values).filter_map(|&index| match self.item(index) {
+        self.services.get(service).into_iter().flatten().filter_map(|&index| match self.item(index) {
             Some(Item::Member(member)) => Some((index, member)),
             _ => None,
         })
@@ -237,7 +251,7 @@ impl Table {
 
     /// How many members a service has.
     pub fn member_count(&self, service: &Name) -> usize {
-        self.services.get(service).map_or(0, Roster::len)
+        self.services.get(service).map_or(0, Vec::len)
     }
 
     /// The leased records at a name.
@@ -269,7 +283,7 @@ impl Table {
     /// Where an item stands.
     pub fn find(&self, key: &Key) -> Option<Index> {
         match key {
-            Key::Member(service, id) => self.services.get(service)?.get(id.as_str()).copied(),
+            Key::Member(service, id) => self.member(service, id.as_str()).map(|(index, _)| index),
             Key::Held(host) => self.held.get(host).copied(),
             Key::Leased(name, rtype, rdata) => self
                 .leased(name)
@@ -357,7 +371,7 @@ impl Table {
 
     /// What the store must know of the edits since the last accept: each key once, with its last state.
     pub fn edits(&self) -> Vec<Edit> {
-        let mut last: HashMap<Key, Edit> = HashMap::new();
+        let mut last: SeededMap<Key, Edit> = SeededMap::default();
         let mut order = Vec::new();
         for undo in &self.journal {
             let after = self.item(undo.index);
@@ -373,13 +387,13 @@ impl Table {
     }
 
     /// Where edits took place since the last accept or rollback.
-    pub fn edited(&self) -> &HashSet<Index> {
+    pub fn edited(&self) -> &SeededSet<Index> {
         &self.edited
     }
 
     /// Ends the transaction: leases of what was edited run from `now`, and what was removed leaves its replay mark.
     pub fn accept(&mut self, now: Now) {
-        let mut freed = HashSet::new();
+        let mut freed = SeededSet::default();
         for undo in std::mem::take(&mut self.journal) {
             let index = undo.index;
             let known = undo.before.is_some();
@@ -420,7 +434,7 @@ impl Table {
     }
 
     /// Gives a place back, once.
-    fn release(&mut self, index: Index, freed: &mut HashSet<Index>) {
+    fn release(&mut self, index: Index, freed: &mut SeededSet<Index>) {
         if freed.insert(index) {
             self.slots[index.at()].armed = UNARMED;
             self.cells.retire(index.cell());
@@ -435,7 +449,7 @@ impl Table {
     pub fn abandon(&mut self, now: Monotonic, heard: Monotonic) {
         let edits = self.journal.iter().filter(|undo| undo.heard);
         let known = edits.filter_map(|undo| undo.before.as_ref().map(Item::key));
-        let living: HashSet<Key> = known.filter(|key| self.find(key).is_some()).collect();
+        let living: SeededSet<Key> = known.filter(|key| self.find(key).is_some()).collect();
         self.rollback(Savepoint(0));
         self.signed.clear();
         self.settle_timers(Some(now));
@@ -495,20 +509,13 @@ impl Table {
             self.items += 1;
             self.holdings.add(item);
         }
+        self.unlist_member(index);
         let before = std::mem::replace(&mut self.slots[index.at()].item, item);
         if let Some(before) = &before {
             self.items -= 1;
             self.holdings.take(before);
         }
         match &before {
-            Some(Item::Member(member)) => {
-                if let Some(members) = self.services.get_mut(&member.service) {
-                    members.remove(member.id.as_str());
-                    if members.is_empty() {
-                        self.services.remove(&member.service);
-                    }
-                }
-            }
             Some(Item::Leased(record)) => {
                 if let Some(indexes) = self.leased.get_mut(&record.name) {
                     indexes.retain(|&other| other != index);
@@ -520,12 +527,10 @@ impl Table {
             Some(Item::Held(held)) => {
                 self.held.remove(&held.host);
             }
-            None => {}
+            Some(Item::Member(_)) | None => {}
         }
         match &self.slots[index.at()].item {
-            Some(Item::Member(member)) => {
-                self.services.entry(member.service.clone()).or_default().insert(member.id.clone(), index);
-            }
+            Some(Item::Member(_)) => self.list_member(index),
             Some(Item::Leased(record)) => self.leased.entry(record.name.clone()).or_default().push(index),
             Some(Item::Held(held)) => {
                 self.held.insert(held.host.clone(), index);
@@ -533,6 +538,42 @@ impl Table {
             None => {}
         }
         before
+    }
+
+    /// Lists the member at a place with its service.
+    fn list_member(&mut self, index: Index) {
+        let Some(Item::Member(member)) = self.item(index) else { return };
+        let service = member.service.clone();
+        let place = match self.services.get(&service) {
+            Some(members) => self.place(members, member.id.as_str()),
+            None => Err(0),
+        };
+        let members = self.services.entry(service).or_default();
+        match place {
+            Ok(place) => members[place] = index,
+            Err(place) => {
+                if members.len() == members.capacity() {
+                    // Doubling would leave half of many services empty.
+                    members.reserve_exact(members.len() / 4 + 2);
+                }
+                members.insert(place, index);
+            }
+        }
+    }
+
+    /// Takes the member at a place out of its service, while it still stands there to be compared with others.
+    fn unlist_member(&mut self, index: Index) {
+        let Some(Item::Member(member)) = self.item(index) else { return };
+        let service = member.service.clone();
+        let Some(members) = self.services.get(&service) else { return };
+        let Ok(place) = self.place(members, member.id.as_str()) else { return };
+        let members = self.services.get_mut(&service).expect("found above");
+        members.remove(place);
+        if members.is_empty() {
+            self.services.remove(&service);
+        } else if members.capacity() > 2 * members.len() + 8 {
+            members.shrink_to(members.len() + members.len() / 4);
+        }
     }
 
     fn bury(&mut self, key: Key, stamp: Stamp, now: Wall) {

@@ -409,7 +409,7 @@ impl Run {
             self.model.edit(number);
             self.model.cells.get_mut(&number).unwrap().claimed = true;
         }
-        let distinct: HashSet<_> = numbers.iter().collect();
+        let distinct: SeededSet<_> = numbers.iter().collect();
         assert_eq!(distinct.len(), numbers.len(), "an item lapsed twice");
         // Everything over for a tick is gone, or suspect.
         for number in 0..ITEMS {
@@ -475,7 +475,7 @@ impl Run {
     /// `edits` is the difference that the transaction makes.
     fn check_edits(&self) {
         let edits = self.table.edits();
-        let mut keys = HashSet::new();
+        let mut keys = SeededSet::default();
         for edit in &edits {
             assert!(keys.insert(edit.key.clone()), "an edit twice");
             let number = (0..ITEMS).find(|&number| Self::key(number) == edit.key).unwrap();
