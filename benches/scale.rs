@@ -85,7 +85,10 @@ fn main() {
 
 fn configure(folder: &Path) {
     std::fs::create_dir(folder.join("zones")).unwrap();
-    let config = "[dns]\nlisten = [\"127.0.0.1:0\"]\nthreads = 1\n[http]\nlisten = \"\"\n";
+    // One client registers all of them.
+    let limits =
+        "[limits]\nzone-leases = 2000000\nowner-leases = 2000000\nzone-services = 200000\nowner-services = 200000\n";
+    let config = format!("[dns]\nlisten = [\"127.0.0.1:0\"]\nthreads = 1\n[http]\nlisten = \"\"\n{limits}");
     std::fs::write(folder.join("livezone.toml"), config).unwrap();
     let zone = format!("origin = \"{ZONE}.\"\nstatic = \"static.zone\"\n[lease]\ndefault = \"1h\"\n");
     std::fs::write(folder.join("zones/zone.toml"), zone).unwrap();

@@ -21,7 +21,7 @@ use crate::zone::records::schema;
 use crate::zone::scenes::{self, Sources, Universe, caused};
 use crate::zone::{Change, PublishedMember, Record, Snapshot, Zone};
 
-use super::{Answers, oracle};
+use super::{Answers, End, oracle};
 
 const TYPES: [RecordType; 19] = [
     RecordType::A,
@@ -319,7 +319,10 @@ fn a_template_is_compiled_when_asked_for_and_by_a_commit_if_it_was_since_the_las
     let mut zone = big(3);
     let service = Universe::new("svc.example.test.").name("_x._tcp");
     let mut answers = Answers::build(zone.snapshot());
-    let ask = |answers: &Answers| drop(answers.lookup(service.as_wire(), RecordType::SRV, 4096, &mut Vec::new()));
+    let ask = |answers: &Answers| {
+        let lookup = answers.lookup(service.as_wire(), RecordType::SRV, 4096, &mut Vec::new());
+        assert_eq!(lookup.end, End::Answer);
+    };
     let mut remove = |id: &str, answers: &Answers| {
         let id = MemberId::new(id).unwrap();
         zone.change(caused(Change::Member { service: service.clone(), id, member: None }), Wall(0));
