@@ -216,7 +216,7 @@ impl Executor<'_> {
 
     /// Addresses that wait for a member at a name; those held from before only if the requester may take them.
     pub(super) fn host_at(&mut self, name: &Name) -> &mut HostDraft {
-        let permit = self.permit_held(name).ok();
+        let permit = self.scene.table.held(name).and_then(|_| self.permit_held(name).ok());
         self.draft.host_at(name, |owner| permit.is_some_and(|permit| permit.covers(owner)))
     }
 
@@ -230,11 +230,10 @@ impl Executor<'_> {
 
     /// Whether a member of some service could have this host name and be registered by the requester.
     pub(super) fn permit_held(&self, name: &Name) -> Result<Permit, Refusal> {
-        let known = name.parent().map(|host| self.scene.contents.services_at_host(&host).to_vec()).unwrap_or_default();
-        let id = MemberId::from_label(name.first_label()).ok();
-        let services = known.into_iter().chain(self.possible_services(name));
-        let permit = id.and_then(|id| {
-            services.into_iter().find_map(|service| self.grant.member(&service, id.as_str(), self.origin))
+        let known = name.parent().map_or(&[][..], |host| self.scene.contents.services_at_host(&host));
+        let permit = MemberId::from_label(name.first_label()).ok().and_then(|id| {
+            let permit_of = |service: &Name| self.grant.member(service, id.as_str(), self.origin);
+            known.iter().find_map(permit_of).or_else(|| self.possible_services(name).iter().find_map(permit_of))
         });
         permit.ok_or_else(|| {
             Refusal::prohibited(format!(

@@ -166,8 +166,8 @@ impl Executor<'_> {
             let cause = Cause::Changed(self.grant.by().clone());
             if host.addresses.is_empty() || (self.withdraws && host.added) {
                 // What another left there is not the requester's to take away; it lapses.
-                let permit = self.permit_held(&name).ok();
-                let held = held.filter(|(_, held)| permit.is_some_and(|permit| permit.covers(&held.owner)));
+                let held =
+                    held.filter(|(_, held)| self.permit_held(&name).is_ok_and(|permit| permit.covers(&held.owner)));
                 outcome.removals.extend(held.map(|(index, _)| (index, cause)));
                 continue;
             }

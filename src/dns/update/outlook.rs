@@ -22,7 +22,7 @@ pub fn renews_nothing(request: &Request, table: &Table, contents: &Contents) -> 
             Instruction::DeleteRecord(_, RecordType::SRV, _) | Instruction::DeleteRrset(_, RecordType::SRV)
         )
     };
-    if !instructions.is_empty() && instructions.iter().all(withdraws) {
+    if instructions.iter().all(withdraws) {
         return true;
     }
     let mut targets: Vec<Name> = Vec::new();
