@@ -226,6 +226,9 @@ impl Scene {
     fn read(&self, message: &[u8]) -> Box<livezone::dns::update::Request> {
         let identity = Identity::default();
         let context = Context {
+            cookies: None,
+            rate: None,
+            rotate: false,
             tcp_idle: Duration::from_secs(10),
             transfers: true,
             zones: &self.zones,

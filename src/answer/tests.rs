@@ -320,7 +320,7 @@ fn a_template_is_compiled_when_asked_for_and_by_a_commit_if_it_was_since_the_las
     let service = Universe::new("svc.example.test.").name("_x._tcp");
     let mut answers = Answers::build(zone.snapshot());
     let ask = |answers: &Answers| {
-        let lookup = answers.lookup(service.as_wire(), RecordType::SRV, 4096, &mut Vec::new());
+        let lookup = answers.lookup(service.as_wire(), RecordType::SRV, 4096, 0, &mut Vec::new());
         assert_eq!(lookup.end, End::Answer);
     };
     let mut remove = |id: &str, answers: &Answers| {

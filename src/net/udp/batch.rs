@@ -448,7 +448,7 @@ mod tests {
         let mut buffer = vec![0; 70_000];
         for expected in [b"first".as_slice(), &largest, b"last"] {
             let len = client.recv(&mut buffer).unwrap();
-            assert!(&buffer[..len] == expected, "{} octets", len);
+            assert!(&buffer[..len] == expected, "{len} octets");
         }
     }
 
