@@ -6,7 +6,8 @@
 //! the process stood still and an interval, however often that happens.
 //!
 //! Whoever drives the table looks at the clock at least every [`PULSE`]; a stall is where it did not. What the wall clock
-//! does plays no part.
+//! does plays no part. Other threads count heartbeats without that look: one that came after the last look, and so perhaps
+//! just before everything stood still, has what followed it of the stall.
 //!
 //! Bounds: the last `STALLS` count. Whoever has let more of them pass, each of which ended, without a heartbeat, had its
 //! chance: such a lease may end.
@@ -29,6 +30,12 @@ const STALLS: usize = 4096;
 struct Stall {
     from: Monotonic,
     length: Duration,
+}
+
+impl Stall {
+    fn end(&self) -> Monotonic {
+        self.from.after(self.length)
+    }
 }
 
 /// The stalls of late.
@@ -59,7 +66,7 @@ impl Stalls {
     pub(super) fn extend(&self, reading: &Reading, end: Monotonic) -> Monotonic {
         // Not `reading.last`, which heartbeats in quick succession leave where it is.
         let heard = reading.deadline.before(reading.lease.duration());
-        let since = self.stalls.partition_point(|stall| stall.from < heard);
+        let since = self.stalls.partition_point(|stall| stall.end() <= heard);
         let mut extended = end;
         for stall in self.stalls.range(since..) {
             if extended <= stall.from {
@@ -68,7 +75,7 @@ impl Stalls {
             if extended == end {
                 extended = extended.after(reading.usual_interval().unwrap_or(reading.lease.duration()));
             }
-            extended = extended.after(stall.length);
+            extended = extended.after(stall.length.min(stall.end().since(heard)));
         }
         extended
     }
@@ -143,9 +150,33 @@ mod tests {
             assert_eq!(seen, (millis >= 250).then(|| Duration::from_millis(millis)));
         }
 
+        /// A heartbeat that another thread counts, so long after the last look at the clock.
+        fn renew_in_place(&mut self, after: u64) {
+            self.table.renew(self.member, Monotonic(self.now + after), None);
+        }
+
         fn renew(&mut self) {
             self.table.renew(self.member, Monotonic(self.now), None);
         }
+    }
+
+    #[test]
+    fn a_heartbeat_between_the_last_look_at_the_clock_and_a_stall_has_what_followed_it() {
+        let mut driven = Driven::new();
+        driven.renew_in_place(60);
+        driven.stall(30_060);
+        // A lease, the 30 s, and a lease in place of the usual interval: 50.06 s; the next look comes at 50.11 s.
+        assert_eq!(driven.run(60_000), Some(50_110));
+    }
+
+    #[test]
+    fn a_heartbeat_in_the_moment_after_a_stall_has_that_moment() {
+        let mut driven = Driven::new();
+        driven.run(5_000);
+        driven.renew_in_place(29_990);
+        driven.stall(30_000);
+        // Counted at 34.99 s, 10 ms before the look that finds the stall; an interval, of a lease at most, on top.
+        assert_eq!(driven.run(60_000), Some(55_000));
     }
 
     #[test]
