@@ -711,10 +711,8 @@ fn what_was_loaded_and_renewed_since_is_told_once() {
     let beat = |table: &Table, id, at, time| {
         let index = table.find(&key(id)).unwrap();
         let generation = table.reading(index).generation();
-        assert_eq!(
-            table.cells().beat(CellId(index.0), generation, Monotonic(at), stamp(time)),
-            Beat::Renewed(Lease(5))
-        );
+        let beat = table.cells().beat(CellId(index.0), generation, Monotonic(at), stamp(time));
+        assert!(matches!(beat, Beat::Renewed(_)), "{beat:?}");
     };
     // Within a second of the start counts as well.
     beat(&table, "a", 1_500, 60);
