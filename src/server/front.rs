@@ -20,6 +20,7 @@ use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, hold, respond};
 use crate::dns::transfer::outgoing::Outgoing;
 use crate::dns::tsig::{self, Keys};
+use crate::dns::update::Request;
 use crate::dns::update::renewal::{self, Candidate, InPlace, Place};
 use crate::membership::{Renewals, UpdateAccess};
 use crate::net::tcp::places::client_of;
@@ -184,26 +185,7 @@ impl Handler for Front {
                 if request.identity.key.is_none() && !admitted && !self.may_update(peer, transport, now, complete) {
                     return Handled::Nothing;
                 }
-                let registrar = routing.registrars.get(&request.zone);
-                if let Some(refusal) = registrar.and_then(|registrar| request.refused_by(&registrar.access)) {
-                    self.counters.note(&request, &refusal, now.mono);
-                    request.reply(&refusal, now.wall, out);
-                    // Why it is refused may take more octets than the update has.
-                    let admission = match request.identity.key {
-                        Some(_) => Admission::Answer,
-                        None => hold(&context, packet, out),
-                    };
-                    if let Some(limit) = admission.limit() {
-                        self.counters.count(limit);
-                    }
-                    return if admission == Admission::Drop { Handled::Nothing } else { Handled::Answered };
-                }
-                let submission = Submission { request, completion: complete() };
-                if registrar.is_none_or(|registrar| registrar.queue.try_send(submission).is_err()) {
-                    // Its sender retransmits; the queue has emptied by then, or tells so again.
-                    self.counters.count(Limit::PublisherQueue);
-                }
-                Handled::Nothing
+                self.submit(&routing, &context, packet, request, out, complete)
             }
         }
     }
@@ -291,6 +273,38 @@ impl Front {
             drop(complete()); // closes the connection: a client that waits there should know
         }
         false
+    }
+
+    /// Hands an update to the publisher of its zone, unless no access entry admits its sender.
+    fn submit(
+        &self,
+        routing: &Routing,
+        context: &Context<'_>,
+        packet: &[u8],
+        request: Box<Request>,
+        out: &mut Vec<u8>,
+        complete: &mut dyn FnMut() -> Completion,
+    ) -> Handled {
+        let registrar = routing.registrars.get(&request.zone);
+        if let Some(refusal) = registrar.and_then(|registrar| request.refused_by(&registrar.access)) {
+            self.counters.note(&request, &refusal, self.clock.now().mono);
+            request.reply(&refusal, context.now, out);
+            // Why it is refused may take more octets than the update has.
+            let admission = match request.identity.key {
+                Some(_) => Admission::Answer,
+                None => hold(context, packet, out),
+            };
+            if let Some(limit) = admission.limit() {
+                self.counters.count(limit);
+            }
+            return if admission == Admission::Drop { Handled::Nothing } else { Handled::Answered };
+        }
+        let submission = Submission { request, completion: complete() };
+        if registrar.is_none_or(|registrar| registrar.queue.try_send(submission).is_err()) {
+            // Its sender retransmits; the queue has emptied by then, or tells so again.
+            self.counters.count(Limit::PublisherQueue);
+        }
+        Handled::Nothing
     }
 
     /// Hands an update on to the primary of a copy, beginning with the one that last answered.

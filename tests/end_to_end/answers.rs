@@ -100,6 +100,28 @@ fn hosts_and_the_address_set_answer_by_family() {
 
 /// The digest is checked against its definition in the documentation, computed here from the answers.
 #[test]
+fn addresses_rotate_by_the_id_of_the_query_and_servers_do_not() {
+    let server = TestServer::with(&Setup { server: "[dns]\nrotate = true\n".to_owned(), ..Setup::default() });
+    let client = server.client();
+    for number in 1..=3 {
+        client.update(&Update::member(MEMCACHED, &format!("i-{number}"), &format!("192.0.2.{number}")).lease(3600));
+    }
+    let ask = |id: u16, owner: &str, rtype: u16| {
+        client.ask(&[header(id, 0, [1, 0, 0, 0]), question(owner, rtype, IN)].concat()).message.answers
+    };
+    let addresses: Vec<Vec<String>> = (0..3)
+        .map(|id| ask(id, &format!("memcached.{ZONE}"), A).iter().map(|record| record.data.to_string()).collect())
+        .collect();
+    let firsts: BTreeSet<&String> = addresses.iter().map(|set| &set[0]).collect();
+    assert_eq!(firsts.len(), 3, "{addresses:?}");
+    for set in &addresses {
+        let sorted: BTreeSet<&str> = set.iter().map(String::as_str).collect();
+        assert_eq!(sorted, ["192.0.2.1", "192.0.2.2", "192.0.2.3"].into());
+    }
+    assert_eq!(ask(0, MEMCACHED, SRV), ask(1, MEMCACHED, SRV));
+}
+
+#[test]
 fn the_service_txt_counts_and_digests_what_srv_shows() {
     use sha2::Digest as _;
     let server = populated();
