@@ -1,25 +1,30 @@
-//! What a heartbeat costs a thread in memory: nothing.
+//! What queries and heartbeats cost a UDP thread in memory: nothing.
 //!
 //! A binary of its own, since its allocator counts.
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use livezone::base::{Lease, Name};
+use arc_swap::ArcSwapOption;
+use livezone::answer::Answers;
+use livezone::base::{Epoch, Lease, Name, RecordType, Ttl, Wall};
 use livezone::config;
-use livezone::dns::reply::Transport;
+use livezone::dns::cookie::{Cookies, Secret};
+use livezone::dns::rate::{self, Rate};
 use livezone::dns::respond::{ServedZone, Zones};
 use livezone::dns::tsig::{Algorithm, Key, Keys};
 use livezone::dns::update::renewal::Candidate;
 use livezone::membership::access::{Globs, Scope, UpdateEntry};
 use livezone::membership::{Item, Member, MemberId, Owner, Registration, State, Table, UpdateAccess};
-use livezone::net::{Completion, Handled, Handler};
+use livezone::net::Handler;
+use livezone::net::udp::batch::Batch;
 use livezone::server::clock::{Clock, SystemClock};
 use livezone::server::front::{Front, Registrar, Routing};
+use livezone::zone::{Cause, CausedChange, Change, Rrset, Settings, Zone};
 use ring::hmac;
 use tokio::sync::mpsc;
 
@@ -126,6 +131,37 @@ fn table(clock: &SystemClock, message: &[u8]) -> Table {
     table
 }
 
+/// A zone with a service of one server, whose address goes along.
+fn answers() -> Answers {
+    let settings = Arc::new(Settings {
+        origin: name("svc.example.test."),
+        ttl: Ttl(5),
+        negative_ttl: Ttl(2),
+        soa_ttl: Ttl(2),
+        primary: name("ns1.svc.example.test."),
+        contact: name("hostmaster.example.test."),
+        refresh: 30,
+        retry: 5,
+        expire: 3600,
+        services: Vec::new(),
+    });
+    let mut zone = Zone::new(settings.clone(), Epoch(1));
+    let fixed = |owner: &str, rtype: RecordType, rdata: Vec<u8>| {
+        let rrsets = vec![Rrset { rtype, ttl: Ttl(5), rdatas: vec![rdata.into()] }];
+        Change::Static { name: name(owner), rrsets }
+    };
+    let srv = [&[0, 0, 0, 0, 0, 80], name("a.svc.example.test.").as_wire()].concat();
+    for change in [
+        Change::Settings(settings),
+        fixed("_web._tcp.svc.example.test.", RecordType::SRV, srv),
+        fixed("a.svc.example.test.", RecordType::A, vec![192, 0, 2, 1]),
+    ] {
+        zone.change(CausedChange { change, cause: Cause::Configured }, Wall(0));
+    }
+    let staged = zone.stage(Wall(0));
+    Answers::build(&zone.publish(staged).unwrap().snapshot)
+}
+
 fn front(clock: SystemClock, table: &Table) -> Front {
     let origin = name("svc.example.test.");
     let keyed = UpdateEntry {
@@ -146,47 +182,81 @@ fn front(clock: SystemClock, table: &Table) -> Front {
         access: UpdateAccess::new(entries),
         renewals: table.renewals().clone(),
     };
+    let zone = ServedZone { answers: ArcSwapOption::from_pointee(answers()), ..ServedZone::new(origin.clone()) };
+    let limited = rate::Settings { exempt: Vec::new(), ..rate::Settings::default() };
     let routing = Routing {
-        zones: Zones::new([Arc::new(ServedZone::new(origin.clone()))]),
+        zones: Zones::new([Arc::new(zone)]),
         registrars: [(origin, registrar)].into_iter().collect(),
         keys: Keys::new([Key::new(name("agents."), Algorithm::HmacSha256, SECRET)]),
         udp_size: 1232,
+        cookies: Some(Cookies::new(&Secret([7; 16]), &[])),
+        answer_rate: Some(Rate::new(&limited, Arc::default())),
         ..Routing::default()
     };
     Front::new(routing, &config::load(None).unwrap(), Arc::new(clock), Arc::default(), mpsc::channel(1).0)
 }
 
-/// Hands each message to a server that has noted the first; returns how often this thread allocated since the first one,
-/// which it may take to get ready.
-fn allocations(messages: &[Vec<u8>]) -> u64 {
+/// Sends each message to a UDP thread's side of a server that has noted `noted`, in batches; returns how often it allocated
+/// since the first ones, for which it may get ready. All have to be answered there, with this rcode.
+fn allocations(noted: &[u8], messages: &[Vec<u8>], rcode: u8) -> u64 {
     let clock = SystemClock::start();
-    let table = table(&clock, &messages[0]);
+    let table = table(&clock, noted);
     let front = front(clock, &table);
-    let peer: SocketAddr = PEER.parse().unwrap();
-    let mut out = Vec::with_capacity(512);
-    let mut complete = || -> Completion { panic!("no reply has to wait") };
-    let mut before = 0;
-    for (number, message) in messages.iter().enumerate() {
-        let handled = front.handle(message, peer, Transport::Udp, &mut out, &mut complete);
-        assert!(matches!(handled, Handled::Answered) && out[..2] == message[..2] && out[3] == 0);
-        if number == 0 {
-            before = ALLOCATIONS.get();
+    let [server, client] = [(); 2].map(|()| UdpSocket::bind("127.0.0.1:0").unwrap());
+    for socket in [&server, &client] {
+        socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    }
+    client.connect(server.local_addr().unwrap()).unwrap();
+    let mut batch = Batch::new(server.local_addr().unwrap());
+    let mut allocated = 0;
+    for (round, sent) in messages.chunks(10).enumerate() {
+        sent.iter().for_each(|message| drop(client.send(message).unwrap()));
+        let mut answered = 0;
+        while answered < sent.len() {
+            server.peek(&mut [0]).unwrap();
+            let before = ALLOCATIONS.get();
+            answered += batch.receive(&server).unwrap();
+            front.quick(&mut batch.datagrams(), &mut |_| panic!("it goes the general way"));
+            batch.send(&server, || false, |error| panic!("{error}"));
+            allocated += if round == 0 { 0 } else { ALLOCATIONS.get() - before };
+        }
+        let mut octets = [0; 2048];
+        for message in sent {
+            let len = client.recv(&mut octets).unwrap();
+            assert!(len > 12 && octets[..2] == message[..2] && octets[3] & 15 == rcode);
         }
     }
-    ALLOCATIONS.get() - before
+    allocated
+}
+
+fn query(id: u16, owner: &str, rtype: u16) -> Vec<u8> {
+    let header = [id, 0, 1, 0, 0, 1].map(u16::to_be_bytes).concat();
+    let question = [name(owner).as_wire(), &[rtype, 1].map(u16::to_be_bytes).concat()].concat();
+    let cookie = [&[0, 10, 0, 8][..], &u64::from(id).to_be_bytes()].concat();
+    [header, question, record(".", [41, 1232], 0, &cookie)].concat()
+}
+
+#[test]
+fn a_query_allocates_nothing() {
+    for (owner, rtype, rcode) in
+        [("_web._tcp.svc.example.test.", 33, 0), ("a.svc.example.test.", 1, 0), ("nobody.svc.example.test.", 1, 3)]
+    {
+        let queries: Vec<_> = (0..100).map(|id| query(id, owner, rtype)).collect();
+        assert_eq!(allocations(&heartbeat(0), &queries, rcode), 0, "{owner}");
+    }
 }
 
 #[test]
 fn an_unsigned_heartbeat_allocates_nothing() {
     let messages: Vec<_> = (0..100).map(heartbeat).collect();
-    assert_eq!(allocations(&messages), 0);
+    assert_eq!(allocations(&messages[0], &messages, 0), 0);
 }
 
 #[test]
 fn a_signed_heartbeat_allocates_nothing() {
     let time = SystemClock::start().now().wall.seconds();
     let messages: Vec<_> = (0..100).map(|id| signed_heartbeat(id, time)).collect();
-    assert_eq!(allocations(&messages), 0);
+    assert_eq!(allocations(&messages[0], &messages, 0), 0);
 }
 
 #[test]
