@@ -210,7 +210,9 @@ fn allocations(noted: &[u8], messages: &[Vec<u8>], rcode: u8) -> u64 {
     let mut batch = Batch::new(server.local_addr().unwrap());
     let mut allocated = 0;
     for (round, sent) in messages.chunks(10).enumerate() {
-        sent.iter().for_each(|message| drop(client.send(message).unwrap()));
+        for message in sent {
+            client.send(message).unwrap();
+        }
         let mut answered = 0;
         while answered < sent.len() {
             server.peek(&mut [0]).unwrap();
