@@ -144,7 +144,7 @@ impl Scene {
         let mut scene = Scene {
             publisher,
             store,
-            visible: Visible { served: served.clone(), newest, on_commit: None },
+            visible: Visible { served: served.clone(), newest, on_commit: None, retired: Mutex::default() },
             zones: Zones::new([served]),
             keys: Keys::new([key.clone()]),
             key,

@@ -102,7 +102,8 @@
 //! question. An RRset goes out whole or not at all with TC; room for OPT and TSIG is kept before anything is written.
 //!
 //! **Two ways, one answer.** A UDP thread takes a batch of datagrams with one system call and answers plain queries itself
-//! ([`dns::quick`]), without allocation, lock or another call; everything else goes over a bounded queue to the thread beside
+//! ([`dns::quick`]), without a lock or another call, and without allocation unless aliases, wildcards, delegations or a template
+//! that nobody asked for before are in the way; everything else goes over a bounded queue to the thread beside
 //! it, and there through [`dns::respond`]. The short way is for one kind of message and looks up by the same function, so it
 //! gives the same octets, and tests compare them wherever a message is answered. The names of a batch are looked up together
 //! ([`answer::Answers::touch`]), since in a large zone a look-up is mostly waiting for memory.

@@ -219,7 +219,7 @@ fn allocations(noted: &[u8], messages: &[Vec<u8>], rcode: u8) -> u64 {
             let before = ALLOCATIONS.get();
             answered += batch.receive(&server).unwrap();
             front.quick(&mut batch.datagrams(), &mut |_| panic!("it goes the general way"));
-            batch.send(&server, || false, |error| panic!("{error}"));
+            batch.send(&server, || false, |error, _| panic!("{error}"));
             allocated += if round == 0 { 0 } else { ALLOCATIONS.get() - before };
         }
         let mut octets = [0; 2048];

@@ -271,7 +271,7 @@ impl Entry {
     fn touch_records(&self, qtype: RecordType) {
         self.node.touch();
         if let Some(template) = self.slot(qtype).and_then(|slot| slot.template.get()) {
-            std::hint::black_box(template.tail.first());
+            std::hint::black_box(template.tail.first().copied());
         }
     }
 

@@ -52,6 +52,8 @@ pub enum Limit {
     AnswerSlips,
     /// Datagrams that wait to be handled.
     GeneralQueue,
+    /// Answers over UDP that the kernel takes.
+    Unsent,
 }
 
 impl Limit {
@@ -59,7 +61,7 @@ impl Limit {
     pub const COUNT: usize = Limit::ALL.len();
 
     /// All of them, each at the place of its number.
-    pub const ALL: [Limit; 24] = [
+    pub const ALL: [Limit; 25] = [
         Limit::UpdateRate,
         Limit::UpdateSources,
         Limit::PublisherQueue,
@@ -84,6 +86,7 @@ impl Limit {
         Limit::AnswerRate,
         Limit::AnswerSlips,
         Limit::GeneralQueue,
+        Limit::Unsent,
     ];
 
     /// Its name in logs and metrics, which stays the same.
@@ -120,6 +123,9 @@ impl Limit {
             Limit::AnswerRate => ("answer-rate", "queries over UDP not answered, beyond dns.rrl.rate of their network"),
             Limit::AnswerSlips => {
                 ("answer-slips", "queries over UDP told to use TCP, beyond dns.rrl.rate of their network")
+            }
+            Limit::Unsent => {
+                ("unsent", "answers over UDP that the kernel did not take, its buffer full or no way there")
             }
             Limit::GeneralQueue => {
                 ("general-queue", "datagrams dropped, more than wait for what takes more than copying")

@@ -5,7 +5,8 @@
 //! says of any other message that it is not for this, and whatever is answered here is answered with the same octets; so
 //! nothing depends on which of both a message meets. Both look up by [`Answers::lookup`].
 //!
-//! Cost: no allocation, no lock; one pass over the question, one hash of its name for each length that an origin has, one
+//! Cost: no allocation and no lock, but by the first who asks for a template after a commit has touched it unasked, and for
+//! what is put together ([`resolve`](crate::answer)): aliases, wildcards, delegations, DNAME. One pass over the question, one hash of its name for each length that an origin has, one
 //! for the look-up, and the copy.
 //!
 //! [`Answers`]: crate::answer::Answers

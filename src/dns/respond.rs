@@ -237,17 +237,21 @@ pub fn hold(context: &Context<'_>, packet: &[u8], out: &mut Vec<u8>) -> Admissio
     admission
 }
 
-/// Puts in place of a reply what tells its client to come by TCP, and is never larger than the query: header, question, and an
-/// OPT record without options if the query has one, since a reply without would say that there is no EDNS here (RFC 6891 §6.1.1).
+/// Puts in place of a reply what is never larger than the request: header, question, and an OPT record without options if the
+/// request has one, since a reply without would say that there is no EDNS here (RFC 6891 §6.1.1). The client of a query is told
+/// to come by TCP. In other messages TC means nothing (RFC 2136 §2.2), and theirs learn that they are refused, but not why.
 fn slip(context: &Context<'_>, header: Header, packet: &[u8], out: &mut Vec<u8>) {
     let envelope = Envelope::parse(packet);
     let (question, edns) = match &envelope {
         Ok(envelope) => (envelope.question.octets, envelope.edns.as_ref()),
         Err(_) => (&[][..], None),
     };
+    let is_query = header.opcode() == Opcode::QUERY;
+    let refusal = || Envelope::parse_transfer(out).map_or(Rcode::SERVFAIL, |reply| reply.rcode());
+    let rcode = if is_query { Rcode::NOERROR } else { refusal() };
     let reply = Reply::new(header, edns, context.transport, context.udp_size);
     reply.begin(question, out);
-    reply.finish(Rcode::NOERROR, false, true, Counts::default(), context.now, out);
+    reply.finish(rcode, false, is_query, Counts::default(), context.now, out);
 }
 
 /// The same for a request, whatever the rate; and whether its sender has proven its address.

@@ -277,6 +277,13 @@ impl Cells {
         self.assign(id, Monotonic(0), Monotonic(0), Lease(0), Stamp::default(), Default::default());
     }
 
+    /// Claims a cell, whatever its deadline: from here on every heartbeat for it is handed on.
+    pub(super) fn shut(&self, id: CellId) {
+        let cell = self.cell(id);
+        let version = self.take(cell);
+        cell.version.store(next_sequence(version) | CLAIMED, Ordering::Release);
+    }
+
     /// Ends a claim without a change: heartbeats are counted in place again.
     pub(super) fn unclaim(&self, id: CellId) {
         let cell = self.cell(id);
@@ -414,6 +421,18 @@ mod tests {
         assert_eq!(beat_at(&cells, 20_000), Beat::HandOn);
         cells.unclaim(CellId(0));
         assert_eq!(beat_at(&cells, 20_000), Beat::Renewed(Lease(15)));
+    }
+
+    #[test]
+    fn a_shut_cell_counts_no_heartbeat_until_it_is_given_back_or_assigned() {
+        let cells = assigned(15);
+        cells.shut(CellId(0));
+        assert_eq!(beat_at(&cells, 1), Beat::HandOn);
+        cells.unclaim(CellId(0));
+        assert!(matches!(beat_at(&cells, 1), Beat::Renewed(_)));
+        cells.shut(CellId(0));
+        cells.assign(CellId(0), Monotonic(9), Monotonic(0), Lease(5), Stamp::default(), Default::default());
+        assert!(matches!(cells.beat(CellId(0), 2, Monotonic(1), None), Beat::Renewed(_)));
     }
 
     #[test]

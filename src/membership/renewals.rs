@@ -26,7 +26,7 @@ use crate::base::Monotonic;
 
 use super::cell::{Beat, CellId, Cells, Heartbeats, Stamp};
 
-/// Of a message: what it says, and who says it. Seeded, so that nobody can make two messages with the same one.
+/// Of a message: what it says, and who says it. Seeded, so that nobody can tell which two messages would have the same one.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Digest {
     /// Finds the slot; never zero, which stands for no note.
@@ -35,7 +35,7 @@ pub struct Digest {
 }
 
 impl Digest {
-    /// Takes two independent hashes.
+    /// Takes two hashes, each with a seed of its own.
     pub fn new(first: u64, second: u64) -> Digest {
         Digest { first: first.max(1), second }
     }

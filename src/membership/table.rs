@@ -329,6 +329,9 @@ impl Table {
     /// Takes an item out.
     pub fn remove(&mut self, index: Index, stamp: Option<Stamp>) {
         let Some(key) = self.item(index).map(Item::key) else { return };
+        // Until the end of the transaction heartbeats are handed on: none is counted whose signature the replay mark would
+        // not have.
+        self.cells.shut(index.cell());
         // What was accepted last counts on: the same transaction may put the item back at another place.
         let last = self.last_stamp(index, &key, true);
         let signed = self.sign(key, Some(stamp.map_or(last, |stamp| last.later(stamp))));
@@ -402,6 +405,8 @@ impl Table {
                 self.release(index, &mut freed);
                 continue;
             };
+            // Heartbeats under way are over before the words are read, which others would be written in place of.
+            self.cells.shut(index.cell());
             let stamp = self.last_stamp(index, &key, known);
             match item.map(Item::lease) {
                 Some(lease) => {
@@ -467,11 +472,11 @@ impl Table {
             let suspect = matches!(item, Item::Member(member) if member.state == State::Suspect);
             let deadline = self.reading(index).deadline;
             let end = if suspect { deadline.after(self.grace) } else { deadline };
+            if !suspect {
+                self.cells.unclaim(index.cell());
+            }
             match abandoned {
                 Some(now) => {
-                    if !suspect {
-                        self.cells.unclaim(index.cell());
-                    }
                     self.arm(index, if end > now { end } else { now.after(RETRY_EXPIRY) });
                 }
                 None if self.slots[index.at()].armed == UNARMED => self.arm(index, end),

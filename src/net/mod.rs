@@ -1,5 +1,5 @@
 //! Sockets: UDP threads, the TCP listener, what hickory-server carries, and asking and telling other servers. All that the
-//! first two know of DNS is that messages have two octets of length on a stream.
+//! first two know of DNS is that messages have two octets of length on a stream, and how long a name is.
 
 pub mod ask;
 pub mod hickory;
@@ -45,12 +45,12 @@ pub enum Handled {
 
 /// What the transports hand messages to.
 pub trait Handler: Send + Sync + 'static {
-    /// Answers those datagrams of a batch that need no more than copying or a signature, without waiting for anything and
-    /// without allocation; the others go to `general`, and from there to [`Handler::handle`].
+    /// Answers those datagrams of a batch that need no more than a look-up, copying and perhaps a signature, without waiting
+    /// for anything; the others go to `general`, and from there to [`Handler::handle`].
     fn quick(&self, datagrams: &mut dyn Iterator<Item = udp::Received<'_>>, general: &mut dyn FnMut(udp::Received<'_>));
 
-    /// Counts something that a transport dropped.
-    fn count(&self, limit: Limit);
+    /// Counts what a transport dropped.
+    fn count(&self, limit: Limit, count: u64);
 
     /// Handles one message. An answer goes into `out`; one that has to wait goes through the completion that `complete`
     /// makes.

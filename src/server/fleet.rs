@@ -188,7 +188,12 @@ impl Fleet {
         let (notified, notices) = watch::channel(None);
         let (following, followed) = watch::channel(following);
         let around = Surroundings {
-            visible: Visible { served: served.clone(), newest, on_commit: self.on_commit.clone() },
+            visible: Visible {
+                served: served.clone(),
+                newest,
+                on_commit: self.on_commit.clone(),
+                retired: Mutex::default(),
+            },
             store: self.store.clone(),
             clock: self.clock.clone(),
             keys: self.notifying.keys(),
@@ -212,7 +217,12 @@ impl Fleet {
         let mut task = Task {
             publisher: opened.publisher,
             store: self.store.clone(),
-            visible: Visible { served: served.clone(), newest, on_commit: self.on_commit.clone() },
+            visible: Visible {
+                served: served.clone(),
+                newest,
+                on_commit: self.on_commit.clone(),
+                retired: Mutex::default(),
+            },
             clock: self.clock.clone(),
             checkpoint_interval: zone.leases.min.duration() / 3,
             changing: None,

@@ -108,26 +108,23 @@ impl Handler for Front {
         let now = self.clock.now();
         let routing = self.routing.load();
         let mut group: Group<'_, '_> = Group::default();
-        for received in datagrams {
+        for mut received in datagrams {
             let context = self.context(&routing, received.peer, Transport::Udp, now);
             if let Some(query) = quick::read(&context, received.packet, &mut received.answer.name) {
                 group.take(context, query, received, &self.counters, general);
                 continue;
             }
-            let (packet, out) = (received.packet, &mut received.answer.octets);
-            // Over UDP nothing is told to whoever exceeds the rate.
-            let complete = &mut || -> Completion { Box::new(drop) };
-            match self.renew(&routing, packet, received.peer, Transport::Udp, now, out, complete) {
+            match self.renew(&routing, &mut received, now) {
                 InPlace::Answered => received.answer.is_due = true,
                 InPlace::Dropped => {}
-                InPlace::General { .. } => general(received),
+                InPlace::General => general(received),
             }
         }
         group.answer(&self.counters, general);
     }
 
-    fn count(&self, limit: Limit) {
-        self.counters.count(limit);
+    fn count(&self, limit: Limit, count: u64) {
+        self.counters.count_many(limit, count);
     }
 
     fn handle(
@@ -141,17 +138,10 @@ impl Handler for Front {
         let now = self.clock.now();
         let routing = self.routing.load();
         let context = self.context(&routing, peer, transport, now);
-        // Datagrams come here since they are not for these.
-        let mut admitted = false;
-        if transport != Transport::Udp {
-            if quick::answer(&context, packet, out) {
-                return Handled::Answered;
-            }
-            match self.renew(&routing, packet, peer, transport, now, out, complete) {
-                InPlace::Answered => return Handled::Answered,
-                InPlace::Dropped => return Handled::Nothing,
-                InPlace::General { admitted: is_admitted } => admitted = is_admitted,
-            }
+        // Datagrams come here since they are not for that. Heartbeats are not counted in place over a connection, whose updates
+        // are carried out in their order.
+        if transport != Transport::Udp && quick::answer(&context, packet, out) {
+            return Handled::Answered;
         }
         match respond(&context, packet, out) {
             Verdict::Reply => Handled::Answered,
@@ -182,7 +172,7 @@ impl Handler for Front {
             Verdict::Update(request) => {
                 // Deviates: RFC 9664 §5.3 has a least interval between updates of one client; several members may share an
                 // address, so livezone has a rate per source instead. What exceeds it is ignored silently, as there.
-                if request.identity.key.is_none() && !admitted && !self.may_update(peer, transport, now, complete) {
+                if request.identity.key.is_none() && !self.may_update(peer, transport, now, complete) {
                     return Handled::Nothing;
                 }
                 self.submit(&routing, &context, packet, request, out, complete)
@@ -235,25 +225,22 @@ impl Front {
 
     /// Counts and answers a heartbeat that needs no publisher. It needs one that runs all the same: where nobody sees
     /// leases end, none is renewed.
-    #[expect(clippy::too_many_arguments, reason = "they are what a handler gets")]
-    fn renew(
-        &self,
-        routing: &Routing,
-        packet: &[u8],
-        peer: SocketAddr,
-        transport: Transport,
-        now: Now,
-        out: &mut Vec<u8>,
-        complete: &mut dyn FnMut() -> Completion,
-    ) -> InPlace {
-        let found = Candidate::read(packet)
+    fn renew(&self, routing: &Routing, received: &mut Received<'_>, now: Now) -> InPlace {
+        let found = Candidate::read(received.packet)
             .and_then(|candidate| Some((routing.registrars.get(candidate.zone())?, candidate)))
             .filter(|(registrar, _)| !registrar.queue.is_closed());
-        let Some((registrar, candidate)) = found else { return InPlace::General { admitted: false } };
-        let Routing { keys, udp_size, .. } = routing;
-        let Registrar { renewals, access, .. } = registrar;
-        let place = Place { renewals, access, keys, udp_size: *udp_size, peer, transport, now };
-        renewal::renew(&candidate, &place, &mut || self.may_update(peer, transport, now, complete), out)
+        let Some((registrar, candidate)) = found else { return InPlace::General };
+        let place = Place {
+            renewals: &registrar.renewals,
+            access: &registrar.access,
+            keys: &routing.keys,
+            udp_size: routing.udp_size,
+            peer: received.peer,
+            transport: Transport::Udp,
+            now,
+        };
+        let out = &mut received.answer.octets;
+        renewal::renew(&candidate, &place, &mut || self.is_within_rate(received.peer, now), out)
     }
 
     /// Whether an update that is not known to be signed is within the rate of its source. If it isn't, it is dropped.
@@ -264,15 +251,20 @@ impl Front {
         now: Now,
         complete: &mut dyn FnMut() -> Completion,
     ) -> bool {
+        let admitted = self.is_within_rate(peer, now);
+        if !admitted && transport != Transport::Udp {
+            drop(complete()); // closes the connection: a client that waits there should know
+        }
+        admitted
+    }
+
+    /// Counts an update against the rate of its source.
+    fn is_within_rate(&self, peer: SocketAddr, now: Now) -> bool {
         if peer.ip().to_canonical().is_loopback() {
             return true;
         }
-        let Err(limit) = self.rate.lock().expect("no panic holds it").admit(peer.ip(), now.mono) else { return true };
-        self.counters.count(limit);
-        if transport != Transport::Udp {
-            drop(complete()); // closes the connection: a client that waits there should know
-        }
-        false
+        let admitted = self.rate.lock().expect("no panic holds it").admit(peer.ip(), now.mono);
+        admitted.inspect_err(|&limit| self.counters.count(limit)).is_ok()
     }
 
     /// Hands an update to the publisher of its zone, unless no access entry admits its sender.

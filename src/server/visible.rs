@@ -1,6 +1,6 @@
 //! Where a zone becomes visible: to queries, to those who follow it, and to whoever is told of commits.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::watch;
 
@@ -22,6 +22,9 @@ pub struct Visible {
     pub newest: watch::Sender<Newest>,
     /// Told of each commit.
     pub on_commit: Option<OnCommit>,
+    /// The answers before the current ones. Whoever reads them is done by the next commit, so that it is never a reader who
+    /// gives back their memory, which takes longer than a query.
+    pub retired: Mutex<Option<Arc<Answers>>>,
 }
 
 impl Visible {
@@ -38,7 +41,7 @@ impl Visible {
 
     /// Shows what a commit has published. `before` is the zone before it, if there was one to follow.
     pub fn advance(&self, before: Option<&Snapshot>, published: &Published, commit: &Arc<Commit>) {
-        let Visible { served, newest, on_commit } = self;
+        let Visible { served, newest, on_commit, retired } = self;
         let zone = &served.origin;
         let soa = Arc::new(published.snapshot.soa());
         {
@@ -55,7 +58,9 @@ impl Visible {
             Some(current) => current.advance(published),
             None => Answers::build(&published.snapshot),
         };
-        served.answers.store(Some(Arc::new(answers)));
+        // Of answers that the new ones share nothing with, one set in memory is enough.
+        let replaced = served.answers.swap(Some(Arc::new(answers))).filter(|_| before.is_some());
+        drop(std::mem::replace(&mut *retired.lock().expect("no panic holds it"), replaced));
         newest.send_replace(Some(soa));
         tracing::info!(
             %zone,

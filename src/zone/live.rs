@@ -4,7 +4,7 @@
 //! If nothing published differs there is no commit: the epoch stays. Otherwise the commit carries the next epoch and the
 //! delta. [`Zone::publish`] then turns the staged nodes into the next snapshot, or [`Zone::revert`] takes everything back.
 //!
-//! The cost is that of the touched names, plus O(√zone) for the persistent map.
+//! The cost is that of the touched names and of their pages in the persistent map ([`super::map`]).
 
 use std::sync::Arc;
 

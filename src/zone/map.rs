@@ -1,9 +1,11 @@
 //! A persistent map from names to values: readers keep an old version while the writer makes the next one.
 //!
-//! A tree of fixed height over the hash of a name, whose leaves are pages of a dozen to two dozen values: the upper bits of
-//! the hash choose the page, a tag of 16 bits tells its values apart before names are compared. An edit copies the touched
+//! A tree of fixed height over the hash of a name, whose leaves are pages of a dozen to two dozen values: bits of the
+//! upper half of the hash choose the page, a tag of 16 bits tells its values apart before names are compared. An edit copies the touched
 //! pages and the branches on the way to them, which have sixteen children each below the root, so that it costs
-//! O(touched × (page + branches) + root) whatever the size of the map; a lookup costs one hash and one probe. The hash is
+//! O(touched × (page + branches) + root) whatever the size of the map; a lookup costs one hash and one probe.
+//! The edit at which the map has outgrown its pages makes twice as many, which costs as much as all values; pages that
+//! became empty stay. The hash is
 //! seeded, so that registrars can't choose names that collide.
 
 use std::hash::BuildHasher;
@@ -167,11 +169,15 @@ impl<V: Named> SnapshotMap<V> {
 
     /// The map with these names set (`Some`) or taken out (`None`). Each name may occur once.
     pub fn edit(&self, changes: Vec<(Name, Option<V>)>) -> SnapshotMap<V> {
-        let bits = bits_for(self.len + changes.len());
-        if bits > self.bits {
-            return self.spread(bits).edit(changes);
-        }
         let bits = self.bits;
+        if bits_for(self.len + changes.len()) > bits {
+            // Perhaps: most changes are of names that are there.
+            let is_new = |(name, value): &&(Name, Option<V>)| value.is_some() && self.find(name.as_wire()).is_none();
+            let grown = bits_for(self.len + changes.iter().filter(is_new).count());
+            if grown > bits {
+                return self.spread(grown).edit(changes);
+            }
+        }
         let mut edits: Vec<Edit<V>> =
             changes.into_iter().map(|(name, value)| Edit { hash: hash_name(name.as_wire()), name, value }).collect();
         // One page at a time: changes in the order of their page.
@@ -287,7 +293,7 @@ impl<V: Named> Page<V> {
 
     /// Reads what tells of the values, so that it is near when they are looked for.
     pub fn touch(&self) {
-        std::hint::black_box(self.tags.first());
+        std::hint::black_box(self.tags.first().copied());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::dns::cookie::{Cookies, Secret};
 use crate::dns::rate::{Rate, Settings};
-use crate::dns::wire::Rcode;
+use crate::dns::wire::{Opcode, Rcode};
 
 use super::*;
 
@@ -150,10 +150,10 @@ fn ask_many(server: &Server, packet: &[u8], count: usize) -> [usize; 3] {
                 counts[1] += 1;
                 assert!(out.len() <= packet.len(), "{out:02x?} for {packet:02x?}");
                 let (asked, told) = (Envelope::parse(packet), Envelope::parse_transfer(&out).unwrap());
-                assert_eq!(
-                    (told.rcode(), told.header.is_truncated(), out[..2] == packet[..2]),
-                    (Rcode::NOERROR, true, true)
-                );
+                // Only a query is told to use TCP; what is refused in other messages is not said to be done.
+                let is_query = told.header.opcode() == Opcode::QUERY;
+                assert_eq!((told.header.is_truncated(), out[..2] == packet[..2]), (is_query, true));
+                assert_eq!(told.rcode() == Rcode::NOERROR, is_query, "{out:02x?}");
                 assert_eq!(told.header.counts[1..3], [0, 0]);
                 let asked = asked.as_ref().ok();
                 assert_eq!(told.question.map(|told| told.octets), asked.map(|asked| asked.question.octets));
@@ -178,6 +178,10 @@ fn what_exceeds_the_rate_is_told_to_use_tcp_by_no_more_than_its_query_or_dropped
         request(0, "nobody.svc.z.", 1, 1, &[]),
         request(0, "elsewhere.", 1, 1, &opt(0, None)),
         request(0x2800, "elsewhere.", 6, 1, &opt(0, None)),
+        request(0x2800, "elsewhere.", 6, 1, &[]),
+        request(0x2000, "elsewhere.", 6, 1, &opt(0, None)),
+        // BADVERS, whose upper bits stand in the OPT record.
+        request(0x2800, "elsewhere.", 6, 1, &opt(1, None)),
         request(0, "svc.z.", 6, 1, &opt(0, Some(&[1; 9]))),
         // Nothing can be read of the one, and the other asks for a cookie alone.
         [&[0, 9, 0, 0, 0, 2, 0, 0, 0, 0, 0, 0][..], &[1; 30]].concat(),

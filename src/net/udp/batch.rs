@@ -4,7 +4,7 @@
 //! takes it for a stranger's; the kernel would choose by the route. [`tell_destination`] has the kernel tell that address
 //! with each datagram (IP_PKTINFO, RFC 3542 §6.2 for IPv6), and answers are sent with it.
 //!
-//! The one place with `unsafe`: no crate has both calls with a source address a message. nix gives all messages of a batch
+//! The one place of the server with `unsafe`: no crate has both calls with a source address a message. nix gives all messages of a batch
 //! the same control data, rustix has no recvmmsg.
 //!
 //! Memory: [`BATCH`] places of 64 KiB for what comes in, of which the kernel backs those pages that were ever written, and
@@ -170,8 +170,13 @@ impl Batch {
     }
 
     /// Sends the answers that are due, from where their datagrams were sent to. Answers that the kernel doesn't take are
-    /// lost like any datagram: `wait` is called for a full buffer, and may give up; `failed` is told of the others.
-    pub fn send(&mut self, socket: &UdpSocket, mut wait: impl FnMut() -> bool, mut failed: impl FnMut(io::Error)) {
+    /// lost like any datagram: `wait` is called for a full buffer, and may give up; `failed` is told why, and how many.
+    pub fn send(
+        &mut self,
+        socket: &UdpSocket,
+        mut wait: impl FnMut() -> bool,
+        mut failed: impl FnMut(io::Error, usize),
+    ) {
         let due = self.prepare_answers();
         let mut sent = 0;
         while sent < due {
@@ -188,10 +193,10 @@ impl Batch {
                     match error.kind() {
                         io::ErrorKind::Interrupted => {}
                         io::ErrorKind::WouldBlock if wait() => {}
-                        io::ErrorKind::WouldBlock => return failed(error),
+                        io::ErrorKind::WouldBlock => return failed(error, due - sent),
                         // It is about the first of them.
                         _ => {
-                            failed(error);
+                            failed(error, 1);
                             sent += 1;
                         }
                     }
@@ -415,7 +420,7 @@ mod tests {
                 received.answer.octets = [b"to ", received.packet].concat();
                 received.answer.is_due = true;
             }
-            batch.send(&server, || false, |error| panic!("{error}"));
+            batch.send(&server, || false, |error, _| panic!("{error}"));
         }
         assert_eq!(batch.receive(&server).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let mut buffer = [0; 300];
@@ -442,7 +447,7 @@ mod tests {
                 };
                 received.answer.is_due = received.packet != b"none";
             }
-            batch.send(&server, || false, |_| failures += 1);
+            batch.send(&server, || false, |_, count| failures += count);
         }
         assert_eq!(failures, 1);
         let mut buffer = vec![0; 70_000];
@@ -471,7 +476,7 @@ mod tests {
                 received.answer.is_due = true;
             }
             assert_eq!(local, Local::V4(asked));
-            batch.send(&server, || false, |error| panic!("{error}"));
+            batch.send(&server, || false, |error, _| panic!("{error}"));
             send_from(&server, b"!", client.local_addr().unwrap(), local).unwrap();
             for _ in 0..2 {
                 let (_, from) = client.recv_from(&mut [0; 1]).unwrap();

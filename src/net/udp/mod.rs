@@ -14,6 +14,7 @@
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, UdpSocket};
 use std::os::fd::OwnedFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -84,10 +85,10 @@ impl Listener {
             let (queue, waiting) = queue();
             let named = |name: &str| std::thread::Builder::new().name(format!("{name}-{number}"));
             let general = General { socket: socket.clone(), handler: handler.clone() };
-            threads.push(named("udp-general").spawn(move || general.run(&waiting))?);
+            threads.push(named("udp-general").spawn(move || go_on(|| general.run(&waiting)))?);
             let quick = Quick { address: socket.local_addr()?, socket, handler: handler.clone(), queue };
             let stop = stop.clone();
-            threads.push(named("udp").spawn(move || quick.run(&stop))?);
+            threads.push(named("udp").spawn(move || go_on(|| quick.run(&stop)))?);
         }
         Ok(Listener { threads, stop })
     }
@@ -101,6 +102,14 @@ impl Listener {
                 tracing::error!("a UDP thread ended badly");
             }
         }
+    }
+}
+
+/// Runs a thread to its end. A panic loses what was under way; the thread's clients, which the kernel gives to no other, are
+/// served on.
+fn go_on(run: impl Fn()) {
+    while catch_unwind(AssertUnwindSafe(&run)).is_err() {
+        tracing::error!("a UDP thread has panicked, and begins anew; this is a bug of livezone");
     }
 }
 
@@ -192,12 +201,15 @@ impl Quick {
     fn answer(&self, batch: &mut Batch) {
         self.handler.quick(&mut batch.datagrams(), &mut |general| {
             if !self.queue.put(general.packet, general.peer, general.local) {
-                self.handler.count(Limit::GeneralQueue);
+                self.handler.count(Limit::GeneralQueue, 1);
             }
         });
         let wait = || poll(&mut [PollFd::new(&self.socket, PollFlags::OUT)], Some(&SEND_PATIENCE)) == Ok(1);
         // An answer that doesn't go out is lost like any datagram; the client asks again.
-        batch.send(&self.socket, wait, |error| tracing::debug!(%error, "sending datagrams"));
+        batch.send(&self.socket, wait, |error, count| {
+            tracing::debug!(%error, count, "sending datagrams");
+            self.handler.count(Limit::Unsent, count.try_into().unwrap_or(u64::MAX));
+        });
     }
 }
 
@@ -212,21 +224,26 @@ impl General {
         let mut out = Vec::with_capacity(MESSAGE_OCTETS);
         while let Some(Waiting { packet, peer, local }) = arrivals.next() {
             let mut complete = || -> Completion {
-                let socket = self.socket.clone();
-                Box::new(move |octets| send(&socket, &octets, peer, local))
+                let (socket, handler) = (self.socket.clone(), self.handler.clone());
+                Box::new(move |octets| {
+                    if !send(&socket, &octets, peer, local) {
+                        handler.count(Limit::Unsent, 1);
+                    }
+                })
             };
-            if let Handled::Answered = self.handler.handle(&packet, peer, Transport::Udp, &mut out, &mut complete) {
-                send(&self.socket, &out, peer, local);
+            if let Handled::Answered = self.handler.handle(&packet, peer, Transport::Udp, &mut out, &mut complete)
+                && !send(&self.socket, &out, peer, local)
+            {
+                self.handler.count(Limit::Unsent, 1);
             }
         }
     }
 }
 
-/// A reply that doesn't go out is lost like any datagram; the client asks again.
-fn send(socket: &UdpSocket, octets: &[u8], peer: SocketAddr, local: Local) {
-    if let Err(error) = batch::send_from(socket, octets, peer, local) {
-        tracing::debug!(%error, %peer, "sending a datagram");
-    }
+/// A reply that doesn't go out is lost like any datagram; the client asks again. Returns whether it went.
+fn send(socket: &UdpSocket, octets: &[u8], peer: SocketAddr, local: Local) -> bool {
+    let sent = batch::send_from(socket, octets, peer, local);
+    sent.inspect_err(|error| tracing::debug!(%error, %peer, "sending a datagram")).is_ok()
 }
 
 #[cfg(test)]
@@ -255,6 +272,13 @@ mod tests {
         assert!(arrivals.next().is_some() && queue.put(&large, peer, Local::Bound));
         drop(queue);
         assert_eq!(std::iter::from_fn(|| arrivals.next()).count(), QUEUE_OCTETS / 60_000);
+    }
+
+    #[test]
+    fn a_thread_goes_on_after_a_panic() {
+        let rounds = AtomicUsize::new(0);
+        go_on(|| assert!(rounds.fetch_add(1, Ordering::Relaxed) == 2, "a panic that is meant"));
+        assert_eq!(rounds.into_inner(), 3);
     }
 
     #[test]

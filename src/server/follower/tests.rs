@@ -192,7 +192,12 @@ fn follow_by_turns(
     let (stop, stopped) = watch::channel(false);
     let (notified, notices) = watch::channel(None);
     let around = Surroundings {
-        visible: Visible { served: served.clone(), newest: watch::channel(None).0, on_commit: None },
+        visible: Visible {
+            served: served.clone(),
+            newest: watch::channel(None).0,
+            on_commit: None,
+            retired: Mutex::default(),
+        },
         store: store.clone(),
         clock,
         keys: keys_known,

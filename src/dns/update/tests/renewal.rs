@@ -149,9 +149,9 @@ fn what_exceeds_the_rate_of_its_source_is_dropped_and_moves_nothing() {
 fn a_heartbeat_that_is_handed_on_is_held_against_the_rate_of_its_source_once() {
     let (mut table, _) = table(&heartbeat().octets());
     assert_eq!(table.lapsed(Monotonic(1_010_000)).len(), 1, "claimed");
-    assert_eq!(beat(&table, &heartbeat().octets(), "k.", true).0, InPlace::General { admitted: true });
+    assert_eq!(beat(&table, &heartbeat().octets(), "k.", true).0, InPlace::General);
     let other = heartbeat().lease(20).octets();
-    assert_eq!(beat(&table, &other, "k.", true).0, InPlace::General { admitted: false });
+    assert_eq!(beat(&table, &other, "k.", true).0, InPlace::General);
 }
 
 #[test]
@@ -159,13 +159,13 @@ fn a_wrong_or_old_signature_goes_the_general_way_and_moves_nothing() {
     let signed = |secret: &[u8], time| heartbeat().signed("k.", secret, time);
     let (table, index) = table(&signed(SECRET, 1_700_000_002));
     for octets in [signed(b"another", 1_700_000_002), signed(SECRET, 1_699_999_000)] {
-        assert_eq!(beat(&table, &octets, "k.", true).0, InPlace::General { admitted: false });
+        assert_eq!(beat(&table, &octets, "k.", true).0, InPlace::General);
     }
-    assert_eq!(beat(&table, &signed(SECRET, 1_700_000_002), "l.", true).0, InPlace::General { admitted: false });
+    assert_eq!(beat(&table, &signed(SECRET, 1_700_000_002), "l.", true).0, InPlace::General);
     assert_eq!(deadline(&table, index), 10_000);
     assert_eq!(beat(&table, &signed(SECRET, 1_700_000_002), "k.", true).0, InPlace::Answered);
     // Signed before that one, within the fudge.
-    assert_eq!(beat(&table, &signed(SECRET, 1_700_000_001), "k.", true).0, InPlace::General { admitted: false });
+    assert_eq!(beat(&table, &signed(SECRET, 1_700_000_001), "k.", true).0, InPlace::General);
     assert_eq!(deadline(&table, index), 12_000);
 }
 
@@ -178,6 +178,6 @@ fn a_reply_that_a_datagram_does_not_take_is_left_to_the_general_way() {
     let update = Update::new(&origin).add(&format!("_x._tcp.{origin} SRV 0 0 80 a.x.{origin}"));
     let octets = update.signed(&key, SECRET, 1_700_000_002);
     let (table, index) = table(&octets);
-    assert_eq!(beat(&table, &octets, &key, true).0, InPlace::General { admitted: false });
+    assert_eq!(beat(&table, &octets, &key, true).0, InPlace::General);
     assert_eq!(deadline(&table, index), 10_000);
 }
