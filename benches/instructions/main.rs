@@ -5,8 +5,8 @@
 //! - `cargo bench --bench instructions -- --record`: counts, and writes the record: for a change that is meant to cost, and for
 //!   one that saves, so that what it saved is kept.
 //!
-//! The operations are those of `cargo bench --bench core`, over fixed inputs. callgrind counts while [`counted`] runs, so that
-//! nothing of the preparation is in the figures. Hashes are seeded by the process, so where a name lands differs; over
+//! The operations are those of `cargo bench --bench core`, over fixed inputs. Each runs inside of a function of its own
+//! ([`COUNTERS`]), and what callgrind says of calls to that is the figure, so that nothing of the preparation is in it. Hashes are seeded by the process, so where a name lands differs; over
 //! hundreds of names this comes to little, and the record is of the median of [`RUNS`] runs.
 //!
 //! What counts depend on: the compiler, whose version the record tells; the architecture; and, in `renewal-signed` alone, which
@@ -71,33 +71,44 @@ fn main() -> ExitCode {
 /// Carries out each operation; tells what each stretch of [`counted`] was.
 fn count() {
     let world = World::new(100, 20);
-    for mut operation in [world.queries(), world.others()].into_iter().flatten() {
+    let operations: Vec<_> = [world.queries(), world.others()].into_iter().flatten().collect();
+    assert!(operations.len() <= COUNTERS.len(), "a counter for each operation");
+    for (mut operation, (counter, counted)) in operations.into_iter().zip(COUNTERS) {
         let long = LONG.iter().find(|(name, _)| *name == operation.name);
         let times = long.map_or(TIMES, |(_, times)| *times);
         // What is allocated or compiled once is not what an operation takes.
         operation.run(times.min(200), &mut |part| part());
-        let mut stretches = 0;
-        operation.run(times, &mut |part| {
-            counted(part);
-            stretches += 1;
-        });
-        println!("counted {} {times} {stretches}", operation.name);
+        operation.run(times, &mut |part| counted(part));
+        println!("counted {} {times} {counter}", operation.name);
     }
 }
 
-/// callgrind counts from here until it returns, and writes what it has counted.
-#[inline(never)]
-fn counted(part: &mut dyn FnMut()) {
-    part();
-    // Something behind the call, or it becomes a jump and this function is never left.
-    std::hint::black_box(());
+/// Functions that callgrind tells apart.
+macro_rules! counters {
+    ($($name:ident)*) => {
+        $(
+            #[inline(never)]
+            fn $name(part: &mut dyn FnMut()) {
+                part();
+                // Something of its own behind the call: else this is a jump, and all of them are one function.
+                std::hint::black_box(stringify!($name));
+            }
+        )*
+        /// With their names.
+        const COUNTERS: &[(&str, fn(&mut dyn FnMut()))] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+counters! {
+    counter_a counter_b counter_c counter_d counter_e counter_f counter_g counter_h counter_i counter_j counter_k counter_l
+    counter_m counter_n counter_o counter_p
 }
 
 /// Counts in a process under callgrind, which writes into a folder.
 fn run_counted(folder: &Path) -> Counts {
     std::fs::create_dir(folder).unwrap();
     let output = Command::new("valgrind")
-        .args(["--tool=callgrind", "--toggle-collect=*instructions*counted*", "--dump-after=*instructions*counted*"])
+        .args(["--tool=callgrind", "--compress-strings=no", "--compress-pos=no"])
         .arg(format!("--callgrind-out-file={}", folder.join("out").display()))
         .arg(std::env::current_exe().unwrap())
         .arg("--count")
@@ -106,22 +117,25 @@ fn run_counted(folder: &Path) -> Counts {
         .output()
         .expect("valgrind runs: install the package valgrind");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let mut dumps = 1..;
+    let profile = std::fs::read_to_string(folder.join("out")).unwrap();
     let mut counts = Counts::new();
     for line in String::from_utf8(output.stdout).unwrap().lines() {
-        let [_, name, times, stretches] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
-        let dumps = dumps.by_ref().take(stretches.parse().unwrap());
-        let sum: u64 = dumps.map(|dump| instructions(&folder.join(format!("out.{dump}")))).sum();
+        let [_, name, times, counter] = line.split(' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let sum = instructions(&profile, counter);
+        assert!(sum > 0, "callgrind has counted no call of {counter}");
         counts.insert(name.to_owned(), sum / times.parse::<u64>().unwrap());
     }
     counts
 }
 
-/// What a dump of callgrind sums up to.
-fn instructions(dump: &Path) -> u64 {
-    let text = std::fs::read_to_string(dump).unwrap_or_else(|error| panic!("{}: {error}", dump.display()));
-    let line = text.lines().find_map(|line| line.strip_prefix("summary: ")).expect("a dump has a summary");
-    line.trim().parse().unwrap()
+/// What calls of a function took, with all that it called: in callgrind's format a line `cfn=` tells who is called, a line
+/// `calls=` follows, and behind that one whose last number is the cost.
+fn instructions(profile: &str, function: &str) -> u64 {
+    let lines: Vec<&str> = profile.lines().collect();
+    let calls = lines.windows(3).filter(|lines| {
+        lines[0].strip_prefix("cfn=").is_some_and(|callee| callee.ends_with(function)) && lines[1].starts_with("calls=")
+    });
+    calls.map(|lines| lines[2].rsplit(' ').next().and_then(|cost| cost.parse::<u64>().ok()).expect("a cost")).sum()
 }
 
 fn medians(runs: &[Counts]) -> Counts {

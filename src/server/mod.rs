@@ -13,6 +13,7 @@ mod large_sets;
 pub mod load;
 mod name_servers;
 pub mod notifier;
+pub mod priority;
 pub mod publisher;
 pub mod reading;
 pub mod reload;

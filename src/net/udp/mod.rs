@@ -1,8 +1,8 @@
 //! UDP: a thread per core, each with a socket of its own on the same address (SO_REUSEPORT), so that the kernel spreads
 //! clients over them and no thread shares anything but the answers.
 //!
-//! A thread takes what waits in one call, has it answered by [`Handler::quick`], and sends the answers in one call; when
-//! nothing waits it sleeps in poll(2) on its socket and on the stop signal. What is not answered by copying goes over a
+//! A thread takes what waits in one call, or waits there for the next datagram, has it answered by [`Handler::quick`], and
+//! sends the answers in one call. It is woken to stop by the shutdown of its socket's receiving side. What is not answered by copying goes over a
 //! bounded queue to a thread beside it, the general one, which also is the only one that hands updates to publishers. Their
 //! replies are sent on the socket that the update came in on, from whoever has them.
 //!
@@ -11,16 +11,15 @@
 //! Bounds: [`QUEUE`] datagrams and [`QUEUE_OCTETS`] of them wait for the general thread; more are dropped and counted
 //! ([`Limit::GeneralQueue`]), and their clients ask again.
 
-use std::io::{self, ErrorKind};
+use std::io;
 use std::net::{SocketAddr, UdpSocket};
-use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
 
-use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::base::Limit;
@@ -47,7 +46,8 @@ const SEND_PATIENCE: Timespec = Timespec { tv_sec: 0, tv_nsec: 10_000_000 };
 #[derive(Debug)]
 pub struct Listener {
     threads: Vec<JoinHandle<()>>,
-    stop: Arc<OwnedFd>,
+    sockets: Vec<Arc<UdpSocket>>,
+    stop: Arc<AtomicBool>,
 }
 
 /// Binds one socket a thread.
@@ -66,7 +66,6 @@ fn bind_one(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
     // Best effort: the kernel caps what an ordinary user may ask for.
     let _ = socket.set_recv_buffer_size(SOCKET_BUFFER);
     let _ = socket.set_send_buffer_size(SOCKET_BUFFER);
-    socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     let socket = UdpSocket::from(socket);
     if address.ip().is_unspecified() {
@@ -78,10 +77,10 @@ fn bind_one(address: SocketAddr, shared: bool) -> io::Result<UdpSocket> {
 impl Listener {
     /// Starts the threads.
     pub fn start(sockets: Vec<UdpSocket>, handler: &Arc<dyn Handler>) -> io::Result<Listener> {
-        let stop = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
+        let stop: Arc<AtomicBool> = Arc::default();
         let mut threads = Vec::new();
-        for (number, socket) in sockets.into_iter().enumerate() {
-            let socket = Arc::new(socket);
+        let sockets: Vec<_> = sockets.into_iter().map(Arc::new).collect();
+        for (number, socket) in sockets.iter().cloned().enumerate() {
             let (queue, waiting) = queue();
             let named = |name: &str| std::thread::Builder::new().name(format!("{name}-{number}"));
             let general = General { socket: socket.clone(), handler: handler.clone() };
@@ -90,13 +89,16 @@ impl Listener {
             let stop = stop.clone();
             threads.push(named("udp").spawn(move || go_on(|| quick.run(&stop)))?);
         }
-        Ok(Listener { threads, stop })
+        Ok(Listener { threads, sockets, stop })
     }
 
     /// Stops the threads and waits for them. The general ones end with their queues, once those are empty.
     pub fn stop(self) {
-        // Nobody reads the event, so it wakes all of them.
-        let _ = rustix::io::write(&*self.stop, &1u64.to_ne_bytes());
+        self.stop.store(true, Ordering::Relaxed);
+        for socket in &self.sockets {
+            // It wakes whoever waits there, and says all the same that a datagram socket is not connected.
+            let _ = rustix::net::shutdown(&**socket, rustix::net::Shutdown::Read);
+        }
         for thread in self.threads {
             if thread.join().is_err() {
                 tracing::error!("a UDP thread ended badly");
@@ -171,29 +173,19 @@ struct Quick {
     queue: Queue,
 }
 
-/// Batches answered before the stop signal is looked at again under load.
-const BURST: usize = 16;
-
 impl Quick {
-    fn run(&self, stop: &OwnedFd) {
+    fn run(&self, stop: &AtomicBool) {
         let mut batch = Batch::new(self.address);
         loop {
-            let mut idle = false;
-            for _ in 0..BURST {
-                match batch.receive(&self.socket) {
-                    Ok(_) => self.answer(&mut batch),
-                    Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                        idle = true;
-                        break;
-                    }
-                    // Errors of earlier sends (ICMP) show up here; they concern nobody else.
-                    Err(error) => tracing::debug!(%error, "receiving datagrams"),
-                }
-            }
-            let timeout = if idle { None } else { Some(&Timespec { tv_sec: 0, tv_nsec: 0 }) };
-            let mut events = [PollFd::new(&self.socket, PollFlags::IN), PollFd::new(stop, PollFlags::IN)];
-            if poll(&mut events, timeout).is_ok() && !events[1].revents().is_empty() {
+            let received = batch.receive(&self.socket);
+            // A socket that is shut down gives empty datagrams without end.
+            if stop.load(Ordering::Relaxed) {
                 return;
+            }
+            match received {
+                Ok(_) => self.answer(&mut batch),
+                // Errors of earlier sends (ICMP) show up here; they concern nobody else.
+                Err(error) => tracing::debug!(%error, "receiving datagrams"),
             }
         }
     }
