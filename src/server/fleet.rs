@@ -8,7 +8,7 @@ use std::time::Duration;
 use arc_swap::{ArcSwap, ArcSwapOption};
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Epoch, Name};
@@ -31,7 +31,7 @@ use super::publisher::{Clash, Configuration, Submission};
 use super::reading::Ready;
 use super::run::StartError;
 use super::supervision;
-use super::task::{Changes, Changing, FIRST_COMMIT_PATIENCE, Task, ZoneChange, silence};
+use super::task::{Changes, Changing, FIRST_COMMIT_PATIENCE, READING_PATIENCE, Task, ZoneChange, silence};
 use super::visible::{OnCommit, Visible};
 
 /// How long writes under way may take to end when a zone or the server stops.
@@ -161,7 +161,11 @@ impl Fleet {
             };
             drop(opened.send((ready, found)));
         }));
-        let found = timeout_at(deadline, found).await.map_err(|_| unanswered())?;
+        let unread = |_| StartError::FirstCommit {
+            zone: origin.clone(),
+            cause: format!("it was not read within {} s; see to the disk below data-dir", READING_PATIENCE.as_secs()),
+        };
+        let found = timeout(READING_PATIENCE, found).await.map_err(unread)?;
         let (ready, opened) =
             found.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause: cause.to_string() })?;
         let opened = opened.map_err(|error| match error {

@@ -100,6 +100,10 @@ const NOTE_SOON: Duration = Duration::from_millis(20);
 /// or supervises the process, learns of it.
 pub(super) const FIRST_COMMIT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long reading a zone may take: one of a million members took 11 s after a crash on a slow machine. A disk that works is
+/// done by then.
+pub(super) const READING_PATIENCE: Duration = Duration::from_secs(120);
+
 /// A write that settles to what really happened.
 type Write = Pending<Appended>;
 type Checkpoint = Pending<(Vec<(Key, Stamp)>, Result<(), String>)>;
