@@ -17,7 +17,7 @@ use crate::base::Name;
 use crate::config::{self, Config};
 use crate::dns::tsig::Keys;
 use crate::server::visible::OnCommit;
-use crate::server::{Options, StartError, priority, reading};
+use crate::server::{self, Options, StartError, reading};
 
 use super::serve::{Error, LogArgs, Received, Signals, THREAD_PATIENCE, is_terminal, parse_http, print, start};
 use super::{logging, show};
@@ -68,8 +68,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         epoch: None,
         on_commit: Some(on_commit.clone()),
     };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().on_thread_start(priority::give_way).enable_all().build()?;
+    let runtime = server::runtime()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let started = match start(options(config.clone()), &mut signals).await {

@@ -9,7 +9,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::base::Epoch;
 use crate::config;
-use crate::server::{Options, Server, StartError, priority, reading};
+use crate::server::{self, Options, Server, StartError, reading};
 
 use super::{logging, show};
 
@@ -81,8 +81,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
     config.http = args.http.unwrap_or(config.http);
     let options = Options { config, zones, source: Some(source), epoch: args.epoch.map(Epoch), on_commit: None };
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().on_thread_start(priority::give_way).enable_all().build()?;
+    let runtime = server::runtime()?;
     let result = runtime.block_on(async {
         let mut signals = Signals::new()?;
         let Some(server) = start(options, &mut signals).await? else { return Ok(()) };

@@ -16,13 +16,13 @@ use std::sync::Arc;
 
 use crate::answer::{Answers, Lookup};
 use crate::base::RecordType;
-use crate::base::limits::{LABEL_OCTETS, MESSAGE_OCTETS, NAME_OCTETS, PLAIN_UDP_OCTETS};
+use crate::base::limits::{LABEL_OCTETS, NAME_OCTETS};
 use crate::zone::map::hash_name;
 
 use super::cookie::{Answered, COOKIE_OCTETS};
 use super::edns::BARE;
 use super::rate::Admission;
-use super::reply::{Transport, response_flags};
+use super::reply::{message_limit, response_flags};
 use super::respond::{Context, ServedZone, may_query};
 use super::wire::{CLASS_IN, HEADER, Rcode};
 
@@ -156,12 +156,7 @@ impl Query<'_, '_> {
 
     /// How long the answer may become before its OPT record.
     fn limit(&self, context: &Context<'_>) -> usize {
-        let limit = match (context.transport, self.edns) {
-            (Transport::Udp, None) => PLAIN_UDP_OCTETS,
-            // Sizes below 512 count as 512 (RFC 6891 §6.2.3).
-            (Transport::Udp, Some(opt)) => usize::from(opt.size.min(context.udp_size)).max(PLAIN_UDP_OCTETS),
-            _ => MESSAGE_OCTETS,
-        };
+        let limit = message_limit(context.transport, self.edns.map(|opt| opt.size), context.udp_size);
         limit - self.edns.map_or(0, |_| BARE) - self.cookie.map_or(0, |_| 4 + COOKIE_OCTETS)
     }
 

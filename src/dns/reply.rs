@@ -66,15 +66,21 @@ pub(super) fn response_flags(request: u16, rcode: Rcode, authoritative: bool, tr
     RESPONSE | request & ECHOED | authoritative | truncated | rcode.0 & 0xf
 }
 
+/// How long a reply may become, for a client that offers so much in an OPT record, if it sent one. `udp_size` is the largest
+/// datagram that we send.
+pub(super) fn message_limit(transport: Transport, offered: Option<u16>, udp_size: u16) -> usize {
+    match (transport, offered) {
+        (Transport::Tcp | Transport::Tls, _) => MESSAGE_OCTETS,
+        (Transport::Udp, None) => PLAIN_UDP_OCTETS,
+        // Sizes below 512 count as 512 (RFC 6891 §6.2.3).
+        (Transport::Udp, Some(size)) => usize::from(size.min(udp_size)).max(PLAIN_UDP_OCTETS),
+    }
+}
+
 impl Reply {
     /// A reply to a request with this header and OPT record. `udp_size` is the largest datagram that we send.
     pub fn new(header: Header, edns: Option<&Edns<'_>>, transport: Transport, udp_size: u16) -> Reply {
-        let limit = match (transport, edns) {
-            (Transport::Tcp | Transport::Tls, _) => MESSAGE_OCTETS,
-            (Transport::Udp, None) => PLAIN_UDP_OCTETS,
-            // Sizes below 512 count as 512 (RFC 6891 §6.2.3).
-            (Transport::Udp, Some(edns)) => usize::from(edns.size.min(udp_size)).max(PLAIN_UDP_OCTETS),
-        };
+        let limit = message_limit(transport, edns.map(|edns| edns.size), udp_size);
         let edns = edns.map(|edns| EdnsReply { size: udp_size, dnssec_ok: edns.dnssec_ok, ..EdnsReply::default() });
         Reply { header, limit, edns, seal: Seal::None }
     }

@@ -4,6 +4,7 @@
 pub mod ask;
 pub mod hickory;
 pub mod peer;
+pub mod priority;
 pub mod tcp;
 pub mod transfer;
 pub mod udp;

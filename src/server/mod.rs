@@ -13,11 +13,11 @@ mod large_sets;
 pub mod load;
 mod name_servers;
 pub mod notifier;
-pub mod priority;
 pub mod publisher;
 pub mod reading;
 pub mod reload;
 pub mod run;
+mod runtime;
 #[cfg(test)]
 mod simulation;
 mod supervision;
@@ -26,3 +26,4 @@ pub mod visible;
 
 pub use reload::Source;
 pub use run::{Options, Server, StartError};
+pub use runtime::runtime;

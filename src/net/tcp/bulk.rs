@@ -17,10 +17,10 @@ use std::task::Poll;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::JoinSet;
 
+use crate::net::priority::give_way;
+
 /// How much nicer the thread is: a tenth of a core that others want all of.
 const NICE: i32 = 10;
-/// The largest nice value.
-const NICEST: i32 = 19;
 
 /// The thread.
 #[derive(Debug)]
@@ -30,7 +30,8 @@ impl Bulk {
     /// Starts it.
     pub fn start() -> io::Result<Bulk> {
         let builder = &mut Builder::new_multi_thread();
-        let runtime = builder.worker_threads(1).thread_name("transfers").on_thread_start(be_nice).enable_all();
+        let runtime =
+            builder.worker_threads(1).thread_name("transfers").on_thread_start(|| give_way(NICE)).enable_all();
         Ok(Bulk(Some(runtime.build()?)))
     }
 
@@ -47,12 +48,6 @@ impl Drop for Bulk {
             runtime.shutdown_background();
         }
     }
-}
-
-/// Linux counts priorities by thread (setpriority(2)). Where it isn't allowed, nothing else changes.
-fn be_nice() {
-    let own = rustix::process::getpriority_process(None).unwrap_or(0);
-    let _ = rustix::process::setpriority_process(None, (own + NICE).min(NICEST));
 }
 
 /// Whether a task is to move, which it says itself.
@@ -93,27 +88,27 @@ pub(super) async fn carry(task: impl Future<Output = ()> + Send + 'static, moves
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::priority::tests::{nice, nicer};
 
     #[tokio::test]
     async fn a_task_that_moves_goes_on_on_a_thread_that_is_nicer() {
         let (bulk, moves) = (Bulk::start().unwrap(), Move::default());
         let (told, tells) = tokio::sync::oneshot::channel();
-        let own = rustix::process::getpriority_process(None).unwrap();
+        let own = nice();
         let task = {
             let moves = moves.clone();
             async move {
                 let before = std::thread::current().id();
                 moves.go().await;
                 moves.go().await;
-                let nice = rustix::process::getpriority_process(None).unwrap();
-                let _ = told.send((before, std::thread::current().id(), nice));
+                let _ = told.send((before, std::thread::current().id(), nice()));
             }
         };
         carry(task, moves, bulk.handle()).await;
-        let (before, after, nice) = tells.await.unwrap();
+        let (before, after, there) = tells.await.unwrap();
         assert_eq!(before, std::thread::current().id());
         assert_ne!(before, after);
-        assert_eq!(nice, (own + NICE).min(NICEST));
+        assert_eq!(there, nicer(own, NICE));
     }
 
     #[tokio::test]

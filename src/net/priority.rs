@@ -1,0 +1,36 @@
+//! Which threads go first where there are more than cores.
+
+/// The largest nice value.
+const NICEST: i32 = 19;
+
+/// Makes this thread, and those that it starts, nicer by so much. Linux counts priorities by thread (setpriority(2)). Where it
+/// isn't allowed, nothing else changes.
+pub fn give_way(by: i32) {
+    let own = rustix::process::getpriority_process(None).unwrap_or(0);
+    let _ = rustix::process::setpriority_process(None, (own + by).min(NICEST));
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+
+    /// The nice value of this thread.
+    pub(in super::super) fn nice() -> i32 {
+        rustix::process::getpriority_process(None).unwrap()
+    }
+
+    /// The nice value of a thread that gives way to one with another.
+    pub(in super::super) fn nicer(than: i32, by: i32) -> i32 {
+        (than + by).min(NICEST)
+    }
+
+    #[test]
+    fn a_thread_that_gives_way_is_nicer_than_the_others() {
+        let before = nice();
+        let after = std::thread::spawn(|| {
+            give_way(5);
+            nice()
+        });
+        assert_eq!((after.join().unwrap(), nice()), (nicer(before, 5), before));
+    }
+}
