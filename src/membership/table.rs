@@ -15,15 +15,17 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::{EXPIRY_TICK, TOMBSTONE, TOMBSTONES};
+use crate::base::limits::{TOMBSTONE, TOMBSTONES};
 use crate::base::{Monotonic, Name, NameMap, Now, SeededMap, SeededSet, Wall};
 
 use super::access::Owner;
 use super::cell::{CellId, Cells, Heartbeats, Reading, Stamp};
 use super::holdings::{Holding, Holdings};
 use super::member::{HeldAddresses, Item, Key, LeasedRecord, Member, State};
-use super::renewals::{Digest, Renewals};
+use super::renewals::Renewals;
 use super::stall::Stalls;
+
+use time::{RETRY_EXPIRY, UNARMED};
 
 /// The place of an item in the table, and of its cell. Stays the same while the item lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -628,193 +630,8 @@ impl Table {
         }
         None
     }
-
-    // ---- heartbeats and time ------------------------------------------------------------------------------------
-
-    /// Counts a heartbeat that changes nothing. A suspect member is up again by it.
-    pub fn renew(&mut self, index: Index, now: Monotonic, stamp: Option<Stamp>) {
-        if let Some(Item::Member(member)) = &mut self.slots[index.at()].item
-            && member.state == State::Suspect
-        {
-            member.state = State::Up;
-            self.cells.unclaim(index.cell());
-        }
-        self.cells.beat_claimed(index.cell(), now, stamp);
-        // The end of the transaction gives an edited item a cell that begins anew.
-        if self.edited.contains(&index)
-            && let Some(key) = self.item(index).map(Item::key)
-        {
-            self.sign(key, stamp);
-        }
-        let deadline = self.reading(index).deadline;
-        if self.slots[index.at()].armed > deadline {
-            self.arm(index, deadline);
-        }
-    }
-
-    /// Notes that a message does nothing but renew this item's lease, so that any thread may count it from now on. The
-    /// caller sees to it that the note is voided before anything changes that the message's outcome depends on, besides the
-    /// item.
-    pub fn note(&mut self, index: Index, digest: Digest) {
-        if self.item(index).is_some() && !self.edited.contains(&index) {
-            self.renewals.note(index.cell(), digest);
-        }
-    }
-
-    /// Voids what is noted of an item.
-    pub fn void_note(&mut self, index: Index) {
-        self.renewals.void(index.cell());
-    }
-
-    /// Voids all that is noted.
-    pub fn void_notes(&mut self) {
-        self.renewals.void_all();
-    }
-
-    /// When [`Table::lapsed`] should be called next.
-    pub fn next_wake(&self) -> Option<Monotonic> {
-        self.timers.peek().map(|Reverse((when, _))| on_grid(*when))
-    }
-
-    /// Notes that the process is running; whoever drives the table calls it at least every
-    /// [`PULSE`](super::stall::PULSE) while there are items. Returns the length of the stall that ends here, if there was
-    /// one: leases that ran when it began have been extended.
-    pub fn observe(&mut self, now: Monotonic) -> Option<Duration> {
-        let leases_run = !self.is_empty();
-        self.stalls.observe(now, leases_run)
-    }
-
-    /// The items whose time is over at `now` (a member's grace included): each is claimed, so that a heartbeat which
-    /// arrives from here on is handed to the publisher. The caller removes them, in one transaction, or abandons it.
-    pub fn lapsed(&mut self, now: Monotonic) -> Vec<Index> {
-        let mut lapsed = Vec::new();
-        while let Some(&Reverse((when, index))) = self.timers.peek() {
-            if on_grid(when) > now {
-                break;
-            }
-            self.timers.pop();
-            if self.slots[index.at()].armed != when || self.slots[index.at()].item.is_none() {
-                continue;
-            }
-            // Another timer of the same item for the same moment is void.
-            self.slots[index.at()].armed = UNARMED;
-            if self.edited.contains(&index) {
-                // Somebody was heard of whose new lease runs from the end of the transaction, which arms it.
-                continue;
-            }
-            let reading = self.reading(index);
-            let deadline = self.stalls.extend(&reading, reading.deadline);
-            if deadline > now {
-                self.arm(index, deadline);
-                continue;
-            }
-            match &mut self.slots[index.at()].item {
-                Some(Item::Member(member)) if member.state == State::Up && !self.grace.is_zero() => {
-                    if !self.cells.claim(index.cell(), &reading) {
-                        // A heartbeat came between reading and claim; its deadline is the one to wait for.
-                        self.arm(index, when.after(EXPIRY_TICK));
-                        continue;
-                    }
-                    member.state = State::Suspect;
-                    self.arm(index, self.stalls.extend(&reading, reading.deadline.after(self.grace)));
-                }
-                Some(Item::Member(member)) if member.state == State::Suspect => {
-                    let end = self.stalls.extend(&reading, reading.deadline.after(self.grace));
-                    if end > now {
-                        self.arm(index, end);
-                    } else {
-                        lapsed.push(index);
-                    }
-                }
-                _ => {
-                    if self.cells.claim(index.cell(), &reading) {
-                        lapsed.push(index);
-                    } else {
-                        self.arm(index, when.after(EXPIRY_TICK));
-                    }
-                }
-            }
-        }
-        lapsed
-    }
-
-    fn arm(&mut self, index: Index, when: Monotonic) {
-        if self.slots[index.at()].armed == when {
-            return;
-        }
-        self.slots[index.at()].armed = when;
-        if self.timers.len() > 2 * self.slots.len() + STALE_TIMERS {
-            // Items that come and go leave timers behind that would fire for nothing, perhaps an hour later.
-            let own = |timer: &Reverse<(Monotonic, Index)>| self.slots[timer.0.1.at()].armed == timer.0.0;
-            self.timers = std::mem::take(&mut self.timers).into_iter().filter(own).collect();
-        }
-        if self.timers.len() == self.timers.capacity() {
-            self.timers.reserve_exact(self.timers.len() / 8 + 64);
-        }
-        self.timers.push(Reverse((when, index)));
-    }
-
-    // ---- restart ------------------------------------------------------------------------------------------------
-
-    /// Takes an item over from the store. `deadline` is what the start rules give it; `renewed` whether the store knows
-    /// already that it has renewed in this run.
-    pub fn load(&mut self, item: Item, stamp: Stamp, deadline: Monotonic, now: Monotonic) -> Result<(), Full> {
-        let lease = item.lease();
-        let index = self.allocate()?;
-        self.set(index, Some(item));
-        self.cells.assign(index.cell(), deadline, now, lease, stamp, Default::default());
-        self.arm(index, deadline);
-        self.unrenewed.push(Unrenewed { index, generation: self.reading(index).generation(), deadline });
-        Ok(())
-    }
-
-    /// Who has renewed since the start without the store knowing yet: each is returned once.
-    pub fn renewed_since_start(&mut self) -> Vec<(Key, Stamp)> {
-        let mut renewed = Vec::new();
-        let waiting = std::mem::take(&mut self.unrenewed);
-        for known in waiting {
-            let reading = self.reading(known.index);
-            // Another generation: changed or removed since, which the store was told.
-            let Some(item) = self.item(known.index).filter(|_| reading.generation() == known.generation) else {
-                continue;
-            };
-            if reading.deadline > known.deadline {
-                renewed.push((item.key(), reading.stamp));
-            } else {
-                self.unrenewed.push(known);
-            }
-        }
-        renewed
-    }
-
-    /// Puts back what a checkpoint could not write.
-    pub fn restore_unrenewed(&mut self, keys: &[(Key, Stamp)]) {
-        for (key, _) in keys {
-            if let Some(index) = self.find(key) {
-                let generation = self.reading(index).generation();
-                self.unrenewed.push(Unrenewed { index, generation, deadline: Monotonic(0) });
-            }
-        }
-    }
-
-    /// Whether a checkpoint could have something to write.
-    pub fn awaits_checkpoint(&self) -> bool {
-        !self.unrenewed.is_empty()
-    }
-}
-
-/// Timers of former items that are put up with before they are cleared out.
-const STALE_TIMERS: usize = 4096;
-/// No timer.
-const UNARMED: Monotonic = Monotonic(0);
-/// How long after a refused write lapsed items are looked at again.
-const RETRY_EXPIRY: Duration = Duration::from_secs(1);
-
-/// The next point of the grid at or after a deadline.
-fn on_grid(when: Monotonic) -> Monotonic {
-    let tick = u64::try_from(EXPIRY_TICK.as_millis()).expect("a small constant");
-    Monotonic(when.0.div_ceil(tick) * tick)
 }
 
 #[cfg(test)]
 mod tests;
+mod time;
