@@ -8,7 +8,7 @@ use crate::config::Problem;
 use crate::dns::update::Rules;
 use crate::membership::{Item, Table, UpdateAccess};
 use crate::store::{Store, StoreError, StoredZone};
-use crate::zone::{Change, History, PublishedMember, Zone};
+use crate::zone::{Change, History, PublishedMember, Restoring, StaticNode, Zone};
 
 use super::counters::Counters;
 use super::publisher::{Clash, Policy, Publisher, leased_change};
@@ -118,29 +118,32 @@ pub fn open_copy(ready: &Ready, store: &dyn Store, now: Now) -> Result<(OpenedCo
 /// The zone and the membership as the store has them.
 pub fn revive(stored: StoredZone, mut table: Table, now: Now) -> Result<(Zone, Table), StoreError> {
     let full = |cause: &dyn std::fmt::Display| StoreError::Io { path: "store".to_owned(), cause: cause.to_string() };
-    for (item, stamp, renewed) in stored.items {
-        let deadline = stored.starts.deadline(renewed, item.lease(), now);
-        table.load(item, stamp, deadline, now.mono).map_err(|error| full(&error))?;
+    let mut restoring = Restoring::new(stored.settings, stored.epoch);
+    for StaticNode { name, rrsets } in stored.statics {
+        restoring.apply(&Change::Static { name, rrsets });
     }
+    // A leased RRset is one change, not one for each of its records.
+    let mut leased: HashSet<(Name, RecordType)> = HashSet::new();
+    for part in stored.items {
+        for (item, stamp, renewed) in part? {
+            let deadline = stored.starts.deadline(renewed, item.lease(), now);
+            let index = table.load(item, stamp, deadline, now.mono).map_err(|error| full(&error))?;
+            match table.item(index) {
+                Some(Item::Member(member)) => {
+                    let (service, id) = (member.service.clone(), member.id.clone());
+                    restoring.apply(&Change::Member { service, id, member: Some(PublishedMember::of(member)) });
+                }
+                Some(Item::Leased(record)) => drop(leased.insert((record.name.clone(), record.rtype))),
+                Some(Item::Held(_)) | None => {}
+            }
+        }
+    }
+    leased.iter().for_each(|(name, rtype)| restoring.apply(&leased_change(&table, name, *rtype)));
     // The table forgets them in this order.
     let mut tombstones = stored.tombstones;
     tombstones.sort_by_key(|(_, tombstone)| tombstone.until);
     for (key, tombstone) in tombstones {
         table.entomb(key, tombstone);
     }
-    let statics = stored.statics.into_iter().map(|node| Change::Static { name: node.name, rrsets: node.rrsets });
-    // A leased RRset is one change, not one for each of its records.
-    let mut leased: HashSet<(Name, RecordType)> = HashSet::new();
-    let items = table.items().filter_map(|item| match item {
-        Item::Member(member) => {
-            let (service, id) = (member.service.clone(), member.id.clone());
-            Some(Change::Member { service, id, member: Some(PublishedMember::of(member)) })
-        }
-        Item::Leased(record) => leased
-            .insert((record.name.clone(), record.rtype))
-            .then(|| leased_change(&table, &record.name, record.rtype)),
-        Item::Held(_) => None,
-    });
-    let zone = Zone::restore(stored.settings, stored.epoch, statics.chain(items), stored.services);
-    Ok((zone, table))
+    Ok((restoring.finish(stored.services), table))
 }

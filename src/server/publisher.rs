@@ -160,6 +160,8 @@ pub struct Publisher {
     recent_order: VecDeque<(Monotonic, MessageId)>,
     outbox: Vec<Reply>,
     next_forgetting: Monotonic,
+    /// Whether the clock was looked at since the start.
+    observed: bool,
     /// Whether something is noted whose outcome depends on which services there are.
     notes_mind_services: bool,
     /// A configuration that is not in force yet.
@@ -193,6 +195,7 @@ impl Publisher {
             recent_order: VecDeque::new(),
             outbox: Vec::new(),
             next_forgetting: now.mono.after(FORGETTING_INTERVAL),
+            observed: false,
             notes_mind_services: false,
             pending: None,
             configured: None,
@@ -503,8 +506,12 @@ impl Publisher {
     /// Notes that the process is running; called before anything else is done after a wait, and at least every
     /// [`PULSE`](crate::membership::stall::PULSE) while [`Publisher::has_leases`].
     pub fn observe(&mut self, now: Monotonic) {
-        if let Some(stall) = self.table.observe(now) {
-            let zone = self.snapshot().origin();
+        let is_first = !std::mem::replace(&mut self.observed, true);
+        let Some(stall) = self.table.observe(now) else { return };
+        let zone = self.snapshot().origin();
+        if is_first {
+            tracing::info!(%zone, took = ?stall, "leases go on for as long as the start took, and an interval");
+        } else {
             tracing::warn!(%zone, ?stall, "the process stood still; leases that ran go on for as long, and an interval");
         }
     }

@@ -82,8 +82,14 @@ pub fn bare(zone: &Name, expected: Option<Epoch>, epoch: u64) -> Write {
 
 /// Starts a run as a server does that serves.
 fn start(store: &dyn Store, zone: &Name, now: Wall) -> Option<StoredZone> {
-    let stored = store.start(zone, now).unwrap();
+    let stored = store.start(zone, now).unwrap().map(whole);
     assert_eq!(wait(store.begin(zone, now)), Ok(()));
+    stored
+}
+
+/// With all its items read.
+fn whole(mut stored: StoredZone) -> StoredZone {
+    stored.items.gather().unwrap();
     stored
 }
 
@@ -125,10 +131,14 @@ pub fn copies_know_their_age(how: Open<'_>) {
     let stored = start(&*store, &zone, Wall(10)).unwrap();
     assert_eq!((stored.epoch, stored.refreshed), (Epoch(5_000_000_000), Some(Wall(9))));
     assert_eq!(stored.statics, [node("copied.z.")]);
-    assert!(stored.items.is_empty() && stored.tombstones.is_empty() && stored.services.is_empty());
+    assert!(stored.items.ready().is_empty() && stored.tombstones.is_empty() && stored.services.is_empty());
     assert_eq!(stored.history.iter().map(|commit| commit.epoch.0).collect::<Vec<_>>(), [5_000_000_000]);
     let kept = start(&*store, &other, Wall(10)).unwrap();
-    assert_eq!((kept.items.len(), kept.statics.len(), kept.services.len()), (1, 1, 1), "the other zone has all");
+    assert_eq!(
+        (kept.items.ready().len(), kept.statics.len(), kept.services.len()),
+        (1, 1, 1),
+        "the other zone has all"
+    );
     assert_eq!(wait(store.refreshed(&zone, Wall(11))), Ok(()));
     assert_eq!(start(&*store, &zone, Wall(12)).unwrap().refreshed, Some(Wall(11)));
     // Epochs of copies leave gaps.
@@ -169,8 +179,8 @@ pub fn a_conflict_leaves_nothing(how: Open<'_>) {
     assert_eq!(wait(store.epoch(&zone)), Ok(Some(Epoch(100))));
     assert_eq!(wait(store.commits(&zone, None, usize::MAX)).unwrap().len(), 1);
     drop(store);
-    let stored = open(how, folder.path()).start(&zone, Wall(0)).unwrap().unwrap();
-    assert_eq!((stored.epoch, stored.items.len(), stored.services.len()), (Epoch(100), 0, 0));
+    let stored = whole(open(how, folder.path()).start(&zone, Wall(0)).unwrap().unwrap());
+    assert_eq!((stored.epoch, stored.items.ready().len(), stored.services.len()), (Epoch(100), 0, 0));
 }
 
 /// Writes of several zones that wait together are carried out each for itself; those that conflict don't harm the others.
@@ -200,9 +210,12 @@ pub fn concurrent_writes_are_carried_out_each_for_itself(how: Open<'_>) {
     drop(store);
     let store = open(how, folder.path());
     for zone in &zones {
-        let stored = store.start(zone, Wall(1)).unwrap().unwrap();
+        let stored = whole(store.start(zone, Wall(1)).unwrap().unwrap());
         assert_eq!(stored.epoch, Epoch(149));
-        assert_eq!(stored.items.iter().map(|(item, ..)| item).collect::<Vec<_>>(), [&item(1, zone.as_wire()[0])]);
+        assert_eq!(
+            stored.items.ready().iter().map(|(item, ..)| item).collect::<Vec<_>>(),
+            [&item(1, zone.as_wire()[0])]
+        );
         assert_eq!(wait(store.commits(zone, None, usize::MAX)).unwrap().len(), 50);
     }
 }
@@ -317,15 +330,18 @@ pub fn a_checkpoint_tells_the_next_start_who_renewed(how: Open<'_>) {
     let store = open(how, folder.path());
     let stored = start(&*store, &zone, Wall(200_000)).unwrap();
     let now = Now { mono: Monotonic(0), wall: Wall(200_000) };
-    assert!(stored.items.iter().all(|(item, _, run)| stored.starts.deadline(*run, item.lease(), now).0 == 15_000));
+    assert!(
+        stored.items.ready().iter().all(|(item, _, run)| stored.starts.deadline(*run, item.lease(), now).0 == 15_000)
+    );
     let renewed = vec![(item(1, 0).key(), Stamp { time: 60, mac: 2 }), (item(9, 0).key(), Stamp::default())];
     assert_eq!(wait(store.checkpoint(&zone, renewed)), Ok(()));
     assert_eq!(wait(store.epoch(&zone)), Ok(Some(Epoch(100))), "a checkpoint moves no epoch");
     drop(store);
-    let stored = open(how, folder.path()).start(&zone, Wall(205_000)).unwrap().unwrap();
+    let stored = whole(open(how, folder.path()).start(&zone, Wall(205_000)).unwrap().unwrap());
     let now = Now { mono: Monotonic(0), wall: Wall(205_000) };
     let found: Vec<(Key, Stamp, u64)> = stored
         .items
+        .ready()
         .iter()
         .map(|(item, stamp, run)| (item.key(), *stamp, stored.starts.deadline(*run, item.lease(), now).0))
         .collect();
@@ -348,8 +364,8 @@ pub fn a_start_that_came_to_nothing_does_not_count(how: Open<'_>) {
     assert_eq!(wait(store.append(Write { items, ..bare(&zone, None, 100) })), Appended::Committed);
     drop(store);
     let deadline = |now: u64| {
-        let stored = open(how, folder.path()).start(&zone, Wall(now)).unwrap().unwrap();
-        let (item, _, run) = &stored.items[0];
+        let stored = whole(open(how, folder.path()).start(&zone, Wall(now)).unwrap().unwrap());
+        let (item, _, run) = &stored.items.ready()[0];
         stored.starts.deadline(*run, item.lease(), Now { mono: Monotonic(0), wall: Wall(now) }).0
     };
     for now in [200_000, 220_000, 240_000] {
@@ -492,7 +508,7 @@ impl Model {
         assert_eq!(Some(&stored.settings), self.settings.as_ref());
         assert_eq!(stored.starts, self.starts);
         let key = |item: &Item| format!("{:?}", item.key());
-        let items: BTreeMap<_, _> = stored.items.into_iter().map(|entry| (key(&entry.0), entry)).collect();
+        let items: BTreeMap<_, _> = stored.items.ready().iter().cloned().map(|entry| (key(&entry.0), entry)).collect();
         assert_eq!(items, self.items.values().cloned().map(|entry| (key(&entry.0), entry)).collect());
         let marks: BTreeMap<_, _> = stored.tombstones.iter().map(|(key, mark)| (format!("{key:?}"), *mark)).collect();
         assert_eq!(marks, self.tombstones.iter().map(|(number, mark)| (key(&item(*number, 0)), *mark)).collect());

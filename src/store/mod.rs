@@ -11,6 +11,7 @@
 pub mod conformance;
 pub mod embedded;
 pub mod format;
+pub mod items;
 pub mod start;
 
 use std::future::Future;
@@ -22,6 +23,7 @@ use crate::membership::{Item, Key, Stamp, Tombstone};
 use crate::zone::{Commit, Lapses, ServiceState, Settings, StaticNode};
 
 pub use embedded::{Embedded, inspect};
+pub use items::{StoredItem, StoredItems};
 pub use start::Starts;
 
 /// What one append writes.
@@ -64,7 +66,7 @@ pub enum Appended {
 }
 
 /// What the store keeps of a zone.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct StoredZone {
     /// The epoch of the last commit.
     pub epoch: Epoch,
@@ -74,8 +76,8 @@ pub struct StoredZone {
     pub statics: Vec<StaticNode>,
     /// The known services.
     pub services: Vec<(Name, ServiceState)>,
-    /// The items, with their last recorded signature and the number of the run that they last renewed in.
-    pub items: Vec<(Item, Stamp, u32)>,
+    /// The items. A start may still read them; nothing else is done by the store until they are taken or dropped.
+    pub items: StoredItems,
     /// Replay marks.
     pub tombstones: Vec<(Key, Tombstone)>,
     /// The starts so far, this one included.

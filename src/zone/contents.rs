@@ -178,6 +178,18 @@ impl Contents {
         }
     }
 
+    /// Takes over what a change once led to, without an account of it.
+    pub(super) fn take_over(&mut self, change: &Change) {
+        match change {
+            Change::Member { service, id, member } => {
+                self.learn_service(service, Wall(0), &mut Vec::new());
+                self.set_member(service, id, member.as_ref());
+                self.note_emptiness(service, Wall(0), &mut Vec::new());
+            }
+            change => self.apply(change, Wall(0), &mut Vec::new(), &mut NameSet::default()),
+        }
+    }
+
     /// Takes edits back, the last first.
     pub(super) fn revert(&mut self, undo: Vec<Undo>) {
         for edit in undo.into_iter().rev() {
@@ -265,13 +277,15 @@ impl Contents {
     fn set_member(&mut self, name: &Name, id: &MemberId, member: Option<&PublishedMember>) -> Option<PublishedMember> {
         // Not known although it was just learned: its name is that of no service. Nothing is published of such a member.
         let service = self.services.get_mut(name)?;
-        let layout = service.layout.clone();
         let before = service.members.set(name, id, member);
-        if let Some(before) = &before {
-            self.unlist_target(name, id, &layout, before);
+        let target_of =
+            |member: Option<&PublishedMember>| own_target(&self.settings.origin, id, &service.layout, member?);
+        let (lost, won) = (target_of(before.as_ref()), target_of(member));
+        if let Some(target) = lost {
+            unlist(&mut self.targets, &target, &(name.clone(), id.clone()));
         }
-        if let Some(member) = member {
-            self.list_target(name, id, &layout, member);
+        if let Some(target) = won {
+            self.targets.entry(target).or_default().push((name.clone(), id.clone()));
         }
         before
     }
@@ -333,21 +347,15 @@ impl Contents {
     }
 
     fn list_target(&mut self, service: &Name, id: &MemberId, layout: &Layout, member: &PublishedMember) {
-        if let Some(target) = self.own_target(id, layout, member) {
+        if let Some(target) = own_target(&self.settings.origin, id, layout, member) {
             self.targets.entry(target).or_default().push((service.clone(), id.clone()));
         }
     }
 
     fn unlist_target(&mut self, service: &Name, id: &MemberId, layout: &Layout, member: &PublishedMember) {
-        if let Some(target) = self.own_target(id, layout, member) {
+        if let Some(target) = own_target(&self.settings.origin, id, layout, member) {
             unlist(&mut self.targets, &target, &(service.clone(), id.clone()));
         }
-    }
-
-    /// The member's SRV target, if it is in the zone and not its default host name.
-    pub(super) fn own_target(&self, id: &MemberId, layout: &Layout, member: &PublishedMember) -> Option<Name> {
-        let target = &member.registration.target;
-        (target.is_within(&self.settings.origin) && own_host(layout, id, member).is_none()).then(|| target.clone())
     }
 
     fn touch_member(&self, name: &Name, id: &MemberId, touched: &mut NameSet) {
@@ -362,7 +370,7 @@ impl Contents {
             touched.extend(instance_name(name, id));
         }
         if let Some(member) = member {
-            touched.extend(self.own_target(id, &service.layout, member));
+            touched.extend(own_target(&self.settings.origin, id, &service.layout, member));
         }
     }
 
@@ -401,6 +409,12 @@ impl Contents {
         let services = self.hosts.get(name.parent_wire()?)?;
         Some((services, std::str::from_utf8(name.first_label()).ok()?))
     }
+}
+
+/// The member's SRV target, if it is in the zone and not its default host name.
+pub(super) fn own_target(origin: &Name, id: &MemberId, layout: &Layout, member: &PublishedMember) -> Option<Name> {
+    let target = &member.registration.target;
+    (target.is_within(origin) && !is_own_host(layout, id, member)).then(|| target.clone())
 }
 
 /// The member's target, if it is its default host name: the name whose octets are shared then.

@@ -221,28 +221,32 @@ impl Contents {
 
     /// Every name that has records of its own.
     pub(super) fn all_names(&self) -> NameSet {
-        let mut names: NameSet = NameSet::default();
-        names.insert(self.settings.origin.clone());
-        names.extend(self.statics.keys().cloned());
-        names.extend(self.leased.keys().cloned());
-        names.extend(self.targets.keys().cloned());
-        for (name, service) in &self.services {
-            names.insert(name.clone());
-            names.extend(service.layout.address_set.clone());
-            for (id, member) in service.members.iter() {
-                // The target shares its octets with the registration; taking it saves a copy a member.
-                let own = own_host(&service.layout, id, member);
-                names.extend(own.or_else(|| service.layout.member_host(id)));
-                if service.layout.dns_sd {
-                    names.extend(instance_name(name, id));
-                }
-            }
-            if service.layout.dns_sd {
-                let labels = [b"_services".as_slice(), b"b", b"lb"];
-                names.extend(labels.iter().filter_map(|label| dns_sd_name(label, &service.layout.domain)));
-            }
-        }
+        let mut names: NameSet = self.unserved_names().collect();
+        self.services.keys().for_each(|name| names.extend(self.names_of(name)));
         names
+    }
+
+    /// The names that have records for another reason than a service; some perhaps several times.
+    pub(super) fn unserved_names(&self) -> impl Iterator<Item = Name> {
+        let names = self.statics.keys().chain(self.leased.keys()).chain(self.targets.keys());
+        names.chain([&self.settings.origin]).cloned()
+    }
+
+    /// The names that have records since there is this service: its own and those of its members, some of which another
+    /// service may have as well.
+    pub(super) fn names_of<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = Name> + 'a {
+        self.services.get(name).into_iter().flat_map(move |service| {
+            let Service { layout, members, .. } = service;
+            let announcing = layout.dns_sd.then_some([b"_services".as_slice(), b"b", b"lb"]);
+            let announcing = announcing.into_iter().flatten().filter_map(|label| dns_sd_name(label, &layout.domain));
+            let of_members = members.iter().flat_map(move |(id, member)| {
+                // The target shares its octets with the registration; taking it saves a copy a member.
+                let host = own_host(layout, id, member).or_else(|| layout.member_host(id));
+                let instance = layout.dns_sd.then(|| instance_name(name, id)).flatten();
+                [host, instance].into_iter().flatten()
+            });
+            [Some(name.clone()), layout.address_set.clone()].into_iter().flatten().chain(announcing).chain(of_members)
+        })
     }
 }
 

@@ -24,12 +24,15 @@ use super::snapshot::Snapshot;
 /// One zone as its publisher holds it.
 #[derive(Debug)]
 pub struct Zone {
-    contents: Contents,
-    snapshot: Snapshot,
+    pub(super) contents: Contents,
+    pub(super) snapshot: Snapshot,
     /// How many names directly below a name exist; names without any are left out.
     children: NameMap<u32>,
     open: Open,
 }
+
+/// Nodes that are about to take their places; those without records, and the places of those that go, are empty.
+type Edits = NameMap<Option<Arc<Node>>>;
 
 /// Changes applied to the contents and not staged yet.
 #[derive(Debug, Default)]
@@ -77,44 +80,6 @@ impl Zone {
     pub fn new(settings: Arc<Settings>, epoch: Epoch) -> Zone {
         let snapshot = Snapshot { epoch, settings: settings.clone(), names: SnapshotMap::default() };
         Zone { contents: Contents::new(settings), snapshot, children: NameMap::default(), open: Open::default() }
-    }
-
-    /// A zone as the store kept it at its epoch: the changes that lead there, and what is known of its services.
-    pub fn restore(
-        settings: Arc<Settings>,
-        epoch: Epoch,
-        changes: impl IntoIterator<Item = super::Change>,
-        services: impl IntoIterator<Item = (Name, ServiceState)>,
-    ) -> Zone {
-        let mut zone = Zone::new(settings.clone(), epoch);
-        let mut ignored = NameSet::default();
-        let mut undo = Vec::new();
-        zone.contents.apply(&super::Change::Settings(settings), Wall(0), &mut undo, &mut ignored);
-        for change in changes {
-            zone.contents.apply(&change, Wall(0), &mut undo, &mut ignored);
-            undo.clear();
-            ignored.clear();
-        }
-        for (name, state) in services {
-            zone.contents.know(&name);
-            zone.contents.restore_service(&name, state.changed, state.empty_since);
-        }
-        let names: Vec<Name> = zone.contents.services().map(|(name, ..)| name.clone()).collect();
-        for name in names {
-            let fingerprint = zone.contents.fingerprint(&name);
-            zone.contents.service_mut(&name).expect("listed above").fingerprint = fingerprint;
-        }
-        let names = zone.contents.all_names().into_iter();
-        let nodes = names.map(|name| zone.contents.node(&name)).filter(|node| !node.is_empty());
-        let nodes = SnapshotMap::build(nodes.map(Arc::new));
-        zone.snapshot.names = nodes.clone();
-        zone.snapshot.settings = zone.contents.settings().clone();
-        // Each name with records exists by itself, and those above it by it.
-        let (none, mut bare) = (NameMap::default(), Vec::new());
-        nodes.iter().for_each(|node| zone.count(node.name(), true, &none, &mut bare));
-        let bare = bare.into_iter().map(|name| (name.clone(), Some(Arc::new(Node::empty(name)))));
-        zone.snapshot.names = nodes.edit(bare.collect());
-        zone
     }
 
     /// The sources behind the zone.
@@ -269,7 +234,7 @@ impl Zone {
 
     /// Puts nodes in place and keeps empty non-terminals in step; returns those that appeared or went.
     fn swap(&mut self, nodes: Vec<(Name, Node)>, epoch: Epoch) -> Vec<Name> {
-        let mut edits: NameMap<Option<Arc<Node>>> = NameMap::with_capacity_and_hasher(nodes.len(), Default::default());
+        let mut edits = Edits::with_capacity_and_hasher(nodes.len(), Default::default());
         let mut bare = Vec::new();
         for (name, node) in nodes {
             let had_records = self.has_records(&name, &edits);
@@ -296,19 +261,22 @@ impl Zone {
 
     /// A name began or ceased to exist: counts that at its parent, and upwards for as long as the parent itself begins or
     /// ceases to exist by it. Those are noted in `bare`.
-    fn count(&mut self, name: &Name, exists: bool, edits: &NameMap<Option<Arc<Node>>>, bare: &mut Vec<Name>) {
+    fn count(&mut self, name: &Name, exists: bool, edits: &Edits, bare: &mut Vec<Name>) {
         let mut name = name.clone();
         while name != self.contents.settings().origin {
+            // Most have others beside them.
+            let siblings = name.parent_wire().and_then(|parent| self.children.get_mut(parent));
+            if let Some(children) = siblings.filter(|children| exists || **children > 1) {
+                *children = if exists { *children + 1 } else { *children - 1 };
+                return;
+            }
             let Some(parent) = name.parent() else { return };
-            let has_records = self.has_records(&parent, edits);
-            let children = self.children.entry(parent.clone()).or_insert(0);
-            let before = *children > 0;
-            *children = if exists { *children + 1 } else { *children - 1 };
-            let after = *children > 0;
-            if !after {
+            if exists {
+                self.children.insert(parent.clone(), 1);
+            } else {
                 self.children.remove(&parent);
             }
-            if has_records || before == after {
+            if self.has_records(&parent, edits) {
                 return;
             }
             bare.push(parent.clone());
@@ -316,7 +284,18 @@ impl Zone {
         }
     }
 
-    fn has_records(&self, name: &Name, edits: &NameMap<Option<Arc<Node>>>) -> bool {
+    /// So many names directly below one began to exist, which they had not before.
+    pub(super) fn begin_below(&mut self, parent: Name, number: u32, bare: &mut Vec<Name>) {
+        let none = Edits::default();
+        let children = self.children.entry(parent.clone()).or_insert(0);
+        *children += number;
+        if *children == number && !self.has_records(&parent, &none) {
+            self.count(&parent, true, &none, bare);
+            bare.push(parent);
+        }
+    }
+
+    fn has_records(&self, name: &Name, edits: &Edits) -> bool {
         match edits.get(name) {
             Some(edit) => edit.as_ref().is_some_and(|node| !node.is_empty()),
             None => self.snapshot.node(name.as_wire()).is_some_and(|node| !node.is_empty()),

@@ -14,6 +14,7 @@ use std::sync::{Arc, LazyLock};
 use foldhash::fast::RandomState;
 
 use crate::base::Name;
+use crate::base::parallel::by_parts;
 
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
@@ -97,22 +98,45 @@ impl<V: Named> Default for SnapshotMap<V> {
 }
 
 impl<V: Named> SnapshotMap<V> {
-    /// The map of these values; each name may occur once.
-    pub fn build(values: impl Iterator<Item = V>) -> SnapshotMap<V> {
-        let hashed: Vec<(u64, V)> = values.map(|value| (hash_name(value.name().as_wire()), value)).collect();
+    /// The map of these values, each with the hash of its name. Of several with the same name it has one.
+    pub fn build(hashed: Vec<(u64, V)>) -> SnapshotMap<V> {
         let bits = bits_for(hashed.len());
         SnapshotMap::build_with(hashed, bits)
     }
 
     fn build_with(mut hashed: Vec<(u64, V)>, bits: u32) -> SnapshotMap<V> {
-        let len = hashed.len();
-        hashed.sort_unstable_by_key(|(hash, _)| page_of(*hash, bits));
+        // Equal names come together.
+        hashed.sort_unstable_by_key(|(hash, _)| (page_of(*hash, bits), *hash));
+        let mut len = 0;
         let mut values = hashed.into_iter().peekable();
         let pages = (0..1 << bits).map(|number| {
-            let page = std::iter::from_fn(|| values.next_if(|(hash, _)| page_of(*hash, bits) == number));
-            Tree::Page(Arc::new(page.map(|(hash, value)| (tag_of(hash), value)).collect()))
+            let mut page: Vec<(u64, V)> = Vec::new();
+            while let Some((hash, value)) = values.next_if(|(hash, _)| page_of(*hash, bits) == number) {
+                let alike = page.iter().rev().take_while(|(other, _)| *other == hash);
+                if !alike.into_iter().any(|(_, other)| other.name() == value.name()) {
+                    page.push((hash, value));
+                }
+            }
+            len += page.len();
+            Tree::Page(Arc::new(page.into_iter().map(|(hash, value)| (tag_of(hash), value)).collect()))
         });
         SnapshotMap { root: plant(pages.collect(), bits), bits, len }
+    }
+
+    /// The map that has other values in the place of these, under the same names: a function makes those of a page.
+    pub fn map<W: Named + Send + Sync>(&self, values: impl Fn(&[V]) -> Box<[W]> + Sync) -> SnapshotMap<W>
+    where
+        V: Send + Sync,
+    {
+        let root = match &self.root {
+            Tree::Page(_) => self.root.map(&values),
+            Tree::Branch(children) => {
+                let of_part =
+                    |part: &[Tree<V>]| -> Vec<Tree<W>> { part.iter().map(|child| child.map(&values)).collect() };
+                Tree::Branch(by_parts(children, of_part).into_iter().flatten().collect())
+            }
+        };
+        SnapshotMap { root, bits: self.bits, len: self.len }
     }
 
     /// How many names there are.
@@ -228,6 +252,19 @@ fn page_of(hash: u64, bits: u32) -> usize {
 #[expect(clippy::cast_possible_truncation, reason = "a tag is any 16 bits of the hash")]
 fn tag_of(hash: u64) -> u16 {
     hash as u16
+}
+
+impl<V> Tree<V> {
+    fn map<W>(&self, values: &impl Fn(&[V]) -> Box<[W]>) -> Tree<W> {
+        match self {
+            Tree::Page(page) => {
+                let next = Page { tags: page.tags.clone(), values: values(&page.values) };
+                assert_eq!(next.values.len(), next.tags.len(), "a value for each tag");
+                Tree::Page(Arc::new(next))
+            }
+            Tree::Branch(children) => Tree::Branch(children.iter().map(|child| child.map(values)).collect()),
+        }
+    }
 }
 
 impl<V: Named> Tree<V> {
@@ -352,8 +389,25 @@ mod tests {
         }
     }
 
+    fn hashed(key: u32) -> (u64, Entry) {
+        (hash_name(name(key).as_wire()), Entry(name(key), key))
+    }
+
     fn filled(count: u32) -> SnapshotMap<Entry> {
-        SnapshotMap::build((0..count).map(|key| Entry(name(key), key)))
+        SnapshotMap::build((0..count).map(hashed).collect())
+    }
+
+    #[test]
+    fn of_equal_names_one_is_kept_and_every_value_is_mapped() {
+        for count in [3, 20_000] {
+            let twice = (0..count).chain(0..count / 2).map(hashed).collect();
+            let map = SnapshotMap::build(twice)
+                .map(|page| page.iter().map(|Entry(name, key)| Entry(name.clone(), key + 1)).collect());
+            assert_eq!((map.len(), map.iter().count()), (count as usize, count as usize));
+            for key in 0..count {
+                assert_eq!(map.find(name(key).as_wire()), Some(&Entry(name(key), key + 1)));
+            }
+        }
     }
 
     #[test]

@@ -14,6 +14,7 @@ pub mod live;
 pub mod map;
 mod members;
 pub mod records;
+mod restore;
 pub mod room;
 pub mod rrset;
 #[cfg(test)]
@@ -30,6 +31,7 @@ pub use history::{Difference, History, Step};
 pub use lapses::{Lapses, Returns};
 pub use layout::Layout;
 pub use live::{Published, ServiceState, Staged, Zone};
+pub use restore::Restoring;
 pub use room::{Growth, Overfull};
 pub use rrset::{Node, Rdata, Record, Rrset, RrsetRef};
 pub use settings::{HostName, ServiceSettings, Settings, StaticNode};

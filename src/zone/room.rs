@@ -21,7 +21,7 @@ use crate::base::{Name, NameMap, NameSet, RecordType, SeededMap, SeededSet};
 use crate::membership::MemberId;
 
 use super::change::PublishedMember;
-use super::contents::{Contents, own_host};
+use super::contents::{Contents, own_host, own_target};
 use super::layout::{Layout, instance_name};
 use super::members::{AddressOctets, Octets};
 use super::records::{address, txt};
@@ -252,7 +252,7 @@ impl<'c> Growth<'c> {
         }
         if let Some(after) = &after {
             self.weigh(&layout, service, id, after, true);
-            if let Some(target) = self.contents.own_target(id, &layout, after) {
+            if let Some(target) = own_target(&self.contents.settings.origin, id, &layout, after) {
                 let (members, addresses) = self.targets.entry(target).or_default();
                 *members += 1;
                 addresses.extend(&after.registration.addresses);

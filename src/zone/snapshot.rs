@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::base::{Epoch, Name};
 
-use super::map::{Position, SnapshotMap};
+use super::map::{Named, Position, SnapshotMap};
 use super::rrset::{Node, Record};
 use super::settings::Settings;
 
@@ -27,6 +27,14 @@ impl Snapshot {
     /// All names, in no order.
     pub fn nodes(&self) -> impl Iterator<Item = &Arc<Node>> {
         self.names.iter()
+    }
+
+    /// What a function makes of the nodes of each page of the map, under the same names.
+    pub fn map_nodes<W: Named + Send + Sync>(
+        &self,
+        values: impl Fn(&[Arc<Node>]) -> Box<[W]> + Sync,
+    ) -> SnapshotMap<W> {
+        self.names.map(values)
     }
 
     /// The names from a place on, in an order that stays the same for this snapshot, each with its place.

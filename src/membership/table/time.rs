@@ -138,15 +138,15 @@ impl Table {
     // ---- restart ------------------------------------------------------------------------------------------------
 
     /// Takes an item over from the store. `deadline` is what the start rules give it; `renewed` whether the store knows
-    /// already that it has renewed in this run.
-    pub fn load(&mut self, item: Item, stamp: Stamp, deadline: Monotonic, now: Monotonic) -> Result<(), Full> {
+    /// already that it has renewed in this run. Returns where it stands.
+    pub fn load(&mut self, item: Item, stamp: Stamp, deadline: Monotonic, now: Monotonic) -> Result<Index, Full> {
         let lease = item.lease();
         let index = self.allocate()?;
         self.set(index, Some(item));
         self.cells.assign(index.cell(), deadline, now, lease, stamp, Default::default());
         self.arm(index, deadline);
         self.unrenewed.push(Unrenewed { index, generation: self.reading(index).generation(), deadline });
-        Ok(())
+        Ok(index)
     }
 
     /// Who has renewed since the start without the store knowing yet: each is returned once.

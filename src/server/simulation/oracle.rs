@@ -369,7 +369,7 @@ impl Oracle {
         for place in 0..self.members.len() {
             let member = &self.members[place];
             let key = Key::Member(member.service.clone(), member.id.clone());
-            let items = stored.map_or(&[][..], |stored| &stored.items);
+            let items = stored.map_or(&[][..], |stored| stored.items.ready());
             let found = items.iter().find(|(item, ..)| item.key() == key);
             let name = format!("{} of {}", member.id, member.service);
             let missed =

@@ -18,7 +18,7 @@ use redb::{Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDataba
 
 use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Key, Stamp};
-use crate::store::{Appended, StoreError, StoredZone, Write};
+use crate::store::{Appended, StoreError, StoredItem, StoredZone, Write};
 use crate::zone::Commit;
 
 use super::FILE;
@@ -245,6 +245,23 @@ impl StoreFile {
 
     /// Starts a run of a zone: what is kept of it.
     pub fn start(&mut self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError> {
+        let (mut found, mut items) = (None, Vec::new());
+        let take = |part| {
+            items.extend(part);
+            true
+        };
+        self.start_in_parts(zone, now, |stored| found = stored, take)?;
+        Ok(found.map(|stored| StoredZone { items: items.into(), ..stored }))
+    }
+
+    /// The same with the items part by part after the rest, until nobody wants more.
+    pub fn start_in_parts(
+        &mut self,
+        zone: &Name,
+        now: Wall,
+        begin: impl FnOnce(Option<StoredZone>),
+        mut take: impl FnMut(Vec<StoredItem>) -> bool,
+    ) -> Result<(), StoreError> {
         let path = self.medium.path().to_owned();
         guard(&path, || {
             let error = |error| fault_error(&path, error);
@@ -252,7 +269,12 @@ impl StoreFile {
             let stored = tables::read_stored(&transaction, zone).map_err(error)?;
             let mut starts = tables::read_starts(&transaction, zone).map_err(error)?;
             self.runs.insert(zone.clone(), starts.begin(now));
-            Ok(stored.map(|stored| StoredZone { starts, ..stored }))
+            let is_known = stored.is_some();
+            begin(stored.map(|stored| StoredZone { starts, ..stored }));
+            match is_known {
+                true => tables::read_items(&transaction, zone, &mut take).map_err(error),
+                false => Ok(()),
+            }
         })
     }
 
@@ -348,7 +370,16 @@ pub fn inspect(folder: &Path, zone: &Name) -> Result<Option<StoredZone>, StoreEr
             Err(error) => return Err(open_error(&path, error)),
         };
         let transaction = database.begin_read().map_err(Fault::from).map_err(|error| fault_error(&path, error))?;
-        match tables::read_stored(&transaction, zone) {
+        let read = || -> Result<Option<StoredZone>, Fault> {
+            let Some(stored) = tables::read_stored(&transaction, zone)? else { return Ok(None) };
+            let mut items = Vec::new();
+            tables::read_items(&transaction, zone, &mut |part| {
+                items.extend(part);
+                true
+            })?;
+            Ok(Some(StoredZone { items: items.into(), ..stored }))
+        };
+        match read() {
             Err(Fault::Store(redb::Error::TableDoesNotExist(_))) => Ok(None),
             stored => stored.map_err(|error| fault_error(&path, error)),
         }

@@ -25,7 +25,7 @@ use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Key, Stamp};
 use crate::zone::Commit;
 
-use super::{Appended, Pending, Store, StoreError, StoredZone, Write};
+use super::{Appended, Pending, Store, StoreError, StoredItems, StoredZone, Write};
 
 pub use file::{Entry, Medium, StoreFile, inspect};
 
@@ -168,9 +168,24 @@ fn run(mut file: StoreFile, mut waiting: mpsc::Receiver<Job>) {
     }
 }
 
+fn start(file: &mut StoreFile, zone: &Name, now: Wall, reply: &SyncSender<Result<Option<StoredZone>, StoreError>>) {
+    let (parts, items) = StoredItems::arriving();
+    let mut is_begun = false;
+    let begin = |stored: Option<StoredZone>| {
+        is_begun = true;
+        drop(reply.send(Ok(stored.map(|stored| StoredZone { items, ..stored }))));
+    };
+    if let Err(error) = file.start_in_parts(zone, now, begin, |part| parts.send(Ok(part)).is_ok()) {
+        match is_begun {
+            true => drop(parts.send(Err(error))),
+            false => drop(reply.send(Err(error))),
+        }
+    }
+}
+
 fn read(file: &mut StoreFile, job: Job) {
     match job {
-        Job::Start(zone, now, reply) => drop(reply.send(file.start(&zone, now))),
+        Job::Start(zone, now, reply) => start(file, &zone, now, &reply),
         Job::Epoch(zone, reply) => drop(reply.send(file.epoch(&zone))),
         Job::Oldest(zone, reply) => drop(reply.send(file.oldest(&zone))),
         Job::Commits(zone, since, limit, reply) => drop(reply.send(file.commits(&zone, since, limit))),

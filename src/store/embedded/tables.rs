@@ -6,8 +6,9 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinitio
 
 use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, HISTORY_OCTETS, HISTORY_PAGE_OCTETS};
 use crate::base::{Epoch, Name, Wall};
-use crate::membership::{Item, Key, Stamp, Tombstone};
+use crate::membership::{Key, Stamp, Tombstone};
 use crate::store::format::{FormatError, commit_key, decode, encode, item_key, name_key, zone_range};
+use crate::store::items::{PART, StoredItem, StoredItems};
 use crate::store::start::Starts;
 use crate::store::{Appended, StoredZone, Write};
 use crate::zone::{Commit, Lapses, ServiceState, Settings, StaticNode};
@@ -314,13 +315,12 @@ pub(super) fn read_starts(transaction: &ReadTransaction, zone: &Name) -> Result<
     Ok(starts.unwrap_or_default())
 }
 
-/// What is kept of a zone; none if nothing was ever committed.
+/// What is kept of a zone, but for its items ([`read_items`]); none if nothing was ever committed.
 pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<Option<StoredZone>, Fault> {
     let Some(epoch) = read_epoch(transaction, zone)? else { return Ok(None) };
     let settings = transaction.open_table(SETTINGS)?;
     let settings: Option<Settings> = settings.get(zone.as_wire())?.map(|octets| decode(octets.value())).transpose()?;
     let settings = settings.ok_or_else(|| FormatError::Damaged(format!("the zone {zone} has no settings")))?;
-    let items = read_items(&transaction.open_table(ITEMS)?, &transaction.open_table(RENEWALS)?, zone)?;
     let tombstones = read_zone::<Tombstone>(&transaction.open_table(TOMBSTONES)?, zone)?;
     let tombstones: Result<Vec<(Key, Tombstone)>, FormatError> = tombstones
         .into_iter()
@@ -346,7 +346,7 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
         settings: settings.into(),
         statics: statics.into_iter().map(|(_, node)| node).collect(),
         services: services?,
-        items,
+        items: StoredItems::default(),
         tombstones: tombstones?,
         starts: read_starts(transaction, zone)?,
         refreshed,
@@ -355,20 +355,21 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
     }))
 }
 
-/// The items of a zone, each with the later of what its own record and its renewal say. Both tables are in the order of
-/// their keys. No key is copied: a start should leave no holes in memory.
-fn read_items(
-    items: &impl ReadableTable<&'static [u8], &'static [u8]>,
-    renewals: &impl ReadableTable<&'static [u8], &'static [u8]>,
+/// The items of a zone, each with the later of what its own record and its renewal say, by the part, until nobody wants
+/// more. Both tables are in the order of their keys. No key is copied: a start should leave no holes in memory.
+pub(super) fn read_items(
+    transaction: &ReadTransaction,
     zone: &Name,
-) -> Result<Vec<(Item, Stamp, u32)>, Fault> {
+    take: &mut dyn FnMut(Vec<StoredItem>) -> bool,
+) -> Result<(), Fault> {
+    let (items, renewals) = (transaction.open_table(ITEMS)?, transaction.open_table(RENEWALS)?);
     let (from, to) = zone_range(zone);
     let mut renewals = renewals.range(from.as_slice()..to.as_slice())?;
     let mut renewal = renewals.next().transpose()?;
-    let mut found = Vec::new();
+    let mut found = Vec::with_capacity(PART);
     for entry in items.range(from.as_slice()..to.as_slice())? {
         let (key, value) = entry?;
-        let (item, mut stamp, mut run) = decode::<(Item, Stamp, u32)>(value.value())?;
+        let (item, mut stamp, mut run) = decode::<StoredItem>(value.value())?;
         while let Some((renewed, value)) = &renewal {
             if renewed.value() > key.value() {
                 break;
@@ -380,6 +381,10 @@ fn read_items(
             renewal = renewals.next().transpose()?;
         }
         found.push((item, stamp, run));
+        if found.len() == PART && !take(std::mem::replace(&mut found, Vec::with_capacity(PART))) {
+            return Ok(());
+        }
     }
-    Ok(found)
+    take(found);
+    Ok(())
 }
