@@ -231,6 +231,7 @@ impl Fleet {
             checkpoint_interval: zone.leases.min.duration() / 3,
             changing: None,
             large_sets: LargeSets::default(),
+            advance: None,
             open: self.open.subscribe(),
         };
         task.begin().await.map_err(|cause| StartError::FirstCommit { zone: origin.clone(), cause })?;

@@ -8,8 +8,8 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::answer::Answers;
-use crate::base::Now;
 use crate::base::limits::{BATCH_REQUESTS, SETTLE_LIMIT};
+use crate::base::{Epoch, Name, Now};
 use crate::membership::access::TransferAccess;
 use crate::membership::stall::PULSE;
 use crate::membership::{Key, Stamp};
@@ -18,7 +18,7 @@ use crate::store::{Appended, Pending, Store};
 use super::clock::Clock;
 use super::directory::Inquiry;
 use super::large_sets::LargeSets;
-use super::publisher::{Clash, Configuration, Publisher, Submission};
+use super::publisher::{Advance, Clash, Configuration, Publisher, Submission};
 use super::visible::Visible;
 
 /// A publisher with what it needs to run.
@@ -37,6 +37,8 @@ pub struct Task {
     pub changing: Option<Changing>,
     /// What was told of RRsets that some secondaries don't take.
     pub large_sets: LargeSets,
+    /// A commit that is not visible yet.
+    pub advance: Option<Advance>,
     /// Turns when messages can come in. Until then nobody can renew, so no time passes.
     pub open: watch::Receiver<bool>,
 }
@@ -122,7 +124,10 @@ impl Task {
             let mut doubt = None;
             let outcome = timeout(FIRST_COMMIT_PATIENCE, append(&*self.store, write, &mut doubt)).await;
             match outcome {
-                Ok(Appended::Committed) => self.finish(&Appended::Committed),
+                Ok(Appended::Committed) => {
+                    self.settle(&Appended::Committed);
+                    self.show();
+                }
                 Ok(Appended::Conflict(_)) => return Err("the store changed while it was read".to_owned()),
                 Ok(Appended::Unavailable(cause) | Appended::Unknown(cause)) => return Err(cause),
                 Err(_) => return Err(silence(doubt)),
@@ -202,7 +207,7 @@ impl Task {
             }
             Event::Written(result) => {
                 jobs.write = None;
-                self.finish(&result);
+                self.settle(&result);
             }
             Event::Begun(noted) => (jobs.beginning, jobs.begun) = (None, noted),
             Event::Noted((renewed, result)) => {
@@ -257,7 +262,8 @@ impl Task {
         if jobs.write.is_none() {
             jobs.write = self.publisher.seal(now).map(|write| self.append(write));
         }
-        self.reply();
+        // While the store is at work already on what waited.
+        self.show();
     }
 
     /// When to look at the clock again: for the publisher's own sake, or to see that the process runs.
@@ -302,27 +308,30 @@ impl Task {
         }
     }
 
+    /// Hands a write to the store, which begins with it at once.
     fn append(&self, write: crate::store::Write) -> Write {
         let store = self.store.clone();
-        Box::pin(async move { append(&*store, write, &mut None).await })
+        let append = Append::begin(&*store, write);
+        Box::pin(async move { append.settle(&*store, &mut None).await })
     }
 
-    /// Makes a commit visible, and only then answers those who wait for it.
-    fn finish(&mut self, result: &Appended) {
-        let zone = self.visible.served.origin.clone();
+    /// Settles the write that was under way. What comes of it shows with [`Task::show`].
+    fn settle(&mut self, result: &Appended) {
         if let Appended::Conflict(found) = result {
+            let zone = &self.visible.served.origin;
             tracing::error!(%zone, ?found, "the store has another epoch than this server; its commits are refused");
         }
-        if let Some(advance) = self.publisher.appended(result, self.clock.now()) {
+        self.advance = self.publisher.appended(result, self.clock.now());
+    }
+
+    /// Makes the last commit visible, and only then answers those who wait for it.
+    fn show(&mut self) {
+        if let Some(advance) = self.advance.take() {
             let shown = self.visible.served.answers.load_full();
             let before = shown.as_deref().map(Answers::snapshot);
             self.visible.advance(before, &advance.published, &advance.commit);
             self.large_sets.tell(before, &advance.published);
         }
-        self.reply();
-    }
-
-    fn reply(&mut self) {
         self.complete_change();
         let replies = self.publisher.take_replies();
         if !replies.is_empty() {
@@ -352,34 +361,53 @@ impl Task {
     }
 }
 
-/// Hands a write to the store; when its fate is unknown, the store's epoch tells, as soon as it can be read. `doubt` has
-/// why it was unknown last.
-pub(super) async fn append(store: &dyn Store, write: crate::store::Write, doubt: &mut Option<String>) -> Appended {
-    let zone = write.zone.clone();
-    let epoch = write.commit.as_ref().map(|commit| commit.epoch);
-    // A write without a commit leaves the epoch alone, so writing it once more settles it.
-    let again = epoch.is_none().then(|| write.clone());
-    let mut outcome = store.append(write).await;
-    while let Appended::Unknown(cause) = &outcome {
-        *doubt = Some(cause.clone());
-        let settled = match &again {
-            // That the store is away now says nothing of the first time.
-            Some(write) => match store.append(write.clone()).await {
-                Appended::Unavailable(_) => outcome.clone(),
-                settled => settled,
-            },
-            None => match store.epoch(&zone).await {
-                Ok(found) if found == epoch => Appended::Committed,
-                Ok(_) => Appended::Unavailable(cause.clone()),
-                Err(_) => outcome.clone(),
-            },
-        };
-        outcome = settled;
-        if matches!(outcome, Appended::Unknown(_)) {
-            tokio::time::sleep(SETTLING_PAUSE).await;
-        }
+/// A write that the store was handed.
+struct Append {
+    pending: Pending<Appended>,
+    zone: Name,
+    epoch: Option<Epoch>,
+    /// A write without a commit leaves the epoch alone, so writing it once more settles it.
+    again: Option<crate::store::Write>,
+}
+
+impl Append {
+    fn begin(store: &dyn Store, write: crate::store::Write) -> Append {
+        let epoch = write.commit.as_ref().map(|commit| commit.epoch);
+        let again = epoch.is_none().then(|| write.clone());
+        Append { zone: write.zone.clone(), epoch, again, pending: store.append(write) }
     }
-    outcome
+
+    /// What became of it. When its fate is unknown, the store's epoch tells, as soon as it can be read. `doubt` has why it
+    /// was unknown last.
+    async fn settle(self, store: &dyn Store, doubt: &mut Option<String>) -> Appended {
+        let Append { pending, zone, epoch, again } = self;
+        let mut outcome = pending.await;
+        while let Appended::Unknown(cause) = &outcome {
+            *doubt = Some(cause.clone());
+            let settled = match &again {
+                // That the store is away now says nothing of the first time.
+                Some(write) => match store.append(write.clone()).await {
+                    Appended::Unavailable(_) => outcome.clone(),
+                    settled => settled,
+                },
+                None => match store.epoch(&zone).await {
+                    Ok(found) if found == epoch => Appended::Committed,
+                    Ok(_) => Appended::Unavailable(cause.clone()),
+                    Err(_) => outcome.clone(),
+                },
+            };
+            outcome = settled;
+            if matches!(outcome, Appended::Unknown(_)) {
+                tokio::time::sleep(SETTLING_PAUSE).await;
+            }
+        }
+        outcome
+    }
+}
+
+/// Hands a write to the store and waits until it is settled ([`Append::settle`]).
+pub(super) async fn append(store: &dyn Store, write: crate::store::Write, doubt: &mut Option<String>) -> Appended {
+    Append::begin(store, write).settle(store, doubt).await
 }
 
 /// What is said of a store that does not answer, or not what became of a write.

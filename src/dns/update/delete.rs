@@ -134,7 +134,7 @@ impl Executor<'_> {
 
     fn delete_leased(&mut self, name: &Name, rtype: Option<RecordType>, rdata: Option<&Rdata>) -> Result<(), Refusal> {
         let permit = self.grant.record(name, self.origin);
-        let who = who(self.request);
+        let request = self.request;
         for record in self.draft.leased_at(name) {
             let hit = !record.deleted
                 && rtype.is_none_or(|rtype| rtype == record.rtype)
@@ -147,8 +147,10 @@ impl Executor<'_> {
                 (true, _) => (record.deleted, record.added) = (true, false),
                 (false, Some(_)) => {
                     return Err(Refusal::prohibited(format!(
-                        "{} at {name} belongs to {}, not to {who}",
-                        record.rtype, record.owner
+                        "{} at {name} belongs to {}, not to {}",
+                        record.rtype,
+                        record.owner,
+                        who(request)
                     )));
                 }
                 (false, None) => {}

@@ -16,13 +16,7 @@ use super::request::{Instruction, Request};
 /// nothing.
 pub fn renews_nothing(request: &Request, table: &Table, contents: &Contents) -> bool {
     let Ok(instructions) = &request.instructions else { return false };
-    let withdraws = |instruction: &Instruction| {
-        matches!(
-            instruction,
-            Instruction::DeleteRecord(_, RecordType::SRV, _) | Instruction::DeleteRrset(_, RecordType::SRV)
-        )
-    };
-    if instructions.iter().all(withdraws) {
+    if instructions.iter().all(|instruction| withdraws(instruction, instructions, table, contents)) {
         return true;
     }
     let mut targets: Vec<Name> = Vec::new();
@@ -39,6 +33,28 @@ pub fn renews_nothing(request: &Request, table: &Table, contents: &Contents) -> 
         Instruction::Add(name, RecordType::A | RecordType::AAAA, ..) => targets.contains(name),
         _ => false,
     })
+}
+
+/// Whether an instruction takes a member away, or what is at the host name of one that the message takes away.
+fn withdraws(instruction: &Instruction, all: &[Instruction], table: &Table, contents: &Contents) -> bool {
+    let name = match instruction {
+        Instruction::DeleteRecord(_, RecordType::SRV, _) | Instruction::DeleteRrset(_, RecordType::SRV) => return true,
+        Instruction::DeleteName(name)
+        | Instruction::DeleteRrset(name, RecordType::A | RecordType::AAAA)
+        | Instruction::DeleteRecord(name, RecordType::A | RecordType::AAAA, _) => name,
+        _ => return false,
+    };
+    // Whose addresses these may be, that member alone.
+    let Some(host) = name.parent() else { return false };
+    let ([service], Ok(id)) = (contents.services_at_host(&host), MemberId::from_label(name.first_label())) else {
+        return false;
+    };
+    let Some((_, member)) = table.member(service, id.as_str()) else { return false };
+    contents.members_with_target(name).is_empty()
+        && all.iter().any(|other| {
+            let Instruction::DeleteRecord(at, RecordType::SRV, rdata) = other else { return false };
+            at == service && srv::rdata(&member.registration) == *rdata
+        })
 }
 
 /// The target of an SRV record that registers a member under its default host name, if nobody has that name yet and
