@@ -11,7 +11,7 @@ from collections import defaultdict
 
 HERE = pathlib.Path(__file__).parent
 WIDTH, HEIGHT = 560, 340
-LEFT, RIGHT, TOP, BOTTOM = 70, 20, 40, 55
+LEFT, RIGHT, TOP, BOTTOM = 70, 40, 40, 55
 COLORS = ["#1f5fa8", "#c2571a", "#3b7d3b"]
 
 # file, title, curve, label of the x axis, label of the y axis, measures and what they are called, y scale, factor
@@ -83,14 +83,16 @@ def draw(title, x_label, y_label, series, scale):
     for tick in y_ticks:
         parts.append(line(LEFT, up(tick), WIDTH - RIGHT, up(tick)))
         parts.append(text(LEFT - 8, up(tick) + 4, f"{tick:,.10g}", 'text-anchor="end"'))
+    # Where the data are not, at their end.
+    is_low = max(place(points[-1][1], y_ticks, scale) for _, points in series) < 0.5
+    first = TOP + 20 if is_low else HEIGHT - BOTTOM - 10 - 16 * (len(series) - 1)
     for number, (label, points) in enumerate(series):
         color = COLORS[number]
         path = "L".join(f"{across(x):.1f} {up(y):.1f}" for x, y in points)
         parts.append(f'<path d="M{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         parts += [f'<circle cx="{across(x):.1f}" cy="{up(y):.1f}" r="3.5" fill="{color}"/>' for x, y in points]
         if label:
-            # Below the data, which begin far above zero or rise from the left.
-            parts.append(text(WIDTH - RIGHT - 8, HEIGHT - BOTTOM - 10 - 16 * (len(series) - 1 - number), label,
+            parts.append(text(WIDTH - RIGHT - 8, first + 16 * number, label,
                               f'text-anchor="end" fill="{color}" stroke="#fff" stroke-width="3" paint-order="stroke"'))
     return "\n".join(parts + ["</svg>", ""])
 

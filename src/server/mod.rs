@@ -22,6 +22,7 @@ mod runtime;
 mod simulation;
 mod supervision;
 pub mod task;
+mod update_rate;
 pub mod visible;
 
 pub use reload::Source;

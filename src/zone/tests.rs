@@ -2,16 +2,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use sha2::{Digest as _, Sha256};
 
 use crate::base::{Epoch, Name, RecordType, Wall};
-use crate::membership::MemberId;
+use crate::membership::{MemberId, Registration};
 use crate::zone::records::{srv, txt};
 
 use super::scenes::{self, Batch, Sources, Universe, caused, nodes, record_parts, records, restored, service_states};
-use super::{Change, Published, Snapshot, Zone};
+use super::{Change, Published, PublishedMember, Snapshot, Zone};
 
 /// A zone, a twin that never sees what the store refuses, and the sources as a plain map.
 struct Run {
@@ -224,8 +225,8 @@ fn member(universe: &Universe, service: &str, id: &str, target: &str, addresses:
     Change::Member {
         service: universe.name(service),
         id: MemberId::new(id).unwrap(),
-        member: Some(super::PublishedMember {
-            registration: std::sync::Arc::new(crate::membership::Registration {
+        member: Some(PublishedMember {
+            registration: Arc::new(Registration {
                 target: universe.name(target),
                 port: 80,
                 priority: 0,
@@ -264,4 +265,51 @@ fn a_service_that_nobody_is_in_keeps_its_names() {
     run.batch(&[Change::Forget { service: universe.name("_x._tcp") }], false);
     assert!(run.zone.snapshot().node(universe.name("x").as_wire()).is_none());
     assert!(run.zone.snapshot().node(universe.name("_tcp").as_wire()).is_none());
+}
+
+/// Large enough for every processor to build a part of it, with names that belong to several services.
+#[test]
+fn a_large_zone_is_restored_as_it_was_and_changes_go_on() {
+    let universe = Universe::new("z.");
+    let registration = |target: Name, last: u8| PublishedMember {
+        registration: Arc::new(Registration {
+            target,
+            port: 80,
+            priority: 0,
+            weight: 0,
+            addresses: [[10, 0, 0, last].into()].into(),
+            metadata: Box::default(),
+        }),
+        in_service: true,
+    };
+    let member = |transport: &str, service: u16, last: u8, published: bool| {
+        let id = MemberId::new(&format!("i-{last}")).unwrap();
+        let target = universe.name(&format!("{id}.c{service}.deep"));
+        let service = universe.name(&format!("_c{service}._{transport}.deep"));
+        Change::Member { service, id, member: published.then(|| registration(target, last)) }
+    };
+    // Those over UDP have their members below the same host names.
+    let services = (0..400).flat_map(|service| [("tcp", service, 3), ("udp", service, 1)]);
+    let services = services.filter(|(transport, service, _)| *transport == "tcp" || service % 7 == 0);
+    let changes: Vec<Change> = services
+        .flat_map(|(transport, service, count)| (0..count).map(move |last| (transport, service, last)))
+        .map(|(transport, service, last)| member(transport, service, last, true))
+        .collect();
+    let mut run = Run::new(universe.clone());
+    run.batch(&changes, false);
+    let mut fresh = restored(&run.sources, &run.zone);
+    assert_eq!(nodes(fresh.snapshot()), nodes(run.zone.snapshot()));
+    assert_eq!(service_states(&fresh), service_states(&run.zone));
+    assert!(fresh.snapshot().node(universe.name("deep").as_wire()).is_some_and(|node| node.is_empty()));
+    // Empty non-terminals go with the last name below them.
+    for change in &changes {
+        let Change::Member { service, id, .. } = change else { continue };
+        let gone = Change::Member { service: service.clone(), id: id.clone(), member: None };
+        fresh.change(caused(gone), Wall(5));
+    }
+    let known: Vec<Name> = fresh.contents().services().map(|(name, ..)| name.clone()).collect();
+    known.into_iter().for_each(|service| fresh.change(caused(Change::Forget { service }), Wall(5)));
+    let staged = fresh.stage(Wall(5));
+    fresh.publish(staged).unwrap();
+    assert_eq!(nodes(fresh.snapshot()).keys().collect::<Vec<_>>(), ["z."]);
 }

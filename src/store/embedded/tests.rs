@@ -9,6 +9,7 @@ use crate::base::RecordType;
 use crate::base::limits::{HISTORY_COMMITS, HISTORY_OCTETS};
 use crate::store::conformance::{self, Model, bare, item, wait};
 use crate::store::format::VERSION;
+use crate::store::items::{PART, StoredItem};
 use crate::zone::Record;
 
 use super::fake_disk::{FakeDisk, Fault};
@@ -352,4 +353,31 @@ fn a_store_whose_file_has_gone_is_not_begun_anew() {
     let later = Instant::now() + Duration::from_secs(1);
     assert!(matches!(file.write(&[second], later).as_slice(), [Appended::Unavailable(_)]));
     assert!(!path.exists());
+}
+
+#[test]
+fn a_start_hands_over_the_items_of_a_large_zone_by_the_part_for_as_long_as_somebody_takes_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let zone: Name = "z.".parse().unwrap();
+    let store = Embedded::open(folder.path()).unwrap();
+    store.start(&zone, Wall(0)).unwrap();
+    let count = 2 * PART + 7;
+    let numbered = |number: usize| {
+        let crate::membership::Item::Leased(record) = item(0, 0) else { panic!("it is a leased record") };
+        let rdata = u32::try_from(number).unwrap().to_be_bytes().as_slice().into();
+        crate::membership::Item::Leased(crate::membership::LeasedRecord { rdata, ..record })
+    };
+    let items = (0..count).map(|number| (numbered(number).key(), Some((numbered(number), Stamp::default())))).collect();
+    assert_eq!(wait(store.append(Write { items, ..bare(&zone, None, 100) })), Appended::Committed);
+    let started = || store.start(&zone, Wall(1)).unwrap().unwrap();
+    let parts: Vec<Vec<StoredItem>> = started().items.map(Result::unwrap).collect();
+    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [PART, PART, 7]);
+    let order: Vec<_> = parts.concat().into_iter().map(|(item, ..)| item).collect();
+    assert_eq!(order, (0..count).map(numbered).collect::<Vec<_>>());
+    // Whoever has seen enough holds up nothing.
+    let mut first = started();
+    assert_eq!(first.items.next().unwrap().unwrap().len(), PART);
+    drop(first);
+    drop(started());
+    assert_eq!(wait(store.append(bare(&zone, Some(Epoch(100)), 101))), Appended::Committed);
 }
