@@ -86,7 +86,9 @@
 //!
 //! **Stage, append, publish.** A batch is staged (does anything published differ? then epoch + 1 and a delta), appended
 //! to the store, and only then published and acknowledged. One write of a zone is under way at a time; requests that
-//! come meanwhile make the next batch, except that those which only renew are answered at once. A commit carries all
+//! come meanwhile make the next batch, except that those which only renew are answered at once. That batch is with the store
+//! before the answers of the commit just written are compiled and shown, and its requests replied to: so the store works
+//! meanwhile, and whoever is told of a commit still finds it. A commit carries all
 //! that policy decided, with causes; applying it reads no table, clock or configuration. What is published is a pure
 //! function of the contents, so that equal state is equal octets and only touched names are built again.
 //!

@@ -3,7 +3,6 @@
 pub mod limit;
 pub mod limits;
 pub mod name;
-pub mod parallel;
 pub mod rtype;
 pub mod serial;
 pub mod text;

@@ -160,6 +160,8 @@ pub struct Publisher {
     recent_order: VecDeque<(Monotonic, MessageId)>,
     outbox: Vec<Reply>,
     next_forgetting: Monotonic,
+    /// Whether messages are noted.
+    noting: bool,
     /// Whether the clock was looked at since the start.
     observed: bool,
     /// Whether something is noted whose outcome depends on which services there are.
@@ -195,6 +197,7 @@ impl Publisher {
             recent_order: VecDeque::new(),
             outbox: Vec::new(),
             next_forgetting: now.mono.after(FORGETTING_INTERVAL),
+            noting: true,
             observed: false,
             notes_mind_services: false,
             pending: None,
@@ -359,7 +362,7 @@ impl Publisher {
     /// Notes a message that did nothing but renew a lease, so that it is counted in place from now on. What it renewed is
     /// not edited by the batch or by the write under way.
     fn note(&mut self, request: &Request, outcome: &Outcome) {
-        let (Some(digest), [index]) = (request.renewal, outcome.renewals.as_slice()) else { return };
+        let (Some(digest), [index], true) = (request.renewal, outcome.renewals.as_slice(), self.noting) else { return };
         let Some(Item::Member(member)) = self.table.item(*index) else { return };
         let contents = self.zone.contents();
         if let Some(heartbeat) = renewal::of_member(request, outcome, member, contents, &self.policy.rules) {
@@ -671,9 +674,12 @@ impl Publisher {
                 None
             }
         };
+        // Nobody sees the commit yet. Who is told now is told after it, so that nothing is counted in place until the next time.
+        self.noting = false;
         for submission in std::mem::take(&mut self.waiting) {
             self.process(submission, now);
         }
+        self.noting = true;
         advance
     }
 

@@ -522,6 +522,18 @@ impl Model {
     }
 }
 
+/// A write is carried out once it is handed over, whether or not anybody waits for the outcome.
+pub fn a_write_begins_when_it_is_handed_over(how: Open<'_>) {
+    let folder = tempfile::tempdir().unwrap();
+    let zone = name("z.");
+    let store = open(how, folder.path());
+    let outcome = store.append(bare(&zone, None, 100));
+    while wait(store.epoch(&zone)) != Ok(Some(Epoch(100))) {
+        std::thread::yield_now();
+    }
+    assert_eq!(wait(outcome), Appended::Committed);
+}
+
 /// Whatever was committed is there after a restart, and nothing else.
 pub fn a_restart_gives_back_what_was_committed(how: Open<'_>) {
     let config = ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() };

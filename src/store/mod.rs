@@ -76,7 +76,7 @@ pub struct StoredZone {
     pub statics: Vec<StaticNode>,
     /// The known services.
     pub services: Vec<(Name, ServiceState)>,
-    /// The items. A start may still read them; nothing else is done by the store until they are taken or dropped.
+    /// The items, as they were at the start; they may still be read.
     pub items: StoredItems,
     /// Replay marks.
     pub tombstones: Vec<(Key, Tombstone)>,
@@ -128,7 +128,8 @@ pub trait Store: Send + Sync + 'static {
     /// Notes the start, once messages can come in. May be called again.
     fn begin(&self, zone: &Name, now: Wall) -> Pending<Result<(), String>>;
 
-    /// Appends one write.
+    /// Appends one write. The store begins with it when it is called, not only when the outcome is waited for: whoever hands
+    /// it over does other work meanwhile.
     fn append(&self, write: Write) -> Pending<Appended>;
 
     /// The epoch of the last commit, to settle [`Appended::Unknown`].

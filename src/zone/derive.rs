@@ -232,6 +232,11 @@ impl Contents {
         names.chain([&self.settings.origin]).cloned()
     }
 
+    /// How many names [`Contents::names_of`] has, roughly.
+    pub(super) fn names_near(&self, name: &Name) -> usize {
+        self.services.get(name).map_or(0, |service| 2 + service.members.len())
+    }
+
     /// The names that have records since there is this service: its own and those of its members, some of which another
     /// service may have as well.
     pub(super) fn names_of<'a>(&'a self, name: &'a Name) -> impl Iterator<Item = Name> + 'a {

@@ -271,6 +271,7 @@ impl Zone {
                 return;
             }
             let Some(parent) = name.parent() else { return };
+            debug_assert!(exists || self.children.contains_key(&parent), "what ceases to exist was counted");
             if exists {
                 self.children.insert(parent.clone(), 1);
             } else {

@@ -14,7 +14,8 @@ use std::sync::{Arc, LazyLock};
 use foldhash::fast::RandomState;
 
 use crate::base::Name;
-use crate::base::parallel::by_parts;
+
+use super::parts::by_parts;
 
 static HASHER: LazyLock<RandomState> = LazyLock::new(RandomState::default);
 
@@ -133,7 +134,8 @@ impl<V: Named> SnapshotMap<V> {
             Tree::Branch(children) => {
                 let of_part =
                     |part: &[Tree<V>]| -> Vec<Tree<W>> { part.iter().map(|child| child.map(&values)).collect() };
-                Tree::Branch(by_parts(children, of_part).into_iter().flatten().collect())
+                let each = self.len / children.len();
+                Tree::Branch(by_parts(children, |_| each, of_part).into_iter().flatten().collect())
             }
         };
         SnapshotMap { root, bits: self.bits, len: self.len }

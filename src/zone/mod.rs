@@ -13,6 +13,7 @@ pub mod layout;
 pub mod live;
 pub mod map;
 mod members;
+mod parts;
 pub mod records;
 mod restore;
 pub mod room;

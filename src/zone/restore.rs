@@ -1,17 +1,17 @@
 //! A zone from what the store kept.
 //!
-//! Every name is built, service by service, since what its records are made of lies close together then; and by as many
-//! threads as there are processors, since nothing is answered until it is done.
+//! Every name is built, service by service, since what its records are made of lies close together then; of a large zone by
+//! as many threads as there are processors, since nothing is answered until it is done.
 
 use std::sync::Arc;
 
-use crate::base::parallel::by_parts;
 use crate::base::{Epoch, Name, NameMap, NameSet};
 
 use super::change::Change;
 use super::contents::Contents;
 use super::live::{ServiceState, Zone};
 use super::map::{SnapshotMap, hash_name};
+use super::parts::by_parts;
 use super::rrset::Node;
 use super::settings::Settings;
 
@@ -74,8 +74,11 @@ impl Restoring {
         }
         let services: Vec<Name> = zone.contents.services().map(|(name, ..)| name.clone()).collect();
         let contents = &zone.contents;
-        let fingerprints =
-            by_parts(&services, |names| -> Vec<_> { names.iter().map(|name| contents.fingerprint(name)).collect() });
+        let fingerprints = by_parts(
+            &services,
+            |name| contents.names_near(name),
+            |names| -> Vec<_> { names.iter().map(|name| contents.fingerprint(name)).collect() },
+        );
         for (name, fingerprint) in services.iter().zip(fingerprints.into_iter().flatten()) {
             zone.contents.service_mut(name).expect("listed above").fingerprint = fingerprint;
         }
@@ -102,10 +105,12 @@ impl Zone {
         let contents = &self.contents;
         let others: NameSet = contents.unserved_names().collect();
         let others: Vec<Name> = others.into_iter().collect();
-        let mut parts = by_parts(services, |services| {
-            Built::of(services.iter().flat_map(|service| contents.names_of(service)), contents)
-        });
-        parts.extend(by_parts(&others, |names| Built::of(names.iter().cloned(), contents)));
+        let mut parts = by_parts(
+            services,
+            |service| contents.names_near(service),
+            |services| Built::of(services.iter().flat_map(|service| contents.names_of(service)), contents),
+        );
+        parts.extend(by_parts(&others, |_| 1, |names| Built::of(names.iter().cloned(), contents)));
         let count = parts.iter().map(|part| part.nodes.len()).sum();
         let mut nodes = Vec::with_capacity(count);
         let mut below = Vec::with_capacity(parts.len());

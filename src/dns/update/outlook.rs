@@ -4,7 +4,7 @@
 //! To find out which it is, it is carried out on a copy, and that is most of its cost. Most updates that have to wait
 //! register a member that is not there, or withdraw one, which a few look-ups tell.
 
-use crate::base::{Name, RecordType};
+use crate::base::{Name, RecordType, SeededSet};
 use crate::membership::{MemberId, Table};
 use crate::zone::layout::is_service_name;
 use crate::zone::records::srv;
@@ -16,7 +16,8 @@ use super::request::{Instruction, Request};
 /// nothing.
 pub fn renews_nothing(request: &Request, table: &Table, contents: &Contents) -> bool {
     let Ok(instructions) = &request.instructions else { return false };
-    if instructions.iter().all(|instruction| withdraws(instruction, instructions, table, contents)) {
+    let deleted: SeededSet<(&Name, &Rdata)> = instructions.iter().filter_map(deleted_srv).collect();
+    if instructions.iter().all(|instruction| withdraws(instruction, &deleted, table, contents)) {
         return true;
     }
     let mut targets: Vec<Name> = Vec::new();
@@ -36,7 +37,12 @@ pub fn renews_nothing(request: &Request, table: &Table, contents: &Contents) -> 
 }
 
 /// Whether an instruction takes a member away, or what is at the host name of one that the message takes away.
-fn withdraws(instruction: &Instruction, all: &[Instruction], table: &Table, contents: &Contents) -> bool {
+fn withdraws(
+    instruction: &Instruction,
+    deleted: &SeededSet<(&Name, &Rdata)>,
+    table: &Table,
+    contents: &Contents,
+) -> bool {
     let name = match instruction {
         Instruction::DeleteRecord(_, RecordType::SRV, _) | Instruction::DeleteRrset(_, RecordType::SRV) => return true,
         Instruction::DeleteName(name)
@@ -50,11 +56,15 @@ fn withdraws(instruction: &Instruction, all: &[Instruction], table: &Table, cont
         return false;
     };
     let Some((_, member)) = table.member(service, id.as_str()) else { return false };
-    contents.members_with_target(name).is_empty()
-        && all.iter().any(|other| {
-            let Instruction::DeleteRecord(at, RecordType::SRV, rdata) = other else { return false };
-            at == service && srv::rdata(&member.registration) == *rdata
-        })
+    contents.members_with_target(name).is_empty() && deleted.contains(&(service, &srv::rdata(&member.registration)))
+}
+
+/// The service and the SRV record that an instruction deletes from it.
+fn deleted_srv(instruction: &Instruction) -> Option<(&Name, &Rdata)> {
+    match instruction {
+        Instruction::DeleteRecord(service, RecordType::SRV, rdata) => Some((service, rdata)),
+        _ => None,
+    }
 }
 
 /// The target of an SRV record that registers a member under its default host name, if nobody has that name yet and

@@ -1,5 +1,6 @@
 //! Zones on a store that does not answer.
 
+use std::sync::Mutex;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -16,6 +17,13 @@ use crate::store::{Appended, Pending, StoreError, StoredZone, Write};
 use crate::zone::Commit;
 
 use super::*;
+
+/// A store whose writes end as the test says, the first one well.
+#[derive(Default)]
+struct Led {
+    begun: AtomicUsize,
+    under_way: Mutex<Vec<oneshot::Sender<Appended>>>,
+}
 
 /// A store whose disk hangs, or which can't tell what became of a write.
 struct Silent {
@@ -46,6 +54,45 @@ impl Store for Silent {
 
     fn epoch(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
         if self.unknown { Box::pin(async { Err("read failed".to_owned()) }) } else { never() }
+    }
+
+    fn oldest(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
+        never()
+    }
+
+    fn checkpoint(&self, _: &Name, _: Vec<(Key, Stamp)>) -> Pending<Result<(), String>> {
+        never()
+    }
+
+    fn refreshed(&self, _: &Name, _: Wall) -> Pending<Result<(), String>> {
+        never()
+    }
+
+    fn commits(&self, _: &Name, _: Option<Epoch>, _: usize) -> Pending<Result<Vec<Commit>, String>> {
+        never()
+    }
+}
+
+impl Store for Led {
+    fn start(&self, _: &Name, _: Wall) -> Result<Option<StoredZone>, StoreError> {
+        Ok(None)
+    }
+
+    fn begin(&self, _: &Name, _: Wall) -> Pending<Result<(), String>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn append(&self, _: Write) -> Pending<Appended> {
+        if self.begun.fetch_add(1, Relaxed) == 0 {
+            return Box::pin(async { Appended::Committed });
+        }
+        let (end, outcome) = oneshot::channel();
+        self.under_way.lock().unwrap().push(end);
+        Box::pin(async { outcome.await.unwrap() })
+    }
+
+    fn epoch(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
+        never()
     }
 
     fn oldest(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
@@ -131,6 +178,30 @@ async fn a_changed_configuration_takes_the_place_of_one_that_waits_and_counts_on
         assert_eq!(ttl_of(&running.ready), ttl_of(&ready("z.", "")));
         assert_eq!(ttl_of(running.latest()), ttl_of(&ready("z.", &format!("ttl = \"{ttl}s\"\n"))));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_configuration_that_became_durable_is_in_force_as_a_whole_whatever_becomes_of_the_next_one() {
+    let store = Arc::new(Led::default());
+    let mut fleet = fleet(store.clone());
+    fleet.add(ready("z.", ""), None).await.unwrap();
+    let with = |ttl: u8, network: &str| {
+        ready("z.", &format!("negative-ttl = \"{ttl}s\"\n[access]\nquery = [{{ network = \"{network}\" }}]\n"))
+    };
+    for (ttl, network) in [(3, "192.0.2.0/24"), (4, "0.0.0.0/0")] {
+        fleet.change(with(ttl, network));
+        fleet.settle(Instant::now() + Duration::from_millis(100), |_, _| {}).await;
+    }
+    for outcome in [Appended::Committed, Appended::Unavailable("no space".to_owned())] {
+        let end = store.under_way.lock().unwrap().pop().expect("one write is under way");
+        end.send(outcome).unwrap();
+        fleet.settle(Instant::now() + Duration::from_millis(100), |_, _| {}).await;
+    }
+    let running = &fleet.running[&place(&"z.".parse().unwrap())];
+    let snapshot = running.served.answers.load_full().unwrap().snapshot().clone();
+    assert_eq!(snapshot.settings.negative_ttl.0, 3);
+    let networks = running.served.query.load_full().map(|query| query.iter().map(ToString::to_string).collect());
+    assert_eq!(networks, Some(vec!["192.0.2.0/24".to_owned()]));
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,3 +1,5 @@
+//! What comes in together, through the fast way of UDP.
+
 use super::*;
 
 use arc_swap::ArcSwapOption;

@@ -14,11 +14,12 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use redb::{Database, DatabaseError, Durability, ReadOnlyDatabase, ReadableDatabase};
+use redb::{Database, DatabaseError, Durability, ReadOnlyDatabase, ReadTransaction, ReadableDatabase};
 
 use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Key, Stamp};
-use crate::store::{Appended, StoreError, StoredItem, StoredZone, Write};
+use crate::store::items::{Part, Parts};
+use crate::store::{Appended, StoreError, StoredItem, StoredItems, StoredZone, Write};
 use crate::zone::Commit;
 
 use super::FILE;
@@ -245,23 +246,17 @@ impl StoreFile {
 
     /// Starts a run of a zone: what is kept of it.
     pub fn start(&mut self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError> {
-        let (mut found, mut items) = (None, Vec::new());
-        let take = |part| {
+        let Some((stored, reading)) = self.begin_reading(zone, now)? else { return Ok(None) };
+        let mut items = Vec::new();
+        reading.read(|part| {
             items.extend(part);
             true
-        };
-        self.start_in_parts(zone, now, |stored| found = stored, take)?;
-        Ok(found.map(|stored| StoredZone { items: items.into(), ..stored }))
+        })?;
+        Ok(Some(StoredZone { items: items.into(), ..stored }))
     }
 
-    /// The same with the items part by part after the rest, until nobody wants more.
-    pub fn start_in_parts(
-        &mut self,
-        zone: &Name,
-        now: Wall,
-        begin: impl FnOnce(Option<StoredZone>),
-        mut take: impl FnMut(Vec<StoredItem>) -> bool,
-    ) -> Result<(), StoreError> {
+    /// The same without the items, which any thread can read while this one writes.
+    pub fn begin_reading(&mut self, zone: &Name, now: Wall) -> Result<Option<(StoredZone, Reading)>, StoreError> {
         let path = self.medium.path().to_owned();
         guard(&path, || {
             let error = |error| fault_error(&path, error);
@@ -269,12 +264,8 @@ impl StoreFile {
             let stored = tables::read_stored(&transaction, zone).map_err(error)?;
             let mut starts = tables::read_starts(&transaction, zone).map_err(error)?;
             self.runs.insert(zone.clone(), starts.begin(now));
-            let is_known = stored.is_some();
-            begin(stored.map(|stored| StoredZone { starts, ..stored }));
-            match is_known {
-                true => tables::read_items(&transaction, zone, &mut take).map_err(error),
-                false => Ok(()),
-            }
+            let reading = Reading { transaction, zone: zone.clone(), path: path.clone() };
+            Ok(stored.map(|stored| (StoredZone { starts, ..stored }, reading)))
         })
     }
 
@@ -298,6 +289,36 @@ impl StoreFile {
         let read = |transaction| tables::read_commits(&transaction, zone, since, limit);
         let commits = transaction.map_err(Fault::from).and_then(read);
         commits.map_err(|error| error.to_string())
+    }
+}
+
+/// The items of a zone as they were at one moment, to be read. While there is one, a file that failed can't be opened again.
+pub struct Reading {
+    transaction: ReadTransaction,
+    zone: Name,
+    path: PathBuf,
+}
+
+impl Reading {
+    /// Hands them over by the part, until nobody wants more.
+    pub fn read(self, mut take: impl FnMut(Vec<StoredItem>) -> bool) -> Result<(), StoreError> {
+        let Reading { transaction, zone, path } = self;
+        guard(&path, || tables::read_items(&transaction, &zone, &mut take).map_err(|error| fault_error(&path, error)))
+    }
+
+    /// Sends them, and that they are all.
+    fn send(self, parts: &Parts) {
+        let last = self.read(|items| parts.send(Ok(Part::Items(items))).is_ok()).map(|()| Part::End);
+        drop(parts.send(last)); // or nobody wants to know
+    }
+
+    /// Reads on a thread of its own.
+    pub fn spawn(self) -> Result<StoredItems, StoreError> {
+        let (parts, items) = StoredItems::arriving();
+        let path = self.path.clone();
+        let spawned = std::thread::Builder::new().name("store-read".to_owned()).spawn(move || self.send(&parts));
+        spawned.map_err(|error| io_error(&path, &error))?;
+        Ok(items)
     }
 }
 

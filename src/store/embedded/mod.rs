@@ -25,9 +25,9 @@ use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Key, Stamp};
 use crate::zone::Commit;
 
-use super::{Appended, Pending, Store, StoreError, StoredItems, StoredZone, Write};
+use super::{Appended, Pending, Store, StoreError, StoredZone, Write};
 
-pub use file::{Entry, Medium, StoreFile, inspect};
+pub use file::{Entry, Medium, Reading, StoreFile, inspect};
 
 /// The file in the data folder.
 const FILE: &str = "livezone.redb";
@@ -40,7 +40,7 @@ pub struct Embedded {
 }
 
 enum Job {
-    Start(Name, Wall, SyncSender<Result<Option<StoredZone>, StoreError>>),
+    Start(Name, Wall, SyncSender<Result<Option<(StoredZone, Reading)>, StoreError>>),
     Write(Entry, oneshot::Sender<Appended>),
     Epoch(Name, oneshot::Sender<Result<Option<Epoch>, String>>),
     Oldest(Name, oneshot::Sender<Result<Option<Epoch>, String>>),
@@ -99,7 +99,8 @@ impl Store for Embedded {
         let busy = || StoreError::Io { path: FILE.to_owned(), cause: BUSY.to_owned() };
         let jobs = self.jobs.as_ref().ok_or_else(closed)?;
         jobs.try_send(Job::Start(zone.clone(), now, reply)).map_err(|_| busy())?;
-        answer.recv().map_err(|_| closed())?
+        let Some((stored, reading)) = answer.recv().map_err(|_| closed())?? else { return Ok(None) };
+        Ok(Some(StoredZone { items: reading.spawn()?, ..stored }))
     }
 
     fn append(&self, write: Write) -> Pending<Appended> {
@@ -168,24 +169,9 @@ fn run(mut file: StoreFile, mut waiting: mpsc::Receiver<Job>) {
     }
 }
 
-fn start(file: &mut StoreFile, zone: &Name, now: Wall, reply: &SyncSender<Result<Option<StoredZone>, StoreError>>) {
-    let (parts, items) = StoredItems::arriving();
-    let mut is_begun = false;
-    let begin = |stored: Option<StoredZone>| {
-        is_begun = true;
-        drop(reply.send(Ok(stored.map(|stored| StoredZone { items, ..stored }))));
-    };
-    if let Err(error) = file.start_in_parts(zone, now, begin, |part| parts.send(Ok(part)).is_ok()) {
-        match is_begun {
-            true => drop(parts.send(Err(error))),
-            false => drop(reply.send(Err(error))),
-        }
-    }
-}
-
 fn read(file: &mut StoreFile, job: Job) {
     match job {
-        Job::Start(zone, now, reply) => start(file, &zone, now, &reply),
+        Job::Start(zone, now, reply) => drop(reply.send(file.begin_reading(&zone, now))),
         Job::Epoch(zone, reply) => drop(reply.send(file.epoch(&zone))),
         Job::Oldest(zone, reply) => drop(reply.send(file.oldest(&zone))),
         Job::Commits(zone, since, limit, reply) => drop(reply.send(file.commits(&zone, since, limit))),

@@ -22,7 +22,7 @@ const SETTINGS: Octets = TableDefinition::new("settings");
 /// Zone -> starts.
 const STARTS: Octets = TableDefinition::new("starts");
 /// Zone, item key -> item, signature, run.
-const ITEMS: Octets = TableDefinition::new("items");
+pub(super) const ITEMS: Octets = TableDefinition::new("items");
 /// Zone, item key -> signature, run: renewals of items that were registered in an earlier run.
 const RENEWALS: Octets = TableDefinition::new("renewals");
 /// Zone, item key -> replay mark.

@@ -9,12 +9,12 @@ use crate::base::RecordType;
 use crate::base::limits::{HISTORY_COMMITS, HISTORY_OCTETS};
 use crate::store::conformance::{self, Model, bare, item, wait};
 use crate::store::format::VERSION;
-use crate::store::items::{PART, StoredItem};
+use crate::store::items::{PART, StoredItem, WAITING};
 use crate::zone::Record;
 
 use super::fake_disk::{FakeDisk, Fault};
 use super::file::RETRY;
-use super::tables::TABLES;
+use super::tables::{ITEMS, TABLES};
 use super::*;
 
 fn open_boxed(folder: &Path) -> Result<Box<dyn Store>, StoreError> {
@@ -34,6 +34,11 @@ fn copies_know_their_age() {
 #[test]
 fn concurrent_writes_are_carried_out_each_for_itself() {
     conformance::concurrent_writes_are_carried_out_each_for_itself(&open_boxed);
+}
+
+#[test]
+fn a_write_begins_when_it_is_handed_over() {
+    conformance::a_write_begins_when_it_is_handed_over(&open_boxed);
 }
 
 #[test]
@@ -361,7 +366,7 @@ fn a_start_hands_over_the_items_of_a_large_zone_by_the_part_for_as_long_as_someb
     let zone: Name = "z.".parse().unwrap();
     let store = Embedded::open(folder.path()).unwrap();
     store.start(&zone, Wall(0)).unwrap();
-    let count = 2 * PART + 7;
+    let count = (WAITING + 3) * PART + 7;
     let numbered = |number: usize| {
         let crate::membership::Item::Leased(record) = item(0, 0) else { panic!("it is a leased record") };
         let rdata = u32::try_from(number).unwrap().to_be_bytes().as_slice().into();
@@ -371,13 +376,35 @@ fn a_start_hands_over_the_items_of_a_large_zone_by_the_part_for_as_long_as_someb
     assert_eq!(wait(store.append(Write { items, ..bare(&zone, None, 100) })), Appended::Committed);
     let started = || store.start(&zone, Wall(1)).unwrap().unwrap();
     let parts: Vec<Vec<StoredItem>> = started().items.map(Result::unwrap).collect();
-    assert_eq!(parts.iter().map(Vec::len).collect::<Vec<_>>(), [PART, PART, 7]);
+    let lengths: Vec<usize> = parts.iter().map(Vec::len).collect();
+    assert_eq!(lengths, [vec![PART; WAITING + 3], vec![7]].concat());
     let order: Vec<_> = parts.concat().into_iter().map(|(item, ..)| item).collect();
-    assert_eq!(order, (0..count).map(numbered).collect::<Vec<_>>());
-    // Whoever has seen enough holds up nothing.
-    let mut first = started();
-    assert_eq!(first.items.next().unwrap().unwrap().len(), PART);
-    drop(first);
+    assert!(order.into_iter().eq((0..count).map(numbered)));
+    // Whoever takes its time holds up nothing, and sees the zone as it was.
+    let mut slow = started();
+    assert_eq!(slow.items.next().unwrap().unwrap().len(), PART);
+    let last = (numbered(count - 1).key(), None);
+    assert_eq!(
+        wait(store.append(Write { items: vec![last], ..bare(&zone, Some(Epoch(100)), 101) })),
+        Appended::Committed
+    );
+    assert_eq!(slow.items.map(|part| part.unwrap().len()).sum::<usize>(), count - PART);
     drop(started());
-    assert_eq!(wait(store.append(bare(&zone, Some(Epoch(100)), 101))), Appended::Committed);
+    assert_eq!(started().items.map(|part| part.unwrap().len()).sum::<usize>(), count - 1);
+    drop(store);
+    // A record that can't be read, behind others that can.
+    let database = Database::open(folder.path().join(FILE)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(ITEMS).unwrap();
+        let key = table.last().unwrap().unwrap().0.value().to_vec();
+        table.insert(key.as_slice(), [VERSION, 0xff].as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let store = Embedded::open(folder.path()).unwrap();
+    let parts: Vec<_> = store.start(&zone, Wall(2)).unwrap().unwrap().items.collect();
+    let (last, others) = parts.split_last().unwrap();
+    assert!(matches!(last, Err(StoreError::Damaged { .. })) && others.iter().all(Result::is_ok), "{last:?}");
+    assert_eq!(others.len(), WAITING + 3);
 }

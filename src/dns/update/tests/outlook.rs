@@ -57,9 +57,11 @@ fn what_is_foreseen_renews_nothing_and_speaks_for_nothing_that_is_there() {
     let chosen =
         |mask: usize| records.iter().enumerate().filter(move |(bit, _)| mask >> bit & 1 == 1).map(|(_, text)| *text);
     let mut foretold = [0; 3];
-    for before in 1..16 {
+    for before in 0..16 {
         let mut bench = Bench::new();
-        bench.apply(&chosen(before).fold(update(), Update::add).octets());
+        if before > 0 {
+            bench.apply(&chosen(before).fold(update(), Update::add).octets());
+        }
         for (after, how) in (1..16).flat_map(|after| [(after, 0), (after, 1), (after, 2)]) {
             let step = |update: Update, text: &str| match (how, text.split_once(" A ")) {
                 (0, _) => update.add(text),
@@ -78,5 +80,5 @@ fn what_is_foreseen_renews_nothing_and_speaks_for_nothing_that_is_there() {
             }
         }
     }
-    assert!(foretold[1] > 20 && foretold[2] > foretold[1] / 2, "{foretold:?}");
+    assert!(foretold[0] > 3 && foretold[1] > 50 && foretold[2] > 50, "{foretold:?}");
 }
