@@ -46,8 +46,9 @@ impl Received {
     /// Receives what is there.
     pub(crate) fn receive(&mut self, socket: &UdpSocket) -> io::Result<()> {
         self.lengths.clear();
-        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
-            self.buffers.chunks_exact_mut(DATAGRAM_OCTETS).map(|buffer| [IoSliceMut::new(buffer)]).collect();
+        let mut slices = [(); BATCH].map(|()| [IoSliceMut::new(&mut [])]);
+        let buffers = self.buffers.chunks_exact_mut(DATAGRAM_OCTETS);
+        slices.iter_mut().zip(buffers).for_each(|(slice, buffer)| *slice = [IoSliceMut::new(buffer)]);
         let flags = MsgFlags::MSG_DONTWAIT;
         match recvmmsg(socket.as_raw_fd(), &mut self.headers, slices.iter_mut(), flags, None) {
             Ok(results) => self.lengths.extend(results.map(|result| result.bytes)),
@@ -78,9 +79,10 @@ impl Sender {
         socket: &UdpSocket,
         messages: impl Iterator<Item = &'m [u8]>,
     ) -> io::Result<usize> {
-        let slices: Vec<[IoSlice<'_>; 1]> = messages.take(BATCH).map(|message| [IoSlice::new(message)]).collect();
+        let mut slices = [[IoSlice::new(&[])]; BATCH];
+        let filled = slices.iter_mut().zip(messages).map(|(slice, message)| *slice = [IoSlice::new(message)]).count();
         let nowhere = [None::<()>; BATCH];
-        match sendmmsg(socket.as_raw_fd(), &mut self.headers, &slices, nowhere, [], MsgFlags::MSG_DONTWAIT) {
+        match sendmmsg(socket.as_raw_fd(), &mut self.headers, &slices[..filled], nowhere, [], MsgFlags::MSG_DONTWAIT) {
             Ok(results) => Ok(results.count()),
             Err(Errno::EAGAIN | Errno::EINTR | Errno::ENOBUFS) => Ok(0),
             Err(error) => Err(error.into()),

@@ -27,19 +27,24 @@ pub(crate) fn answer(socket: &UdpSocket, canned: &[u8]) -> io::Result<()> {
     let mut clients = Vec::with_capacity(BATCH);
     loop {
         clients.clear();
-        let mut slices: Vec<[IoSliceMut<'_>; 1]> =
-            requests.chunks_exact_mut(REQUEST_OCTETS).map(|buffer| [IoSliceMut::new(buffer)]).collect();
+        // On the stack, as is what is sent: a batch costs system calls, and no allocation.
+        let mut slices = [(); BATCH].map(|()| [IoSliceMut::new(&mut [])]);
+        let buffers = requests.chunks_exact_mut(REQUEST_OCTETS);
+        slices.iter_mut().zip(buffers).for_each(|(slice, buffer)| *slice = [IoSliceMut::new(buffer)]);
         match recvmmsg(socket.as_raw_fd(), &mut receiving, slices.iter_mut(), MsgFlags::MSG_WAITFORONE, None) {
             Ok(results) => clients.extend(results.map(|result| result.address)),
             Err(Errno::EINTR) => continue,
             Err(error) => return Err(error.into()),
         }
+        let mut slices = [[IoSlice::new(&[])]; BATCH];
         let both = answers.iter_mut().zip(requests.chunks_exact(REQUEST_OCTETS));
-        both.take(clients.len()).for_each(|(answer, request)| answer[..2].copy_from_slice(&request[..2]));
-        let slices: Vec<[IoSlice<'_>; 1]> =
-            answers[..clients.len()].iter().map(|answer| [IoSlice::new(answer)]).collect();
+        for (slice, (answer, request)) in slices.iter_mut().zip(both).take(clients.len()) {
+            answer[..2].copy_from_slice(&request[..2]);
+            *slice = [IoSlice::new(answer)];
+        }
         // What doesn't go out is lost, and counted by whoever waits for it.
-        let sent = sendmmsg(socket.as_raw_fd(), &mut sending, &slices, &clients, [], MsgFlags::empty());
+        let sent =
+            sendmmsg(socket.as_raw_fd(), &mut sending, &slices[..clients.len()], &clients, [], MsgFlags::empty());
         sent.map(drop)?;
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! - [`questions`]: queries, each for a name that the zone has, or each for a name that nobody has asked for before.
 //! - [`members`]: signed updates, each another one: registrations and removals, or heartbeats.
-//! - [`udp`] and [`tcp`] send either: a full window at all times (a closed loop), or at a fixed rate. They match id, QR and
-//!   what the load knows of the answer, and count what came back in an [`Outcome`].
+//! - [`udp`] and [`tcp`] send either: a full window at all times (a closed loop), or at a fixed rate. An [`exchange`] matches
+//!   id, QR and what the load knows of the answer, and counts what came back in an [`Outcome`].
 //! - [`limit`]: answers all with the same octets; what that costs, the kernel's path costs alone.
 //!
 //! A generator keeps asking the kernel and never sleeps: woken up by the server's answers, it would add to the server's CPU
@@ -14,6 +14,7 @@
 #![allow(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
 
 pub(crate) mod batch;
+mod exchange;
 pub(crate) mod latencies;
 pub(crate) mod limit;
 pub(crate) mod members;

@@ -2,10 +2,10 @@
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
 
+use super::exchange::{Clock, Exchange};
 use super::slots::Slots;
-use super::{Load, Outcome, Plan, thread_cpu};
+use super::{Load, Outcome, Plan};
 
 /// Read at a time: a window of large answers.
 const READ_OCTETS: usize = 1 << 18;
@@ -26,43 +26,31 @@ struct Connection<T> {
 pub(crate) fn run<L: Load>(plan: &Plan, load: &mut L) -> io::Result<Outcome> {
     let mut connections =
         (0..plan.sockets).map(|_| Connection::open(plan)).collect::<io::Result<Vec<Connection<L::Task>>>>()?;
-    let mut outcome = Outcome::default();
-    let cpu = thread_cpu();
-    let start = Instant::now();
-    let elapsed = || start.elapsed().as_nanos() as u64;
-    let end = plan.duration.map_or(u64::MAX, |duration| duration.as_nanos() as u64);
+    let mut exchange = Exchange::new(plan, load);
     let patience = plan.patience.as_nanos() as u64;
-    let (mut now, mut sending) = (elapsed(), true);
+    let mut clock = Clock::start();
     loop {
-        let began = now;
+        let began = clock.now;
         let mut idle = true;
         for connection in &mut connections {
             idle &= connection.receive()? == 0;
-            now = elapsed();
-            connection.take_answers(now, load, &mut outcome);
-            if sending {
-                connection.fill(plan, now, load, &mut outcome);
-            }
+            clock.look();
+            connection.take_answers(clock.now, &mut exchange);
+            connection.fill(clock.now, &mut exchange);
             connection.send()?;
         }
-        now = elapsed();
+        let now = clock.look();
         if idle {
-            outcome.wait(began, now);
+            exchange.outcome.wait(began, now);
         }
-        if sending && (now >= end || load.is_done()) {
-            sending = false;
-            (outcome.took, outcome.in_time) = (Duration::from_nanos(now), outcome.answered);
-        }
+        exchange.end_in_time(now);
         let flying: usize = connections.iter().map(|connection| connection.slots.flying()).sum();
-        let late = plan.duration.is_some() && now > end.saturating_add(patience);
-        if !sending && (flying == 0 || late) {
-            outcome.lost = flying as u64;
-            break;
+        let late = plan.duration.is_some() && now > exchange.end().saturating_add(patience);
+        if !exchange.sending && (flying == 0 || late) {
+            exchange.outcome.lost = flying as u64;
+            return Ok(exchange.finish(&clock));
         }
     }
-    outcome.cpu = thread_cpu() - cpu;
-    outcome.waited = outcome.waited.min(outcome.cpu);
-    Ok(outcome)
 }
 
 impl<T: Default> Connection<T> {
@@ -96,46 +84,26 @@ impl<T: Default> Connection<T> {
         }
     }
 
-    fn take_answers<L: Load<Task = T>>(&mut self, now: u64, load: &mut L, outcome: &mut Outcome) {
+    fn take_answers<L: Load<Task = T>>(&mut self, now: u64, exchange: &mut Exchange<'_, L>) {
         while let Some(length) =
             self.input[self.read..self.filled].first_chunk().map(|&length| u16::from_be_bytes(length))
         {
             let start = self.read + 2;
             let Some(answer) = self.input[..self.filled].get(start..start + usize::from(length)) else { break };
             self.read = start + answer.len();
-            let Some(number) = self.slots.answered_by(answer) else {
-                outcome.stray += 1;
-                continue;
-            };
-            let slot = self.slots.slot(number);
-            if !load.read(slot, answer) {
-                outcome.mismatched += 1;
-                continue;
-            }
-            outcome.count(answer, now.saturating_sub(slot.first));
-            self.slots.give_back(number);
+            exchange.take_answer(&mut self.slots, answer, now);
         }
         self.input.copy_within(self.read..self.filled, 0);
         self.filled -= self.read;
         self.read = 0;
     }
 
-    fn fill<L: Load<Task = T>>(&mut self, plan: &Plan, now: u64, load: &mut L, outcome: &mut Outcome) {
-        loop {
-            let due = plan.due(outcome.sent);
-            if due.is_some_and(|due| due > now) {
-                return;
-            }
-            let Some(number) = self.slots.take() else { return };
+    fn fill<L: Load<Task = T>>(&mut self, now: u64, exchange: &mut Exchange<'_, L>) {
+        while let Some(number) = exchange.write(&mut self.slots, now) {
             let slot = self.slots.slot_mut(number);
-            if !load.write(slot) {
-                self.slots.give_back(number);
-                return;
-            }
-            slot.first = due.unwrap_or(now);
+            slot.attempts = 1;
             self.out.extend((slot.message.len() as u16).to_be_bytes());
             self.out.extend(&slot.message);
-            outcome.sent += 1;
         }
     }
 
