@@ -1,22 +1,21 @@
 //! The comparison: cases one after the other, servers in turn within each round.
 
+mod beside;
+mod limited;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::arguments::Arguments;
-use crate::cases::{CASES, Case, Settings, Target, Zone};
+use crate::cases::{CASES, Case, Kind, Method, Settings, Target, Zone};
 use crate::disk::fdatasync;
 use crate::load::Outcome;
-use crate::machine;
+use crate::machine::{self, Observation};
 use crate::servers::{Program, Server, Setup};
 use crate::support::keep_to;
 use crate::table;
 use crate::zones::{self, Size};
 
-/// Runs in which others took a larger share of either core are repeated,
-const OTHERS: f64 = 0.05;
-/// so many times, and the quietest is kept.
-const REPEATS: usize = 3;
 /// Caches fill before it counts.
 const WARM_UP: Duration = Duration::from_millis(300);
 /// How long a server may work through what it was flooded with, before the next run.
@@ -27,17 +26,22 @@ pub(crate) struct Run {
     pub(crate) program: Program,
     pub(crate) round: usize,
     pub(crate) outcome: Outcome,
-    pub(crate) wall: Duration,
-    pub(crate) server_cpu: Duration,
-    /// Share of either core that neither server nor generator took; the larger one.
-    pub(crate) others: f64,
+    pub(crate) observation: Observation,
     pub(crate) rss_kib: u64,
+}
+
+impl Run {
+    fn others(&self) -> f64 {
+        self.observation.others
+    }
 }
 
 struct Comparison {
     scratch: PathBuf,
     livezone: PathBuf,
     programs: Vec<Program>,
+    /// Whether the programs were named, or are all.
+    named: bool,
     server_core: usize,
     generator_core: usize,
     rounds: usize,
@@ -60,7 +64,8 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), String> {
             .map(|name| CASES.iter().find(|case| case.name == name).ok_or(format!("there is no case {name}")))
             .collect::<Result<_, _>>()?,
     };
-    let programs = programs(arguments.list("servers"))?;
+    let named = arguments.list("servers");
+    let programs = programs(named.as_deref())?;
     let folder = arguments.text("folder").map_or_else(std::env::temp_dir, PathBuf::from);
     let scratch = tempfile::Builder::new().prefix("livezone-peers-").tempdir_in(&folder);
     let scratch = scratch.map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -68,6 +73,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), String> {
         scratch: scratch.path().to_owned(),
         livezone: arguments.text("livezone").map_or_else(|| env!("CARGO_BIN_EXE_livezone").into(), PathBuf::from),
         programs,
+        named: named.is_some(),
         server_core: arguments.value("server-core")?.unwrap_or(0),
         generator_core: arguments.value("generator-core")?.unwrap_or(1),
         rounds: arguments.value("rounds")?.unwrap_or(5),
@@ -88,7 +94,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), String> {
     }
     keep_to(Some(comparison.generator_core));
     comparison.introduce();
-    for zone in [Zone::Small, Zone::Large, Zone::Updated] {
+    for zone in [Zone::Small, Zone::Limited, Zone::Large, Zone::Updated] {
         let of_zone: Vec<&Case> = cases.iter().copied().filter(|case| case.zone == zone).collect();
         if !of_zone.is_empty() {
             comparison.measure_zone(zone, &of_zone)?;
@@ -98,7 +104,7 @@ pub(crate) fn run(mut arguments: Arguments) -> Result<(), String> {
 }
 
 /// Those that were named, or all.
-fn programs(names: Option<Vec<String>>) -> Result<Vec<Program>, String> {
+fn programs(names: Option<&[String]>) -> Result<Vec<Program>, String> {
     let Some(names) = names else { return Ok(Program::ALL.to_vec()) };
     let find = |name: &String| {
         let found = Program::ALL.into_iter().find(|program| program.name().eq_ignore_ascii_case(name));
@@ -135,17 +141,24 @@ impl Comparison {
         let size = self.size(zone);
         let (updates, name) = match zone {
             Zone::Small => (false, "small"),
+            Zone::Limited => (false, "limited"),
             Zone::Large => (false, "large"),
             Zone::Updated => (true, "updated"),
         };
         let folder = self.scratch.join(name);
-        let file = zones::make(&folder.join(Program::Livezone.name()), size, &self.livezone, self.server_core)?;
+        let rate = if zone == Zone::Limited { zones::LIMITED } else { zones::UNLIMITED };
+        let own = folder.join(Program::Livezone.name());
+        let file = zones::make(&own, size, &self.livezone, self.server_core, rate)?;
         println!("\n## {} services of {} members", size.services, size.each);
         if updates {
             println!("\nAn append and an fdatasync take {:.0} µs here.", fdatasync(&folder).as_secs_f64() * 1e6);
         }
         let mut servers = Vec::new();
-        for &program in self.programs.iter().filter(|&&program| program != Program::Limit) {
+        let takes_part = |program: Program| match zone {
+            Zone::Limited => program == Program::Livezone,
+            _ => program != Program::Limit,
+        };
+        for &program in self.programs.iter().filter(|&&program| takes_part(program)) {
             if updates && !program.takes_updates() {
                 println!("\n{} takes no updates.", program.name());
             } else if let Some(missing) = program.missing(updates) {
@@ -156,7 +169,14 @@ impl Comparison {
                 servers.push(Server::start(program, &setup)?);
             }
         }
-        cases.iter().try_for_each(|case| self.measure_case(case, &servers, &folder, &file))
+        cases.iter().try_for_each(|case| {
+            println!("\n### {}\n", case.title);
+            match case.method {
+                Method::Alone => self.measure_case(case, &servers, &folder, &file),
+                Method::Limited => self.measure_limited(case, &servers),
+                Method::Beside => self.measure_beside(case, &servers),
+            }
+        })
     }
 
     fn setup<'a>(&'a self, folder: &'a Path, file: &'a Path, updates: bool) -> Setup<'a> {
@@ -165,7 +185,6 @@ impl Comparison {
 
     fn measure_case(&mut self, case: &Case, servers: &[Server], folder: &Path, file: &Path) -> Result<(), String> {
         let size = self.size(case.zone);
-        println!("\n### {}\n", case.title);
         let mut taking = Vec::new();
         for server in servers.iter() {
             match case.kind.prepare(server.address, self.settings) {
@@ -188,57 +207,53 @@ impl Comparison {
         let mut runs: Vec<Run> = Vec::new();
         for round in 0..self.rounds {
             for &server in &targets {
-                let run = self.quietest(case, server, round)?;
-                if let Some(file) = &self.json {
-                    crate::alone::append(file, &table::as_json(case, size, &run))?;
-                }
+                let run = self.quietest(case.kind, size, server, round)?;
+                self.record(&table::as_json(case, size, &run))?;
                 runs.push(run);
             }
         }
         table::print(case.kind, &runs);
-        let loud = runs.iter().filter(|run| run.others > OTHERS).count();
-        if loud > 0 {
-            println!(
-                "\nIn {loud} of {} runs others took more than {:.0} % of a core, repeats included.",
-                runs.len(),
-                OTHERS * 100.0
-            );
-        }
+        machine::tell_loud(&runs, Run::others);
         Ok(())
     }
 
-    /// A run in which others took little, or the best of some.
-    fn quietest(&mut self, case: &Case, server: &Server, round: usize) -> Result<Run, String> {
-        self.load(case, server, round, WARM_UP)?;
-        let mut best: Option<Run> = None;
-        for _ in 0..=REPEATS {
-            let run = self.load(case, server, round, self.duration)?;
-            if best.as_ref().is_none_or(|best| run.others < best.others) {
-                best = Some(run);
-            }
-            if best.as_ref().is_some_and(|best| best.others <= OTHERS) {
-                break;
-            }
-        }
-        Ok(best.expect("a run"))
+    /// Appends a line of JSON, if that is asked for.
+    fn record(&self, record: &serde_json::Value) -> Result<(), String> {
+        self.json.as_ref().map_or(Ok(()), |file| crate::alone::append(file, record))
     }
 
-    fn load(&mut self, case: &Case, server: &Server, round: usize, duration: Duration) -> Result<Run, String> {
+    /// A run in which others took little, or the best of some.
+    fn quietest(&mut self, kind: Kind, size: Size, server: &Server, round: usize) -> Result<Run, String> {
+        self.load(kind, size, server, round, WARM_UP)?;
+        machine::quietest(Run::others, || self.load(kind, size, server, round, self.duration))
+    }
+
+    fn load(
+        &mut self,
+        kind: Kind,
+        size: Size,
+        server: &Server,
+        round: usize,
+        duration: Duration,
+    ) -> Result<Run, String> {
         self.runs += 1;
         let canned = server.program == Program::Limit;
         let target = Target { server: server.address, canned, duration };
-        let cores = [self.server_core, self.generator_core];
-        let (busy, cpu, began) = (cores.map(machine::busy), server.process.cpu(), Instant::now());
-        let (outcome, left) = case.kind.run(&target, self.size(case.zone), self.settings, self.runs)?;
-        let wall = began.elapsed();
-        let server_cpu = server.process.cpu() - cpu;
-        let [on_server, on_generator] = [0, 1].map(|at| machine::busy(cores[at]) - busy[at]);
-        let others = on_server.saturating_sub(server_cpu).max(on_generator.saturating_sub(outcome.cpu));
-        let others = others.as_secs_f64() / wall.as_secs_f64();
-        case.kind.remove(server.address, self.settings, self.runs, left)?;
+        kind.use_up(server.address, size, self.settings)?;
+        let ((outcome, left), observation) =
+            self.observe(server, || kind.run(&target, size, self.settings, self.runs))?;
+        kind.remove(server.address, self.settings, self.runs, left)?;
         settle(server);
         let rss_kib = server.process.rss_kib();
-        Ok(Run { program: server.program, round, outcome, wall, server_cpu, others, rss_kib })
+        Ok(Run { program: server.program, round, outcome, observation, rss_kib })
+    }
+
+    fn observe<T>(
+        &self,
+        server: &Server,
+        load: impl FnOnce() -> Result<T, String>,
+    ) -> Result<(T, Observation), String> {
+        machine::observe(&server.process, [self.server_core, self.generator_core], load)
     }
 }
 

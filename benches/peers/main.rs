@@ -6,6 +6,20 @@
 //! is named and skipped. `small` and `large` are zones, services x members of each; `members` send the heartbeats; `folder` is
 //! where the servers' files are, so that updates are measured on the disk that is meant. JSON is a line a run, appended.
 //!
+//! # Cases
+//!
+//! - `srv`, `a`, `nxdomain`, `tcp`, `tcp-single`; of the large zone `srv-4096`, `srv-1232`, `a-large`, `nxdomain-large`,
+//!   `tcp-large`: queries, and what an answer costs.
+//! - `cookies`: `srv` with a valid DNS cookie in each query (RFC 7873), which each server was asked for before. One that gives
+//!   none ignores it, and is measured all the same.
+//! - `limited`: a flood at a livezone that limits its answers, loopback included, to 1,000 a second: whole answers, those with
+//!   TC, what is dropped, and what a query costs; and the same flood with valid cookies, which the limit lets pass. What a
+//!   limit allows at once was used up before.
+//! - `registrations`, `single`, `heartbeats`, `heartbeats-unsigned`: updates, and what an acknowledgement costs.
+//! - `beside`: queries at half of the rate that a server answers at most (*maximum*), first by themselves (*quiet*), then
+//!   with 1,000 signed registrations and removals a second (*beside*), both from one thread: latencies, what was lost, and of
+//!   livezone what an answer costs the thread that answers. At livezone alone, unless servers are named.
+//!
 //! # How it measures
 //!
 //! All servers of a zone run at once, each with one worker, and all on one core; one at a time is loaded, from another core.
@@ -22,6 +36,9 @@
 //! - *generator*: the share of its core that the generator was at work; at 100 it was the limit itself.
 //! - *remarks*: what was lost or sent again is, for most servers, what found the kernel's default receive buffer full; livezone and
 //!   the limit ask for more.
+//! - *UDP thread*: CPU time of livezone's thread `udp-0` over the answers (schedstat, in nanoseconds). The fewer queries come
+//!   in a batch, the more each takes.
+//! - *commits*: by how much the SOA serial rose.
 //! - *records*: those of the answer, authority and additional sections of the first answer. NSD adds its NS set to each.
 //! - Updates are the same octets for all, each signed by itself (hmac-sha256). Servers must accept what they get: one that
 //!   refuses heartbeats is left out. BIND, Knot and PowerDNS keep a registration as livezone does, with a sync, and give it

@@ -44,9 +44,15 @@ impl Size {
     }
 }
 
-/// Registers all members with a livezone, whose folder this leaves, and writes the zone to a file.
-pub(crate) fn make(folder: &Path, size: Size, livezone: &Path, core: usize) -> Result<PathBuf, String> {
-    configure(folder);
+/// Answers a second to a network: more than any server gives, so that they are counted as they are beyond loopback,
+pub(crate) const UNLIMITED: u32 = 10_000_000;
+/// and livezone's default, of which loopback is not exempt here.
+pub(crate) const LIMITED: u32 = 1000;
+
+/// Registers all members with a livezone, whose folder this leaves, and writes the zone to a file. The rate is that of its
+/// answers.
+pub(crate) fn make(folder: &Path, size: Size, livezone: &Path, core: usize, rate: u32) -> Result<PathBuf, String> {
+    configure(folder, rate);
     let file = folder.join("exported.zone");
     let setup = Setup { folder, file: &file, updates: true, core, livezone, canned: &file };
     let server = Server::start(Program::Livezone, &setup)?;
@@ -69,11 +75,11 @@ pub(crate) fn make(folder: &Path, size: Size, livezone: &Path, core: usize) -> R
     }
 }
 
-/// Cookies are on, as by default, and answers are counted as they are beyond loopback, under a rate that nobody reaches.
-fn configure(folder: &Path) {
+/// Cookies are on, as by default.
+fn configure(folder: &Path, rate: u32) {
     std::fs::create_dir_all(folder.join("zones")).unwrap();
     let config = format!(
-        "[dns]\nthreads = 1\nudp-size = 4096\n[dns.rrl]\nrate = 10000000\nexempt = []\n[http]\nlisten = \"\"\n\
+        "[dns]\nthreads = 1\nudp-size = 4096\n[dns.rrl]\nrate = {rate}\nexempt = []\n[http]\nlisten = \"\"\n\
          [[key]]\nname = \"bench.\"\nalgorithm = \"hmac-sha256\"\nsecret = \"{SECRET}\"\n"
     );
     std::fs::write(folder.join("livezone.toml"), config).unwrap();

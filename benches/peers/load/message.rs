@@ -10,6 +10,8 @@ pub(crate) const NONE: u16 = 254;
 /// Deletes all of a name (RFC 2136 §2.5.3), as a class and as a type.
 pub(crate) const ANY: u16 = 255;
 const OPT: u16 = 41;
+/// The EDNS option COOKIE (RFC 7873 §4).
+const COOKIE: u16 = 10;
 /// Where the first name of a message stands.
 const FIRST_NAME: [u8; 2] = [0xc0, 12];
 
@@ -76,6 +78,59 @@ fn record(message: &mut Vec<u8>, owner: &[u8], rtype: u16, class: u16, ttl: u32,
 fn count(message: &mut [u8], at: usize) {
     let count = u16::from_be_bytes([message[at], message[at + 1]]) + 1;
     message[at..at + 2].copy_from_slice(&count.to_be_bytes());
+}
+
+/// Puts the COOKIE option into the OPT record that a message ends with, which has none yet.
+pub(crate) fn add_cookie(message: &mut Vec<u8>, cookie: &[u8]) {
+    let octets = cookie.len() as u16;
+    message.truncate(message.len() - 2);
+    for number in [octets + 4, COOKIE, octets] {
+        message.extend(number.to_be_bytes());
+    }
+    message.extend(cookie);
+}
+
+/// What an answer has in the COOKIE option: the client's cookie and the server's.
+pub(crate) fn cookie(answer: &[u8]) -> Option<&[u8]> {
+    let (_, mut options) = records(answer).find(|(rtype, _)| *rtype == OPT)?;
+    while let Some((&[high, low, octets @ ..], rest)) = options.split_first_chunk::<4>() {
+        let (data, rest) = rest.split_at_checked(u16::from_be_bytes(octets).into())?;
+        if u16::from_be_bytes([high, low]) == COOKIE {
+            return Some(data);
+        }
+        options = rest;
+    }
+    None
+}
+
+/// The serial of an answer's SOA record: what stands before its last four numbers.
+pub(crate) fn serial(answer: &[u8]) -> Option<u32> {
+    let (_, rdata) = records(answer).find(|(rtype, _)| *rtype == SOA)?;
+    let serial = rdata.get(rdata.len().checked_sub(20)?..)?.first_chunk()?;
+    Some(u32::from_be_bytes(*serial))
+}
+
+/// Types and data of the records of an answer to one question, as far as they can be read.
+fn records(answer: &[u8]) -> impl Iterator<Item = (u16, &[u8])> {
+    let mut at = behind_name(answer, 12).map_or(answer.len(), |end| end + 4);
+    std::iter::from_fn(move || {
+        let fixed = behind_name(answer, at)?;
+        let &[high, low, _, _, _, _, _, _, ref octets @ ..] = answer.get(fixed..)?.first_chunk::<10>()?;
+        let rdata = fixed + 10;
+        at = rdata + usize::from(u16::from_be_bytes(*octets));
+        Some((u16::from_be_bytes([high, low]), answer.get(rdata..at)?))
+    })
+}
+
+/// Where a name ends that begins at a place.
+fn behind_name(message: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *message.get(at)? {
+            0 => return Some(at + 1),
+            length if length < 0xc0 => at += 1 + usize::from(length),
+            _ => return Some(at + 2),
+        }
+    }
 }
 
 /// Takes a message for this slot: a copy of it with the slot's id.

@@ -3,7 +3,8 @@
 //! - [`questions`]: queries, each for a name that the zone has, or each for a name that nobody has asked for before.
 //! - [`members`]: signed updates, each another one: registrations and removals, or heartbeats.
 //! - [`udp`] and [`tcp`] send either: a full window at all times (a closed loop), or at a fixed rate. An [`exchange`] matches
-//!   id, QR and what the load knows of the answer, and counts what came back in an [`Outcome`].
+//!   id, QR and what the load knows of the answer, and counts what came back in an [`Outcome`]. Over UDP one thread can send two
+//!   loads at once.
 //! - [`limit`]: answers all with the same octets; what that costs, the kernel's path costs alone.
 //!
 //! A generator keeps asking the kernel and never sleeps: woken up by the server's answers, it would add to the server's CPU

@@ -1,13 +1,15 @@
 //! Queries: the same ones over and over, or one whose name is another each time.
 
 use super::Load;
-use super::message::{SRV, copy_with_id, query};
+use super::message::{SRV, add_cookie, copy_with_id, query};
 use super::slots::Slot;
 
 /// Queries in turn.
 pub(crate) struct Questions {
     messages: Vec<Vec<u8>>,
     next: usize,
+    /// Octets of the OPT record that each ends with.
+    options: usize,
     /// Where the number of a name that is new each time stands, in hexadecimal digits.
     fresh: Option<usize>,
     number: u64,
@@ -16,6 +18,8 @@ pub(crate) struct Questions {
 }
 
 const DIGITS: usize = 16;
+/// An OPT record without an option.
+const OPT_OCTETS: usize = 11;
 
 impl Questions {
     /// These owners and types, in an order that has nothing to do with that in which a server has them.
@@ -23,7 +27,7 @@ impl Questions {
         assert!(!questions.is_empty(), "questions");
         fastrand::Rng::with_seed(1).shuffle(&mut questions);
         let messages = questions.iter().map(|(owner, qtype)| query(owner, *qtype, size)).collect();
-        Questions { messages, next: 0, fresh: None, number: 0, strict: true }
+        Questions { messages, next: 0, options: opt_octets(size), fresh: None, number: 0, strict: true }
     }
 
     /// SRV queries for services that aren't there, each another one.
@@ -31,7 +35,16 @@ impl Questions {
         let label = "_none-";
         let owner = format!("{label}{:0DIGITS$x}._tcp.{zone}", 0);
         let messages = vec![query(&owner, SRV, size)];
-        Questions { messages, next: 0, fresh: Some(12 + 1 + label.len()), number: 0, strict: true }
+        let fresh = Some(12 + 1 + label.len());
+        Questions { messages, next: 0, options: opt_octets(size), fresh, number: 0, strict: true }
+    }
+
+    /// Sends a cookie with each.
+    pub(crate) fn with_cookie(mut self, cookie: &[u8]) -> Questions {
+        assert_eq!(self.options, OPT_OCTETS, "a cookie goes into an OPT record");
+        self.messages.iter_mut().for_each(|message| add_cookie(message, cookie));
+        self.options += 4 + cookie.len();
+        self
     }
 
     /// Takes answers that repeat another question, as a canned one does.
@@ -39,6 +52,11 @@ impl Questions {
         self.strict = false;
         self
     }
+}
+
+/// Octets of the OPT record that offers a size.
+fn opt_octets(size: u16) -> usize {
+    if size > 0 { OPT_OCTETS } else { 0 }
 }
 
 impl Load for Questions {
@@ -57,8 +75,7 @@ impl Load for Questions {
                 *octet = b"0123456789abcdef"[(spread >> (4 * digit) & 15) as usize];
             }
         }
-        let options = if message[11] > 0 { 11 } else { 0 };
-        slot.task = message.len() - options;
+        slot.task = message.len() - self.options;
         true
     }
 

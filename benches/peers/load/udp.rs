@@ -1,4 +1,4 @@
-//! A load over UDP.
+//! A load over UDP, or two of them from one thread.
 
 use std::collections::VecDeque;
 use std::io;
@@ -20,6 +20,24 @@ pub(crate) fn run<L: Load>(plan: &Plan, load: &mut L) -> io::Result<Outcome> {
         }
     }
     Ok(flow.exchange.finish(&clock))
+}
+
+/// Sends two loads at once, in turn: two generators that never sleep would take the core from each other. CPU time and
+/// waiting are those of both, in either outcome.
+pub(crate) fn run_beside<L: Load, M: Load>(
+    (plan, load): (&Plan, &mut L),
+    (other_plan, other_load): (&Plan, &mut M),
+) -> io::Result<(Outcome, Outcome)> {
+    let (mut flow, mut other) = (Flow::open(plan, load)?, Flow::open(other_plan, other_load)?);
+    let mut clock = Clock::start();
+    while !flow.is_over() || !other.is_over() {
+        let began = clock.now;
+        if flow.turn(&mut clock)? & other.turn(&mut clock)? {
+            flow.exchange.outcome.wait(began, clock.now);
+            other.exchange.outcome.wait(began, clock.now);
+        }
+    }
+    Ok((flow.exchange.finish(&clock), other.exchange.finish(&clock)))
 }
 
 /// A load with its sockets.
