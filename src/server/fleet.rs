@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -97,6 +98,8 @@ pub(super) struct Fleet {
     pub(super) notifying: Arc<notifier::Shared>,
     /// Turns of its followers to transfer.
     pub(super) turns: Arc<Semaphore>,
+    /// Where zones are published and written.
+    pub(super) publishing: Handle,
     /// Whether messages can come in.
     pub(super) open: watch::Sender<bool>,
     /// By origin, each below the zones that it lies in.
@@ -152,7 +155,7 @@ impl Fleet {
         }
         let (store, counters, now) = (self.store.clone(), self.counters.clone(), self.clock.now());
         let (opened, found) = oneshot::channel();
-        self.opening = Some(tokio::task::spawn_blocking(move || {
+        self.opening = Some(self.publishing.spawn_blocking(move || {
             let found = match ready.zone.following {
                 Some(_) => load::open_copy(&ready, &*store, now)
                     .map(|copy| Found::Copy(Box::new(copy)))
@@ -207,7 +210,8 @@ impl Fleet {
         let follower = Follower::new(followed, copy, around);
         let side = Side::Follower { following, notified, state: follower.state() };
         let notifier = Notifier::start(self.notifying.clone(), Audience::of(&ready), commits, stopped.clone());
-        let task = supervision::spawn(served.clone(), stopped.clone(), follower.run(notices, stopped));
+        let task =
+            supervision::spawn(&self.publishing, served.clone(), stopped.clone(), follower.run(notices, stopped));
         let place = place(ready.origin());
         self.running.insert(place, Running { ready, changing: None, served, side, stop, task, notifier });
     }
@@ -242,7 +246,7 @@ impl Fleet {
         let (stop, stopped) = watch::channel(false);
         let notifier = Notifier::start(self.notifying.clone(), Audience::of(&ready), commits, stopped.clone());
         let task = task.run(requests, questions, changes.clone(), stopped.clone());
-        let task = supervision::spawn(served.clone(), stopped, task);
+        let task = supervision::spawn(&self.publishing, served.clone(), stopped, task);
         let side = Side::Publisher { queue, inquiries, changes, renewals };
         let running = Running { ready, changing: None, served, side, stop, task, notifier };
         self.running.insert(place(&origin), running);

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
@@ -17,6 +18,7 @@ use crate::dns::cookie::Secret;
 use crate::dns::identity::{IDENTITY_OCTETS, Identity};
 use crate::dns::respond::ServedZone;
 use crate::dns::tsig::Keys;
+use crate::net::priority::Nicer;
 use crate::net::{Handler, hickory, tcp, udp};
 use crate::store::{Embedded, Store, StoreError};
 
@@ -32,6 +34,7 @@ use super::front::Front;
 use super::notifier;
 use super::reading::Ready;
 use super::reload::{Reloader, Source};
+use super::runtime::publishing;
 use super::task::FIRST_COMMIT_PATIENCE;
 use super::visible::OnCommit;
 
@@ -108,6 +111,8 @@ pub struct Server {
     transports: JoinSet<()>,
     /// Zone transfers are made there.
     _bulk: tcp::bulk::Bulk,
+    /// Zones are published and written there.
+    _publishing: Nicer,
     reloads: mpsc::Sender<()>,
     /// Owns the zones until it is told to stop.
     reloader: JoinHandle<Fleet>,
@@ -127,12 +132,14 @@ impl Server {
         let listeners: Vec<Listeners> = listeners.collect::<Result<_, _>>()?;
         let tls = config.tls.as_ref().map(bind_tls).transpose()?;
         let http = config.http.listen.map(bind_http).transpose()?;
-        let store = open(&config.data_dir).await?;
+        let publishing = publishing().map_err(StartError::Thread)?;
+        let store = open(&config.data_dir, &publishing.handle()).await?;
         let started = Server::bring_up(
             Options { config, zones, source, epoch, on_commit },
             clock,
             listeners,
             (tls, http),
+            publishing,
             &store,
         );
         match started.await {
@@ -150,6 +157,7 @@ impl Server {
         clock: Arc<dyn Clock>,
         listeners: Vec<Listeners>,
         (tls, http): (Option<Vec<Bound>>, Option<Bound>),
+        publishing: Nicer,
         store: &Arc<dyn Store>,
     ) -> Result<Server, StartError> {
         let Options { config, zones, source, epoch, on_commit } = options;
@@ -168,6 +176,7 @@ impl Server {
             defence: Defence::new(secret),
             notifying: notifier::Shared::new(addresses.clone(), clock.clone(), keys(&config)),
             turns: Arc::new(Semaphore::new(follower::TURNS)),
+            publishing: publishing.handle(),
             open,
             running: BTreeMap::new(),
             absent: BTreeMap::new(),
@@ -224,6 +233,7 @@ impl Server {
             udp,
             transports,
             _bulk: bulk,
+            _publishing: publishing,
             reloads,
             reloader,
             store,
@@ -283,10 +293,11 @@ impl Server {
     }
 }
 
-/// Opens the store. That may take its time, after a crash of a large one, so it is only said that it does.
-async fn open(folder: &Path) -> Result<Arc<dyn Store>, StartError> {
+/// Opens the store, whose thread is as nice as those that open it. That may take its time, after a crash of a large one, so it
+/// is only said that it does.
+async fn open(folder: &Path, publishing: &Handle) -> Result<Arc<dyn Store>, StartError> {
     let path = folder.to_owned();
-    let mut opening = tokio::task::spawn_blocking(move || Embedded::open(&path));
+    let mut opening = publishing.spawn_blocking(move || Embedded::open(&path));
     let opened = match timeout(FIRST_COMMIT_PATIENCE, &mut opening).await {
         Ok(opened) => opened,
         Err(_) => {

@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -11,12 +12,13 @@ use crate::dns::respond::ServedZone;
 
 /// Starts the task of a zone, which ends when `stop` turns and not before.
 pub(super) fn spawn(
+    on: &Handle,
     served: Arc<ServedZone>,
     stop: watch::Receiver<bool>,
     task: impl Future<Output = ()> + Send + 'static,
 ) -> JoinHandle<()> {
     let mut watched = Watched { served, stop, ended: false };
-    tokio::spawn(async move {
+    on.spawn(async move {
         task.await;
         watched.ended = true;
         drop(watched);
@@ -61,22 +63,22 @@ mod tests {
     async fn a_zone_whose_task_ends_untold_has_no_answers() {
         let (stop, stopped) = watch::channel(false);
         let served = shown();
-        let task = spawn(served.clone(), stopped.clone(), async {
+        let task = spawn(&Handle::current(), served.clone(), stopped.clone(), async {
             tokio::task::yield_now().await;
             panic!("as a mistake does");
         });
         assert!(task.await.unwrap_err().is_panic());
         assert!(served.answers.load().is_none());
         let served = shown();
-        spawn(served.clone(), stopped.clone(), async {}).await.unwrap();
+        spawn(&Handle::current(), served.clone(), stopped.clone(), async {}).await.unwrap();
         assert!(served.answers.load().is_none());
         // Told to, or aborted by who stops it.
         let served = shown();
-        let aborted = spawn(served.clone(), stopped.clone(), std::future::pending());
+        let aborted = spawn(&Handle::current(), served.clone(), stopped.clone(), std::future::pending());
         aborted.abort();
         assert!(aborted.await.unwrap_err().is_cancelled());
         let mut told = stopped.clone();
-        let task = spawn(served.clone(), stopped, async move { drop(told.changed().await) });
+        let task = spawn(&Handle::current(), served.clone(), stopped, async move { drop(told.changed().await) });
         stop.send(true).unwrap();
         task.await.unwrap();
         assert!(served.answers.load().is_some());

@@ -14,39 +14,27 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
 
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 
-use crate::net::priority::give_way;
+use crate::net::priority::Nicer;
 
 /// How much nicer the thread is: a tenth of a core that others want all of.
 const NICE: i32 = 10;
 
 /// The thread.
 #[derive(Debug)]
-pub struct Bulk(Option<Runtime>);
+pub struct Bulk(Nicer);
 
 impl Bulk {
     /// Starts it.
     pub fn start() -> io::Result<Bulk> {
-        let builder = &mut Builder::new_multi_thread();
-        let runtime =
-            builder.worker_threads(1).thread_name("transfers").on_thread_start(|| give_way(NICE)).enable_all();
-        Ok(Bulk(Some(runtime.build()?)))
+        Nicer::start("transfers", Some(1), NICE).map(Bulk)
     }
 
     /// Where its tasks are spawned.
     pub fn handle(&self) -> Handle {
-        self.0.as_ref().expect("it is taken when it is dropped").handle().clone()
-    }
-}
-
-impl Drop for Bulk {
-    fn drop(&mut self) {
-        // Without waiting: whoever drops it may be a task.
-        if let Some(runtime) = self.0.take() {
-            runtime.shutdown_background();
-        }
+        self.0.handle()
     }
 }
 

@@ -123,6 +123,7 @@ fn fleet(store: Arc<dyn Store>) -> Fleet {
         defence: Defence::new(Secret([0; 16])),
         notifying: notifier::Shared::new(Vec::new(), clock, Keys::default()),
         turns: Arc::new(Semaphore::new(1)),
+        publishing: Handle::current(),
         open: watch::channel(true).0,
         running: BTreeMap::new(),
         absent: BTreeMap::new(),

@@ -169,6 +169,7 @@ impl World {
             defence: Defence::new(Secret([0; 16])),
             notifying: notifier::Shared::new(Vec::new(), self.clock.clone(), Keys::default()),
             turns: Arc::new(Semaphore::new(1)),
+            publishing: tokio::runtime::Handle::current(),
             open,
             running: Default::default(),
             absent: Default::default(),
