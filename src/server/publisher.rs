@@ -12,16 +12,13 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::{
-    BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, RECENT_UPDATES, STORE_PATIENCE,
-};
+use crate::base::limits::{BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, STORE_PATIENCE};
 use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, SeededSet};
 use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Outcome, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
 use crate::membership::{Item, Key, MemberId, Stamp, Table, UpdateAccess};
 use crate::net::Completion;
-use crate::store::{Appended, Write};
 use crate::zone::{
     Cause, CausedChange, Change, Commit, Published, PublishedMember, Settings, Snapshot, Staged, StaticNode, Zone,
 };
@@ -583,125 +580,6 @@ impl Publisher {
             self.open(now);
         }
     }
-
-    // ---- commits ------------------------------------------------------------------------------------------------
-
-    /// Closes the batch, if it is due, into a write for the store. Nothing is written for a batch that changes nothing; its
-    /// replies go to the outbox.
-    pub fn seal(&mut self, now: Now) -> Option<Write> {
-        let opened = self.batch.opened.filter(|_| self.in_flight.is_none())?;
-        if now.mono < opened.after(self.policy.settle) {
-            return None;
-        }
-        let batch = std::mem::take(&mut self.batch);
-        let staged = self.zone.stage(now.wall);
-        let edits = self.table.edits();
-        if staged.commit.is_none() && edits.is_empty() && batch.settings.is_none() && batch.statics.is_empty() {
-            self.zone.publish(staged);
-            self.configuration_sealed(false);
-            self.outbox.extend(batch.replies);
-            return None;
-        }
-        let swept = self.table.sweep_tombstones(now.wall);
-        let buried =
-            edits.iter().filter_map(|edit| edit.tombstone(now.wall).map(|mark| (edit.key.clone(), Some(mark))));
-        let tombstones = swept.iter().map(|key| (key.clone(), None)).chain(buried).collect();
-        let write = Write {
-            zone: self.snapshot().origin().clone(),
-            expected: self.stored,
-            commit: staged.commit.clone(),
-            tombstones,
-            items: edits.into_iter().map(|edit| (edit.key, edit.after.map(|item| (item, edit.stamp)))).collect(),
-            services: staged.services.iter().map(|name| (name.clone(), self.zone.service_state(name))).collect(),
-            settings: batch.settings,
-            statics: batch.statics,
-            refreshed: None,
-            replaces: false,
-        };
-        let Batch { replies, joined, lapsed, .. } = batch;
-        self.in_flight = Some(InFlight {
-            staged,
-            replies,
-            joined,
-            lapsed,
-            swept,
-            since: now.mono,
-            heard: SeededMap::default(),
-            given_up: false,
-        });
-        self.configuration_sealed(true);
-        Some(write)
-    }
-
-    /// The write under way has ended. Returns the commit that is to be made visible, if there is one; replies follow.
-    ///
-    /// [`Appended::Unknown`] is settled by the caller, who reads the epoch back; here it counts as not written.
-    pub fn appended(&mut self, result: &Appended, now: Now) -> Option<Advance> {
-        let in_flight = self.in_flight.take()?;
-        self.configuration_ended(*result == Appended::Committed, now.mono);
-        let advance = match result {
-            Appended::Committed => {
-                // A message that comes again after the lease that it was given has ended is no retransmission.
-                let lapsed = &in_flight.lapsed;
-                if !lapsed.is_empty() {
-                    let concerned = |keys: &[Key]| keys.iter().any(|key| lapsed.contains(key));
-                    self.recent.retain(|_, remembered| remembered.keys.as_deref().is_some_and(|keys| !concerned(keys)));
-                }
-                self.table.accept(now);
-                self.counters.count_many(Limit::ReplayMarks, self.table.take_displaced());
-                let commit = in_flight.staged.commit.clone();
-                for (id, remembered) in in_flight.joined {
-                    self.remember(id, remembered, now);
-                }
-                self.outbox.extend(in_flight.replies);
-                let published = self.zone.publish(in_flight.staged);
-                self.stored = self.stored.max(commit.as_ref().map(|commit| commit.epoch));
-                published.zip(commit).map(|(published, commit)| Advance { published, commit })
-            }
-            Appended::Conflict(_) | Appended::Unavailable(_) | Appended::Unknown(_) => {
-                self.table.abandon(now.mono, in_flight.since);
-                self.void_notes();
-                for (key, at) in in_flight.heard {
-                    if let Some(index) = self.table.find(&key) {
-                        self.table.renew(index, at, None);
-                    }
-                }
-                self.table.restore_swept(in_flight.swept);
-                self.zone.revert(in_flight.staged);
-                let verdict = not_ready("the store can't be written; retry later");
-                let replies = in_flight.replies.into_iter();
-                self.outbox.extend(replies.map(|reply| Reply { verdict: verdict.clone(), ..reply }));
-                None
-            }
-        };
-        // Nobody sees the commit yet. Who is told now is told after it, so that nothing is counted in place until the next time.
-        self.noting = false;
-        for submission in std::mem::take(&mut self.waiting) {
-            self.process(submission, now);
-        }
-        self.noting = true;
-        advance
-    }
-
-    fn remember(&mut self, id: MessageId, remembered: Remembered, now: Now) {
-        self.recent.insert(id, remembered);
-        self.recent_order.push_back((now.mono, id));
-        while self.recent_order.len() > RECENT_UPDATES {
-            self.counters.count(Limit::RecentUpdates);
-            self.drop_oldest_recent();
-        }
-    }
-
-    fn drop_oldest_recent(&mut self) {
-        if let Some((_, id)) = self.recent_order.pop_front() {
-            self.recent.remove(&id);
-        }
-    }
-
-    /// Who has renewed since the start without the store knowing.
-    pub fn checkpoint(&mut self) -> Vec<(Key, Stamp)> {
-        self.table.renewed_since_start()
-    }
 }
 
 /// The whole leased RRset of a name and type, as it stands in the table.
@@ -717,6 +595,7 @@ pub(super) fn leased_change(table: &Table, name: &Name, rtype: RecordType) -> Ch
     }
 }
 
+mod commits;
 mod configure;
 #[cfg(test)]
 mod tests;

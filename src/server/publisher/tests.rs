@@ -13,6 +13,7 @@ use crate::dns::respond::{Context, ServedZone, Verdict as Answer, Zones, respond
 use crate::dns::tsig::{Algorithm, Key as TsigKey, Keys};
 use crate::membership::access::{Globs, Scope, UpdateEntry};
 use crate::membership::{Index, LeaseLimits, Quotas};
+use crate::store::{Appended, Write};
 use crate::zone::Rrset;
 use crate::zone::scenes::{Universe, nodes, records, service_states};
 
