@@ -112,18 +112,17 @@ pub(super) fn parse_http(text: &str) -> Result<config::Http, String> {
     if address.ip().to_canonical().is_loopback() { Ok(config::Http { listen: Some(address) }) } else { Err(beyond) }
 }
 
-/// Starts the server; none if a signal ends the process before. What is left of the start then goes with the runtime: a
-/// task of its own, since the store waits for its thread when it is dropped.
+/// Starts the server; none if a signal ends the process before. On this thread, whose priority the threads of UDP inherit. What
+/// is left of the start then goes aside, since the store waits for its thread when it is dropped.
 pub(super) async fn start(options: Options, signals: &mut Signals) -> Result<Option<Server>, Error> {
-    let mut starting = tokio::spawn(Server::start(options));
+    let mut starting = Box::pin(Server::start(options));
     loop {
         tokio::select! {
-            started = &mut starting => {
-                return Ok(Some(started.map_err(std::io::Error::other)??));
-            }
+            started = &mut starting => return Ok(Some(started?)),
             received = signals.next() => match received {
                 Received::End(name) => {
                     tracing::info!(signal = name, "stopping before the start was complete");
+                    drop(tokio::task::spawn_blocking(move || drop(starting)));
                     return Ok(None);
                 }
                 // What it asks for is not there yet; the files are looked at again once it is.
