@@ -12,10 +12,8 @@ use hickory_proto::rr::{Name as WireName, RData, Record, RecordType as WireType,
 use crate::answer::Answers;
 use crate::base::limits::UPDATE_RECORDS;
 use crate::base::{Limit, Monotonic, Wall};
-use crate::membership::MemberId;
 use crate::membership::access::{TransferAccess, TransferEntry};
-use crate::zone::Change;
-use crate::zone::scenes::{self, Universe};
+use crate::zone::scenes;
 
 use super::cookie::{Cookies, Secret};
 use super::edns::ExtendedError;
@@ -47,23 +45,7 @@ struct Server {
 
 impl Server {
     fn new() -> Server {
-        let universe = Universe::new("svc.z.");
-        let member = |id: &str| Change::Member {
-            service: universe.name("_x._tcp"),
-            id: MemberId::new(id).unwrap(),
-            member: Some(crate::zone::PublishedMember {
-                registration: Arc::new(crate::membership::Registration {
-                    target: universe.name(&format!("{id}.x")),
-                    port: 80,
-                    priority: 0,
-                    weight: 0,
-                    addresses: [[192, 0, 2, 1].into()].into(),
-                    metadata: Box::default(),
-                }),
-                in_service: true,
-            }),
-        };
-        let zone = scenes::zone_of(&universe, ["a", "b", "c"].map(member));
+        let zone = scenes::zone_with_members("svc.z.", &["a", "b", "c"]);
         let answers = ArcSwapOption::from_pointee(Answers::build(zone.snapshot()));
         let served = Arc::new(ServedZone { answers, ..ServedZone::new(name("svc.z.")) });
         let keys = Algorithm::ALL

@@ -347,6 +347,27 @@ pub(crate) fn zone_of(universe: &Universe, changes: impl IntoIterator<Item = Cha
     zone
 }
 
+/// A zone whose service `_x._tcp` has these members, all at one address.
+pub(crate) fn zone_with_members(origin: &str, ids: &[&str]) -> Zone {
+    let universe = Universe::new(origin);
+    let member = |id: &&str| Change::Member {
+        service: universe.name("_x._tcp"),
+        id: MemberId::new(id).unwrap(),
+        member: Some(PublishedMember {
+            registration: Arc::new(Registration {
+                target: universe.name(&format!("{id}.x")),
+                port: 80,
+                priority: 0,
+                weight: 0,
+                addresses: [[192, 0, 2, 1].into()].into(),
+                metadata: Box::default(),
+            }),
+            in_service: true,
+        }),
+    };
+    zone_of(&universe, ids.iter().map(member))
+}
+
 /// Addresses that a snapshot publishes at a name.
 pub(crate) fn published_addresses(snapshot: &Snapshot, wire: &[u8]) -> Vec<IpAddr> {
     let Some(node) = snapshot.node(wire) else { return Vec::new() };

@@ -18,18 +18,13 @@ use crate::zone::Commit;
 
 use super::*;
 
-/// A store whose writes end as the test says, the first one well.
+/// A store whose disk hangs, or which can't tell what became of a write, unless a test ends it.
 #[derive(Default)]
-struct Led {
-    begun: AtomicUsize,
-    under_way: Mutex<Vec<oneshot::Sender<Appended>>>,
-}
-
-/// A store whose disk hangs, or which can't tell what became of a write.
 struct Silent {
     unknown: bool,
     /// So many writes are durable before.
     commits: AtomicUsize,
+    under_way: Mutex<Vec<oneshot::Sender<Appended>>>,
 }
 
 fn never<T: Send + 'static>() -> Pending<T> {
@@ -49,50 +44,21 @@ impl Store for Silent {
         if self.commits.fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1)).is_ok() {
             return Box::pin(async { Appended::Committed });
         }
-        if self.unknown { Box::pin(async { Appended::Unknown("sync failed".to_owned()) }) } else { never() }
+        if self.unknown {
+            return Box::pin(async { Appended::Unknown("sync failed".to_owned()) });
+        }
+        let (end, outcome) = oneshot::channel();
+        self.under_way.lock().unwrap().push(end);
+        Box::pin(async {
+            match outcome.await {
+                Ok(outcome) => outcome,
+                Err(_) => std::future::pending().await,
+            }
+        })
     }
 
     fn epoch(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
         if self.unknown { Box::pin(async { Err("read failed".to_owned()) }) } else { never() }
-    }
-
-    fn oldest(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
-        never()
-    }
-
-    fn checkpoint(&self, _: &Name, _: Vec<(Key, Stamp)>) -> Pending<Result<(), String>> {
-        never()
-    }
-
-    fn refreshed(&self, _: &Name, _: Wall) -> Pending<Result<(), String>> {
-        never()
-    }
-
-    fn commits(&self, _: &Name, _: Option<Epoch>, _: usize) -> Pending<Result<Vec<Commit>, String>> {
-        never()
-    }
-}
-
-impl Store for Led {
-    fn start(&self, _: &Name, _: Wall) -> Result<Option<StoredZone>, StoreError> {
-        Ok(None)
-    }
-
-    fn begin(&self, _: &Name, _: Wall) -> Pending<Result<(), String>> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn append(&self, _: Write) -> Pending<Appended> {
-        if self.begun.fetch_add(1, Relaxed) == 0 {
-            return Box::pin(async { Appended::Committed });
-        }
-        let (end, outcome) = oneshot::channel();
-        self.under_way.lock().unwrap().push(end);
-        Box::pin(async { outcome.await.unwrap() })
-    }
-
-    fn epoch(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
-        never()
     }
 
     fn oldest(&self, _: &Name) -> Pending<Result<Option<Epoch>, String>> {
@@ -151,7 +117,7 @@ fn ready(origin: &str, more: &str) -> Ready {
 #[tokio::test(start_paused = true)]
 async fn a_first_commit_that_the_store_does_not_answer_is_an_error_after_a_while() {
     for (unknown, says) in [(false, "no answer for 10 s;"), (true, "no answer for 10 s (sync failed);")] {
-        let mut fleet = fleet(Arc::new(Silent { unknown, commits: 0.into() }));
+        let mut fleet = fleet(Arc::new(Silent { unknown, ..Silent::default() }));
         let start = Instant::now();
         let error = fleet.add(ready("z.", ""), None).await.unwrap_err().to_string();
         assert!(error.contains(says), "{error}");
@@ -162,7 +128,7 @@ async fn a_first_commit_that_the_store_does_not_answer_is_an_error_after_a_while
 
 /// A fleet with one zone whose first commit is durable, and whose store hangs from then on.
 async fn hanging() -> Fleet {
-    let mut fleet = fleet(Arc::new(Silent { unknown: false, commits: 1.into() }));
+    let mut fleet = fleet(Arc::new(Silent { commits: 1.into(), ..Silent::default() }));
     fleet.add(ready("z.", ""), None).await.unwrap();
     fleet
 }
@@ -183,7 +149,7 @@ async fn a_changed_configuration_takes_the_place_of_one_that_waits_and_counts_on
 
 #[tokio::test(start_paused = true)]
 async fn a_configuration_that_became_durable_is_in_force_as_a_whole_whatever_becomes_of_the_next_one() {
-    let store = Arc::new(Led::default());
+    let store = Arc::new(Silent { commits: 1.into(), ..Silent::default() });
     let mut fleet = fleet(store.clone());
     fleet.add(ready("z.", ""), None).await.unwrap();
     let with = |ttl: u8, network: &str| {
@@ -230,7 +196,7 @@ async fn a_reload_that_hangs_is_left_when_the_server_stops() {
     std::fs::create_dir(folder.path().join("zones")).unwrap();
     write_zone(&folder.path().join("zones"), "z.", "");
     let (config, _, source) = reading::read(Some(&path), None).whole(Some(&path)).unwrap();
-    let fleet = fleet(Arc::new(Silent { unknown: false, commits: 0.into() }));
+    let fleet = fleet(Arc::new(Silent::default()));
     let front =
         Arc::new(Front::new(fleet.routing(&config), &config, fleet.clock.clone(), Arc::default(), mpsc::channel(1).0));
     let (stop, stopped) = watch::channel(false);
@@ -256,7 +222,7 @@ async fn a_copy_that_can_not_become_our_own_yet_has_no_answers_until_it_is_or_go
             std::fs::write(zones_dir.join(format!("{origin}.toml")), copy).unwrap();
         }
         let (config, zones, source) = reading::read(Some(&path), None).whole(Some(&path)).unwrap();
-        let store = Arc::new(Silent { unknown: false, commits: 0.into() });
+        let store = Arc::new(Silent::default());
         let mut fleet = fleet(store.clone());
         for ready in zones {
             fleet.add(ready, None).await.unwrap();
@@ -289,7 +255,7 @@ async fn a_copy_that_can_not_become_our_own_yet_has_no_answers_until_it_is_or_go
 
 #[tokio::test(start_paused = true)]
 async fn a_zone_whose_publisher_panics_is_hidden_at_once() {
-    let mut fleet = fleet(Arc::new(Silent { unknown: false, commits: 9.into() }));
+    let mut fleet = fleet(Arc::new(Silent { commits: 9.into(), ..Silent::default() }));
     let commits = AtomicUsize::new(0);
     fleet.on_commit = Some(Arc::new(move |_, _| assert_eq!(commits.fetch_add(1, Relaxed), 0, "a mistake")));
     fleet.add(ready("z.", ""), None).await.unwrap();

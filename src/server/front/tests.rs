@@ -9,32 +9,14 @@ use crate::base::RecordType;
 use crate::config;
 use crate::dns::messages::{Update, name};
 use crate::dns::respond::ServedZone;
-use crate::membership::MemberId;
 use crate::net::udp::batch::{Answer, Local};
 use crate::server::clock::SystemClock;
-use crate::zone::scenes::{self, Universe};
-use crate::zone::{Change, PublishedMember};
+use crate::zone::scenes;
 
 const PEER: &str = "192.0.2.1:5000";
 
 fn served(origin: &str) -> ServedZone {
-    let universe = Universe::new(origin);
-    let member = |id: &str| Change::Member {
-        service: universe.name("_x._tcp"),
-        id: MemberId::new(id).unwrap(),
-        member: Some(PublishedMember {
-            registration: Arc::new(crate::membership::Registration {
-                target: universe.name(&format!("{id}.x")),
-                port: 80,
-                priority: 0,
-                weight: 0,
-                addresses: [[192, 0, 2, 1].into()].into(),
-                metadata: Box::default(),
-            }),
-            in_service: true,
-        }),
-    };
-    let zone = scenes::zone_of(&universe, ["a", "b", "c"].map(member));
+    let zone = scenes::zone_with_members(origin, &["a", "b", "c"]);
     ServedZone {
         answers: ArcSwapOption::from_pointee(Answers::build(zone.snapshot())),
         ..ServedZone::new(name(origin))
