@@ -33,6 +33,7 @@ fn tell_change(caused: &CausedChange, lapse: Option<Epoch>) -> ChangeView {
         Cause::Changed(by) => (CauseView::Changed, Some(by)),
         Cause::Removed(by) => (CauseView::Removed, Some(by)),
         Cause::Drained(by) => (CauseView::Drained, Some(by)),
+        Cause::Undrained(by) => (CauseView::Undrained, Some(by)),
         Cause::Lapsed => (CauseView::Expired, None),
         Cause::Configured => (CauseView::Configured, None),
         Cause::Forgotten => (CauseView::Forgotten, None),

@@ -1,6 +1,6 @@
 //! The HTTP API: zones, their members and their history, for people, scripts and the client commands.
 //!
-//! It reads and changes nothing. What it reads stands behind a [`Directory`], as what the transports call stands behind
+//! What it reads and orders stands behind a [`Directory`], as what the transports call stands behind
 //! [`net::Handler`](crate::net::Handler); the server provides it.
 //!
 //! # Resources
@@ -11,10 +11,13 @@
 //! | `/v1/zones/{zone}` | one zone: [`views::ZoneView`]; with `Accept: text/dns` (RFC 4027) its master file |
 //! | `/v1/zones/{zone}/services` | its services: [`views::Services`] |
 //! | `/v1/zones/{zone}/services/{service}` | one service with its members: [`views::ServiceView`] |
+//! | `/v1/zones/{zone}/services/{service}/members/{id}` | one member: [`views::MemberView`]; PUT registers, changes or renews it, DELETE deregisters it: [`orders`] |
+//! | `…/members/{id}/drain`, `/undrain` | POST takes it out of the answers, or back |
+//! | `/v1/zones/{zone}/heartbeats` | POST: a batch of these PUTs |
 //! | `/v1/zones/{zone}/commits` | its kept history, `?since=EPOCH&limit=N`: [`views::Commits`] |
 //! | `/healthz` | 200 while the process serves |
 //!
-//! GET and HEAD. A zone is named with or without its final dot; a service below its zone, or absolute. Bodies are JSON
+//! GET and HEAD where nothing else is said. A zone is named with or without its final dot; a service below its zone, or absolute. Bodies are JSON
 //! with keys in kebab-case. Of a copy, members and their leases are not known here: its services are told without, and a
 //! single one is 421 with the primaries to ask. Errors are problem documents (RFC 9457, [`problem`]). The `ETag` of a zone, of its master file
 //! and of its services is the zone's epoch, that of a service the epoch of its last change.
@@ -26,6 +29,7 @@
 
 mod body;
 pub mod history;
+pub mod orders;
 pub mod problem;
 pub mod routes;
 pub mod serve;
@@ -38,6 +42,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::base::{Epoch, Name};
+use crate::zone::registration::order::{Order, Orderer, Report};
 use crate::zone::{Commit, Returns, Snapshot};
 
 pub use serve::serve;
@@ -66,6 +71,9 @@ pub trait Directory: Send + Sync + 'static {
 
     /// A service with its members as they stand now; none: the zone doesn't know it.
     fn service(&self, origin: &Name, service: &Name) -> Pending<Result<Option<ServiceView>, Unavailable>>;
+
+    /// Carries orders out, each by itself, and reports on each in their order.
+    fn order(&self, origin: &Name, orderer: Orderer, orders: Vec<Order>) -> Pending<Result<Vec<Report>, Unavailable>>;
 
     /// Commits kept of a zone after an epoch, or all, from the oldest: so many at most, and fewer where they are large.
     /// None: there are no later ones.

@@ -6,6 +6,8 @@ use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 
 use crate::base::Name;
+use crate::zone::registration::order::Failure;
+use crate::zone::registration::{Kind, Objection};
 
 use super::Unavailable;
 
@@ -25,18 +27,27 @@ pub struct Problem {
     /// The parameter of the query that is wrong.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub parameter: Option<String>,
+    /// The field of the body that is wrong.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub field: Option<String>,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, detail: impl Into<String>) -> Problem {
         let title = status.canonical_reason().unwrap_or("Error").to_owned();
-        Problem { status: status.as_u16(), title, detail: detail.into(), parameter: None }
+        Problem { status: status.as_u16(), title, detail: detail.into(), parameter: None, field: None }
     }
 
     /// 400 for a parameter of the query.
     pub(super) fn parameter(name: &str, detail: impl Into<String>) -> Problem {
         let problem = Problem::new(StatusCode::BAD_REQUEST, detail);
         Problem { parameter: Some(name.to_owned()), ..problem }
+    }
+
+    /// 422 for a field of the body.
+    pub(super) fn field(name: impl Into<String>, detail: impl Into<String>) -> Problem {
+        let problem = Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail);
+        Problem { field: Some(name.into()), ..problem }
     }
 
     /// 404 for a zone.
@@ -51,6 +62,11 @@ impl Problem {
             "the zone {zone} knows no service {service}; GET /v1/zones/{zone}/services lists those that it knows"
         );
         Problem::new(StatusCode::NOT_FOUND, detail)
+    }
+
+    /// 404 for a member.
+    pub(super) fn unknown_member(service: &Name, id: &str) -> Problem {
+        Problem::new(StatusCode::NOT_FOUND, format!("no member {id} is registered in {service}"))
     }
 
     /// 421 for members of a copy (RFC 9110 §15.5.20): another server is to be asked.
@@ -74,6 +90,22 @@ impl Problem {
 impl From<Unavailable> for Problem {
     fn from(cause: Unavailable) -> Problem {
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, cause.0)
+    }
+}
+
+impl From<Failure> for Problem {
+    fn from(failure: Failure) -> Problem {
+        match failure {
+            Failure::Objection(Objection { kind, text, .. }) => {
+                let status = match kind {
+                    Kind::Prohibited => StatusCode::FORBIDDEN,
+                    Kind::Invalid => StatusCode::UNPROCESSABLE_ENTITY,
+                    Kind::Unknown => StatusCode::NOT_FOUND,
+                };
+                Problem::new(status, text)
+            }
+            Failure::Unavailable(text) => Problem::new(StatusCode::SERVICE_UNAVAILABLE, text),
+        }
     }
 }
 

@@ -2,23 +2,27 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
+use axum::{Extension, Router};
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::base::limits::HISTORY_COMMITS;
 use crate::base::{Epoch, Name};
+use crate::membership::MemberId;
 use crate::zone::Snapshot;
 use crate::zone::file::Chunks;
+use crate::zone::registration::order::{Action, Order};
 
 use super::body::Pieces;
+use super::orders::{self, Acknowledgement, BATCH_OCTETS, BATCHES, BODY_OCTETS, BatchView};
 use super::problem::Problem;
+use super::serve::Peer;
 use super::views::{Commits, ServiceSummary, Services, ZoneView, Zones};
 use super::{Directory, ServedZone, history};
 
@@ -39,6 +43,7 @@ pub const MASTER_FILE: &str = "text/dns";
 struct Shared {
     directory: Arc<dyn Directory>,
     large: Arc<Semaphore>,
+    batches: Semaphore,
 }
 
 type Api = State<Arc<Shared>>;
@@ -47,12 +52,17 @@ type Answer = Result<Response, Problem>;
 
 /// All resources.
 pub fn router(directory: Arc<dyn Directory>) -> Router {
-    let shared = Shared { directory, large: Arc::new(Semaphore::new(LARGE_RESPONSES)) };
+    let large = Arc::new(Semaphore::new(LARGE_RESPONSES));
+    let shared = Shared { directory, large, batches: Semaphore::new(BATCHES) };
     Router::new()
         .route("/v1/zones", get(zones))
         .route("/v1/zones/{zone}", get(zone))
         .route("/v1/zones/{zone}/services", get(services))
         .route("/v1/zones/{zone}/services/{service}", get(service))
+        .route("/v1/zones/{zone}/services/{service}/members/{id}", get(member).put(register).delete(deregister))
+        .route("/v1/zones/{zone}/services/{service}/members/{id}/drain", post(drain))
+        .route("/v1/zones/{zone}/services/{service}/members/{id}/undrain", post(undrain))
+        .route("/v1/zones/{zone}/heartbeats", post(heartbeats))
         .route("/v1/zones/{zone}/commits", get(commits))
         .route("/healthz", get(healthz))
         .fallback(nothing_there)
@@ -68,12 +78,13 @@ async fn nothing_there() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "nothing is here; there are /v1/zones, /v1/zones/{zone}, /v1/zones/{zone}/services, \
-         /v1/zones/{zone}/services/{service}, /v1/zones/{zone}/commits and /healthz",
+         /v1/zones/{zone}/services/{service}, …/members/{id}, …/members/{id}/drain and /undrain, \
+         /v1/zones/{zone}/heartbeats, /v1/zones/{zone}/commits and /healthz",
     )
 }
 
 async fn not_allowed(method: Method) -> Problem {
-    let detail = format!("{method} is not possible here: this version's HTTP API is for reading, with GET and HEAD");
+    let detail = format!("{method} is not possible here; `Allow` says what is");
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
@@ -161,6 +172,82 @@ async fn service(
     Ok(tag(document(octets, permit), epoch))
 }
 
+// ---- members ------------------------------------------------------------------------------------------------------------
+
+type MemberPath = Result<Path<(String, String, String)>, PathRejection>;
+
+async fn member(State(api): Api, path: MemberPath, parameters: Parameters) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let Path((zone, service, id)) = path?;
+    let (zone, service, id) = api.find_member(&zone, &service, &id)?;
+    let unknown = || Problem::unknown_member(&service, id.as_str());
+    let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
+    let member = view.members.into_iter().find(|member| member.id == id.as_str()).ok_or_else(unknown)?;
+    Ok(document(json(&member), None))
+}
+
+async fn register(
+    State(api): Api,
+    path: MemberPath,
+    Extension(peer): Extension<Peer>,
+    parameters: Parameters,
+    body: Body,
+) -> Answer {
+    let octets = orders::read(body, BODY_OCTETS).await?;
+    accept_parameters(parameters, &[])?;
+    let Path((zone, service, id)) = path?;
+    let (zone, service, id) = api.find_member(&zone, &service, &id)?;
+    let action = orders::parse_member(&octets)?.action(&zone.origin, peer)?;
+    api.order(&zone, Order { service, id, action }, peer).await
+}
+
+async fn deregister(
+    State(api): Api,
+    path: MemberPath,
+    Extension(peer): Extension<Peer>,
+    parameters: Parameters,
+) -> Answer {
+    api.order_plain(path, parameters, Action::Withdraw, peer).await
+}
+
+async fn drain(State(api): Api, path: MemberPath, Extension(peer): Extension<Peer>, parameters: Parameters) -> Answer {
+    api.order_plain(path, parameters, Action::Drain, peer).await
+}
+
+async fn undrain(
+    State(api): Api,
+    path: MemberPath,
+    Extension(peer): Extension<Peer>,
+    parameters: Parameters,
+) -> Answer {
+    api.order_plain(path, parameters, Action::Undrain, peer).await
+}
+
+async fn heartbeats(
+    State(api): Api,
+    path: Result<Path<String>, PathRejection>,
+    Extension(peer): Extension<Peer>,
+    parameters: Parameters,
+    body: Body,
+) -> Answer {
+    let _place = api.batches.try_acquire().map_err(|_| {
+        let detail = format!("{BATCHES} batches are being carried out; send it again in a second");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    })?;
+    let octets = orders::read(body, BATCH_OCTETS).await?;
+    accept_parameters(parameters, &[])?;
+    let zone = api.find_own(&path?)?;
+    let epoch = loaded(&zone)?.epoch;
+    let origin = zone.origin.clone();
+    let items = look(move || orders::parse_batch(&octets, &origin, peer)).await??;
+    let mut wanted = Vec::with_capacity(items.len());
+    let read = items.into_iter().map(|item| item.map(|order| wanted.push(order)).err()).collect();
+    let reports = api.directory.order(&zone.origin, orders::anybody(peer), wanted).await?;
+    Ok(document(json(&BatchView::of(read, reports, epoch)), None))
+}
+
+// ---- history ------------------------------------------------------------------------------------------------------------
+
 async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, parameters: Parameters) -> Answer {
     let [since, limit] = accept_parameters(parameters, &["since", "limit"])?;
     let since = since.map(|text| number("since", &text, "an epoch, as in ?since=1795393247")).transpose()?.map(Epoch);
@@ -204,6 +291,38 @@ impl Shared {
         zone.ok_or_else(|| Problem::unknown_zone(text))
     }
 
+    /// A zone that members register with here.
+    fn find_own(&self, text: &str) -> Result<ServedZone, Problem> {
+        let zone = self.find_zone(text)?;
+        match &zone.copy {
+            Some(copy) => Err(Problem::of_a_copy(&zone.origin, &copy.primaries)),
+            None => Ok(zone),
+        }
+    }
+
+    /// The zone, the service and the id of a path; whether there is such a member is for others to say.
+    fn find_member(&self, zone: &str, service: &str, id: &str) -> Result<(ServedZone, Name, MemberId), Problem> {
+        let zone = self.find_own(zone)?;
+        let unknown = || Problem::unknown_service(&zone.origin, service);
+        let service = service_name(service, &zone.origin).ok_or_else(unknown)?;
+        let id = MemberId::new(id).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{id}: {error}")))?;
+        Ok((zone, service, id))
+    }
+
+    /// Gives one order.
+    async fn order(&self, zone: &ServedZone, order: Order, peer: Peer) -> Answer {
+        let reports = self.directory.order(&zone.origin, orders::anybody(peer), vec![order]).await?;
+        Ok(document(json(&Acknowledgement::of_one(reports)?), None))
+    }
+
+    /// The same, if it says nothing but what is to be done.
+    async fn order_plain(&self, path: MemberPath, parameters: Parameters, action: Action, peer: Peer) -> Answer {
+        accept_parameters(parameters, &[])?;
+        let Path((zone, service, id)) = path?;
+        let (zone, service, id) = self.find_member(&zone, &service, &id)?;
+        self.order(&zone, Order { service, id, action }, peer).await
+    }
+
     fn large(&self) -> Result<OwnedSemaphorePermit, Problem> {
         self.large.clone().try_acquire_owned().map_err(|_| {
             let detail = format!("{LARGE_RESPONSES} responses of this size are being read; ask again in a second");
@@ -224,7 +343,7 @@ async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> R
 }
 
 /// A service below the zone, or absolute.
-fn service_name(text: &str, origin: &Name) -> Option<Name> {
+pub(super) fn service_name(text: &str, origin: &Name) -> Option<Name> {
     // `_x._tcp.svc.example.test` without its final dot is meant absolute.
     let absolute = Name::parse(text, Some(&Name::root())).ok().filter(|name| name.is_within(origin));
     absolute.or_else(|| Name::parse(text, Some(origin)).ok())

@@ -4,21 +4,24 @@
 //! own connection alone.
 
 use std::io;
+use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::Router;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use rustix::process::{Resource, getrlimit};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Sleep, sleep, timeout};
+use tower_service::Service;
 
 use crate::net::tcp::places::DESCRIPTORS_KEPT;
 
@@ -39,6 +42,10 @@ const BUFFER: usize = 32 << 10;
 const ENDING: Duration = Duration::from_secs(1);
 /// How long nothing is accepted after the system refused (no descriptor is free, say): without it the loop would spin.
 const REST: Duration = Duration::from_millis(100);
+
+/// Where a request came from.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Peer(pub(super) IpAddr);
 
 /// How many connections there may be beside so many of DNS: what these leave of the process's descriptors, and no fewer
 /// than half of those that they always leave.
@@ -70,10 +77,11 @@ pub async fn serve(
         };
         while connections.try_join_next().is_some() {}
         match accepted {
-            Ok((stream, _)) => {
+            Ok((stream, address)) => {
+                let peer = Peer(address.ip().to_canonical());
                 let (router, stop) = (router.clone(), stop.clone());
                 connections.spawn(async move {
-                    carry(stream, router, stop).await;
+                    carry(stream, peer, router, stop).await;
                     drop(place);
                 });
             }
@@ -89,12 +97,16 @@ pub async fn serve(
 }
 
 /// Carries one connection to its end.
-async fn carry(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>) {
+async fn carry(stream: TcpStream, peer: Peer, router: Router, mut stop: watch::Receiver<bool>) {
     let _ = stream.set_nodelay(true); // saves a wait at the end of a response; it goes without
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(PATIENCE).max_buf_size(BUFFER);
     let stream = TokioIo::new(Patient { stream, stalled: None });
-    let mut connection = pin!(builder.serve_connection(stream, TowerToHyperService::new(router)));
+    let service = service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        router.clone().call(request)
+    });
+    let mut connection = pin!(builder.serve_connection(stream, service));
     let mut age = pin!(sleep(CONNECTION_AGE));
     let mut ending = false;
     loop {

@@ -60,6 +60,10 @@ impl Directory for Played {
         Box::pin(async { Err(Unavailable("its publisher is busy; ask again".to_owned())) })
     }
 
+    fn order(&self, _: &Name, _: Orderer, _: Vec<Order>) -> Pending<Result<Vec<Report>, Unavailable>> {
+        Box::pin(async { Err(Unavailable("its publisher is busy; ask again".to_owned())) })
+    }
+
     fn commits(&self, _: &Name, _: Option<Epoch>, _: usize) -> Pending<Result<Page, Unavailable>> {
         let page = self.page.clone();
         Box::pin(async { page })

@@ -11,8 +11,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Monotonic, Name, Now, RecordType, Wall};
+use crate::membership::Member;
 use crate::membership::cell::Reading;
-use crate::membership::{Member, State};
 use crate::zone::layout::is_service_name;
 use crate::zone::records::txt;
 use crate::zone::{Layout, Node, Snapshot};
@@ -309,6 +309,8 @@ pub enum CauseView {
     Forgotten,
     /// The primary of a zone that is a copy has it so.
     Transferred,
+    /// Somebody ended the draining.
+    Undrained,
 }
 
 impl fmt::Display for ChangeView {
@@ -331,6 +333,7 @@ impl fmt::Display for ChangeView {
             CauseView::Configured => " configured",
             CauseView::Forgotten => " forgotten, nobody came back",
             CauseView::Transferred => " transferred",
+            CauseView::Undrained => " brought back",
         })?;
         if let Some(by) = &self.by {
             write!(f, " by {by}")?;
@@ -414,11 +417,7 @@ impl MemberView {
             priority: registration.priority,
             weight: registration.weight,
             addresses: registration.addresses.to_vec(),
-            state: match member.state {
-                State::Up => MemberState::Up,
-                State::Suspect => MemberState::Suspect,
-                State::Draining => MemberState::Draining,
-            },
+            state: MemberState::of(member.state),
             late: reading.is_late(now.mono),
             pending,
             owner: member.owner.to_string(),

@@ -102,8 +102,18 @@ pub enum State {
     Up,
     /// Its lease has ended within the zone's grace; still published.
     Suspect,
-    /// It has withdrawn its SRV and keeps its own host record until its lease ends.
+    /// It has withdrawn its SRV by an update and keeps its own host record until its lease ends, or it registers its SRV
+    /// again.
     Draining,
+    /// The same by an order: its heartbeats don't bring it back.
+    Drained,
+}
+
+impl State {
+    /// Whether a member is out of the answers, but for its own host record.
+    pub fn is_draining(self) -> bool {
+        matches!(self, State::Draining | State::Drained)
+    }
 }
 
 /// One instance of a service.

@@ -12,11 +12,12 @@ use crate::api::{self, Page, Pending, ServedZone, Unavailable};
 use crate::base::{Epoch, Name, Now};
 use crate::dns;
 use crate::store::{self, Store};
+use crate::zone::registration::order::{Order, Orderer, Report};
 use crate::zone::{Commit, History, Lapses, Returns};
 
 use super::front::{Copied, Front, Routing};
 use super::notifier::NotifyState;
-use super::publisher::Publisher;
+use super::publisher::{ORDERS, Orders, Publisher, Submission};
 
 /// Questions that wait for a publisher. It takes one after each batch of updates, so that readers don't hold up
 /// heartbeats; at the limit they are told to come again.
@@ -96,11 +97,50 @@ impl api::Directory for Directory {
         })
     }
 
+    fn order(&self, origin: &Name, orderer: Orderer, orders: Vec<Order>) -> Pending<Result<Vec<Report>, Unavailable>> {
+        let queue = self.front.routing.load().registrars.get(origin).map(|registrar| registrar.queue.clone());
+        let unavailable = |why: &str| Unavailable(format!("the zone {origin} takes no registrations: {why}"));
+        let ended = unavailable("it was taken away or the server ends");
+        let full = unavailable("more wait for its publisher than it takes; send it again in a second");
+        Box::pin(async move { hand_over(queue.ok_or(ended.clone())?, orderer, orders, full, ended).await })
+    }
+
     fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Page, Unavailable>> {
         let (zone, store) = (self.front.routing.load().zones.find(origin.as_wire()).cloned(), self.store.clone());
         let gone = Unavailable(format!("the zone {origin} was taken away"));
         Box::pin(async move { read_page(&*store, &*zone.ok_or(gone)?, since, limit).await })
     }
+}
+
+/// Hands orders to a publisher and gathers what it reports on them.
+async fn hand_over(
+    queue: mpsc::Sender<Submission>,
+    orderer: Orderer,
+    orders: Vec<Order>,
+    full: Unavailable,
+    ended: Unavailable,
+) -> Result<Vec<Report>, Unavailable> {
+    let mut waiting = Vec::new();
+    let mut orders = orders.into_iter();
+    loop {
+        let part: Vec<Order> = orders.by_ref().take(ORDERS).collect();
+        if part.is_empty() {
+            break;
+        }
+        let (report, reports) = oneshot::channel();
+        let completion = move |told| drop(report.send(told)); // whoever asked may have gone
+        let part = Submission::Orders(Orders::new(part, orderer.clone(), completion));
+        match timeout(PATIENCE, queue.send(part)).await {
+            Ok(Ok(())) => waiting.push(reports),
+            Ok(Err(_)) => return Err(ended),
+            Err(_) => return Err(full),
+        }
+    }
+    let mut reports = Vec::new();
+    for part in waiting {
+        reports.extend(part.await.map_err(|_| ended.clone())?);
+    }
+    Ok(reports)
 }
 
 /// A page of a zone's history: from memory where that reaches back so far, since whoever looks again and again at what is

@@ -32,7 +32,7 @@ use super::directory::Inquiry;
 use super::follower::{FollowState, Notified};
 use super::forward::Forwarded;
 use super::notifier::Notices;
-use super::publisher::Submission;
+use super::publisher::{Submission, Update};
 use super::update_rate::RateLimit;
 
 /// A zone's side that takes updates.
@@ -291,7 +291,7 @@ impl Front {
             }
             return if admission == Admission::Drop { Handled::Nothing } else { Handled::Answered };
         }
-        let submission = Submission { request, completion: complete() };
+        let submission = Submission::Update(Update { request, completion: complete() });
         if registrar.is_none_or(|registrar| registrar.queue.try_send(submission).is_err()) {
             // Its sender retransmits; the queue has emptied by then, or tells so again.
             self.counters.count(Limit::PublisherQueue);

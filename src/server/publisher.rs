@@ -8,7 +8,6 @@
 //! registered finds itself in the answers.
 
 use std::collections::VecDeque;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,9 +15,9 @@ use crate::base::limits::{BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE,
 use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, SeededSet};
 use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
-use crate::dns::update::{Execution, Outcome, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
+use crate::dns::update::{Execution, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
 use crate::membership::{Item, Key, MemberId, Stamp, Table, UpdateAccess};
-use crate::net::Completion;
+use crate::zone::registration::{Objection, Outcome};
 use crate::zone::{
     Cause, CausedChange, Change, Commit, Published, PublishedMember, Settings, Snapshot, Staged, StaticNode, Zone,
 };
@@ -26,36 +25,7 @@ use crate::zone::{
 use super::counters::Counters;
 
 pub use configure::{Clash, Configuration};
-
-/// A request with the way back to its sender.
-pub struct Submission {
-    /// The request.
-    pub request: Box<Request>,
-    /// Takes the reply.
-    pub completion: Completion,
-}
-
-impl fmt::Debug for Submission {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.request.fmt(f)
-    }
-}
-
-/// A reply that is ready to go.
-#[derive(Debug)]
-pub struct Reply {
-    submission: Submission,
-    verdict: Verdict,
-}
-
-impl Reply {
-    /// Encodes, signs and sends it.
-    pub fn send(self, now: Now) {
-        let mut octets = Vec::new();
-        self.submission.request.reply(&self.verdict, now.wall, &mut octets);
-        (self.submission.completion)(octets);
-    }
-}
+pub use submission::{ORDERS, Orders, Reply, Submission, Update};
 
 /// What the zone's configuration says, as far as the publisher is concerned.
 #[derive(Clone, Debug)]
@@ -126,9 +96,9 @@ struct Remembered {
 const REMEMBERED_KEYS: usize = 4;
 
 /// Lets a retransmission have the reply of its original; more of them than a batch has requests are dropped.
-fn join(replies: &mut Vec<Reply>, submission: Submission, verdict: Verdict, counters: &Counters) {
+fn join(replies: &mut Vec<Reply>, update: Update, verdict: Verdict, counters: &Counters) {
     if replies.len() < 2 * BATCH_REQUESTS {
-        replies.push(Reply { submission, verdict });
+        replies.push(Reply::Update(update, verdict));
     } else {
         counters.count(Limit::Retransmissions);
     }
@@ -234,14 +204,23 @@ impl Publisher {
 
     // ---- what comes in ------------------------------------------------------------------------------------------
 
-    /// Takes a request. It is answered at once, with its batch, or after the write under way.
+    /// Takes a submission. It is answered at once, with its batch, or after the write under way.
     pub fn submit(&mut self, submission: Submission, now: Now) {
-        let Some(in_flight) = &mut self.in_flight else { return self.process(submission, now) };
-        let request = &submission.request;
+        match submission {
+            submission if self.in_flight.is_none() => self.process(submission, now),
+            Submission::Update(update) => self.submit_update(update, now),
+            Submission::Orders(orders) => self.submit_orders(orders, now),
+        }
+    }
+
+    /// Takes an update while a write is under way.
+    fn submit_update(&mut self, update: Update, now: Now) {
+        let Some(in_flight) = &mut self.in_flight else { return };
+        let request = &update.request;
         let given_up = in_flight.given_up;
         if !given_up && let Some(remembered) = in_flight.joined.get(&request.id) {
             let verdict = remembered.verdict.clone();
-            join(&mut in_flight.replies, submission, verdict, &self.counters);
+            join(&mut in_flight.replies, update, verdict, &self.counters);
             return;
         }
         // What has to wait whatever comes of it is carried out once.
@@ -255,21 +234,28 @@ impl Publisher {
         match execution {
             Some(Ok(Execution::Apply(outcome))) if self.only_renews(&outcome) => {
                 self.renew(&outcome, request.stamp, now);
-                self.note(&submission.request, &outcome);
-                self.outbox.push(Reply { submission, verdict: Verdict::Done(outcome.granted) });
+                self.note(&update.request, &outcome);
+                self.outbox.push(Reply::Update(update, Verdict::Done(outcome.granted)));
             }
             // A retransmission of such a message.
             Some(Ok(Execution::Repeat(outcome))) if self.only_renews(&outcome) => {
-                self.outbox.push(Reply { submission, verdict: Verdict::Done(outcome.granted) });
+                self.outbox.push(Reply::Update(update, Verdict::Done(outcome.granted)));
             }
-            _ if given_up => self.outbox.push(Reply { submission, verdict: not_ready(NO_ANSWER) }),
+            _ if given_up => self.outbox.push(Reply::Update(update, not_ready(NO_ANSWER))),
             _ if self.waiting.len() >= PUBLISHER_QUEUE => {
                 let refusal = Refusal::not_ready("too many updates wait for the store; retry later");
                 let verdict = Verdict::Refused(refusal.at(Limit::StoreQueue));
-                self.counters.note(&submission.request, &verdict, now.mono);
-                self.outbox.push(Reply { submission, verdict });
+                self.counters.note(&update.request, &verdict, now.mono);
+                self.outbox.push(Reply::Update(update, verdict));
             }
-            _ => self.waiting.push_back(submission),
+            _ => self.waiting.push_back(Submission::Update(update)),
+        }
+    }
+
+    fn process(&mut self, submission: Submission, now: Now) {
+        match submission {
+            Submission::Update(update) => self.process_update(update, now),
+            Submission::Orders(orders) => self.process_orders(orders, now),
         }
     }
 
@@ -294,11 +280,11 @@ impl Publisher {
         execute(request, scene)
     }
 
-    fn process(&mut self, submission: Submission, now: Now) {
-        let request = &submission.request;
+    fn process_update(&mut self, update: Update, now: Now) {
+        let request = &update.request;
         if let Some(remembered) = self.batch.joined.get(&request.id) {
             let verdict = remembered.verdict.clone();
-            join(&mut self.batch.replies, submission, verdict, &self.counters);
+            join(&mut self.batch.replies, update, verdict, &self.counters);
             return;
         }
         let remembered = self.recent.get(&request.id).map(|remembered| remembered.verdict.clone());
@@ -314,40 +300,42 @@ impl Publisher {
                 self.renew(&outcome, request.stamp, now);
                 let verdict = Verdict::Done(outcome.granted);
                 if waits {
-                    return self.join(submission, verdict, now);
+                    return self.join(update, verdict, now);
                 }
                 self.note(request, &outcome);
                 verdict
             }
             // A retransmission is not applied twice, whatever it would do now.
             (_, Some(remembered)) => remembered,
-            (Ok(Execution::Apply(outcome)), None) => match self.apply(request, &outcome, now) {
-                Ok(verdict) => {
-                    let keys = (outcome.puts.len() <= REMEMBERED_KEYS)
-                        .then(|| outcome.puts.iter().map(|put| put.item.key()).collect());
-                    self.batch.joined.insert(request.id, Remembered { verdict: verdict.clone(), keys });
-                    self.batch.replies.push(Reply { submission, verdict });
-                    return;
+            (Ok(Execution::Apply(outcome)), None) => {
+                match self.apply(&outcome, request.stamp, now).map(|()| Verdict::Done(outcome.granted)) {
+                    Ok(verdict) => {
+                        let keys = (outcome.puts.len() <= REMEMBERED_KEYS)
+                            .then(|| outcome.puts.iter().map(|put| put.item.key()).collect());
+                        self.batch.joined.insert(request.id, Remembered { verdict: verdict.clone(), keys });
+                        self.batch.replies.push(Reply::Update(update, verdict));
+                        return;
+                    }
+                    Err(objection) => Verdict::Refused(objection.into()),
                 }
-                Err(refusal) => Verdict::Refused(refusal),
-            },
+            }
             (Ok(Execution::Repeat(outcome)), None) => Verdict::Done(outcome.granted),
             (Ok(Execution::Older), None) => Verdict::Replayed,
             // A prerequisite that fails by what is not durable yet.
             (Err(refusal), None) if refusal.is_of_prerequisite() && self.table.is_dirty() => {
-                return self.join(submission, Verdict::Refused(refusal), now);
+                return self.join(update, Verdict::Refused(refusal), now);
             }
             (Err(refusal), None) => Verdict::Refused(refusal),
         };
-        self.counters.note(&submission.request, &verdict, now.mono);
-        self.outbox.push(Reply { submission, verdict });
+        self.counters.note(&update.request, &verdict, now.mono);
+        self.outbox.push(Reply::Update(update, verdict));
     }
 
     /// Lets a request that adds nothing to the batch wait for it, since its verdict holds only if the batch becomes
     /// durable.
-    fn join(&mut self, submission: Submission, verdict: Verdict, now: Now) {
+    fn join(&mut self, update: Update, verdict: Verdict, now: Now) {
         self.open(now);
-        self.batch.replies.push(Reply { submission, verdict });
+        self.batch.replies.push(Reply::Update(update, verdict));
     }
 
     fn renew(&mut self, outcome: &Outcome, stamp: Option<Stamp>, now: Now) {
@@ -414,29 +402,29 @@ impl Publisher {
         }
     }
 
-    /// Makes an update part of the batch.
-    fn apply(&mut self, request: &Request, outcome: &Outcome, now: Now) -> Result<Verdict, Refusal> {
+    /// Makes a request part of the batch.
+    fn apply(&mut self, outcome: &Outcome, stamp: Option<Stamp>, now: Now) -> Result<(), Objection> {
         let savepoint = self.table.savepoint();
         let mut changes = Vec::new();
         for (index, cause) in &outcome.removals {
             if let Some(item) = self.table.item(*index).cloned() {
-                self.table.remove(*index, request.stamp);
+                self.table.remove(*index, stamp);
                 changes.push((item, cause.clone(), true));
             }
         }
         for put in &outcome.puts {
             let item = put.item.clone();
-            let done = if put.heard { self.table.put(item, request.stamp) } else { self.table.amend(item) };
+            let done = if put.heard { self.table.put(item, stamp) } else { self.table.amend(item) };
             if done.is_err() {
                 self.table.rollback(savepoint);
-                return Err(Refusal::invalid("the zone holds as many leases as it can").at(Limit::ZoneLeases));
+                return Err(Objection::invalid("the zone holds as many leases as it can").at(Limit::ZoneLeases));
             }
             changes.push((put.item.clone(), put.cause.clone(), false));
         }
-        self.renew(outcome, request.stamp, now);
+        self.renew(outcome, stamp, now);
         self.publish_items(changes, now);
         self.open(now);
-        Ok(Verdict::Done(outcome.granted))
+        Ok(())
     }
 
     /// Passes the changes of items on to the zone. A leased RRset is one change, however many of its records differ.
@@ -556,9 +544,12 @@ impl Publisher {
     fn give_up(&mut self) {
         let Some(in_flight) = &mut self.in_flight else { return };
         in_flight.given_up = true;
-        let replies = std::mem::take(&mut in_flight.replies).into_iter().map(|reply| reply.submission);
-        let waiting = replies.chain(std::mem::take(&mut self.waiting));
-        self.outbox.extend(waiting.map(|submission| Reply { submission, verdict: not_ready(NO_ANSWER) }));
+        let replies = std::mem::take(&mut in_flight.replies).into_iter();
+        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|submission| match submission {
+            Submission::Update(update) => Reply::Update(update, not_ready(NO_ANSWER)),
+            Submission::Orders(orders) => Reply::Orders(orders),
+        });
+        self.outbox.extend(replies.chain(waiting).map(|reply| reply.refused(NO_ANSWER)));
         let zone = self.snapshot().origin();
         tracing::warn!(%zone, "the store does not answer; registrations are refused until it does");
     }
@@ -597,5 +588,7 @@ pub(super) fn leased_change(table: &Table, name: &Name, rtype: RecordType) -> Ch
 
 mod commits;
 mod configure;
+mod orders;
+mod submission;
 #[cfg(test)]
 mod tests;

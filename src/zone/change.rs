@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Epoch, Name, RecordType, Ttl, Wall};
-use crate::membership::{Member, MemberId, Registration, State};
+use crate::membership::{Member, MemberId, Registration};
 
 use super::delta::Delta;
 use super::rrset::{Rdata, Record, Rrset};
@@ -24,7 +24,7 @@ pub struct PublishedMember {
 impl PublishedMember {
     /// What is published of a registered member.
     pub fn of(member: &Member) -> PublishedMember {
-        PublishedMember { registration: member.registration.clone(), in_service: member.state != State::Draining }
+        PublishedMember { registration: member.registration.clone(), in_service: !member.state.is_draining() }
     }
 }
 
@@ -96,6 +96,8 @@ pub enum Cause {
     Forgotten,
     /// Somebody's copy has it so: a primary and its address.
     Transferred(Arc<str>),
+    /// Somebody ended the draining.
+    Undrained(Arc<str>),
 }
 
 /// A change with its cause.
@@ -127,6 +129,7 @@ impl fmt::Display for Cause {
             Cause::Changed(by) => write!(f, "changed by {by}"),
             Cause::Removed(by) => write!(f, "removed by {by}"),
             Cause::Drained(by) => write!(f, "drained by {by}"),
+            Cause::Undrained(by) => write!(f, "brought back by {by}"),
             Cause::Lapsed => f.write_str("lease ended"),
             Cause::Configured => f.write_str("configured"),
             Cause::Forgotten => f.write_str("forgotten, nobody came back"),

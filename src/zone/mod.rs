@@ -15,6 +15,7 @@ pub mod map;
 mod members;
 mod parts;
 pub mod records;
+pub mod registration;
 mod restore;
 pub mod room;
 pub mod rrset;

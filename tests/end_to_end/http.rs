@@ -13,6 +13,7 @@ use crate::support::server::{Setup, TestServer, livezone};
 use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 
 mod clients;
+mod members;
 
 /// A response as curl prints it.
 #[derive(Clone, Debug)]

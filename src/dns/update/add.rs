@@ -5,16 +5,16 @@ use std::rc::Rc;
 
 use sha2::{Digest as _, Sha256};
 
-use crate::base::limits::{MEMBER_ADDRESSES, METADATA_OCTETS, METADATA_STRINGS, NAME_OCTETS};
+use crate::base::limits::MEMBER_ADDRESSES;
 use crate::base::{Limit, Name, RecordType, Ttl};
 use crate::membership::member::sort_addresses;
 use crate::membership::{MemberId, Permit, Registration};
-use crate::zone::layout::{instance_name, is_service_name};
+use crate::zone::layout::is_service_name;
 use crate::zone::records::{address, srv, text, txt};
+use crate::zone::registration::{check_addresses, order};
 use crate::zone::{Layout, Rdata};
 
 use super::Refusal;
-use super::bounds::check_addresses;
 use super::draft::{HostDraft, LeasedDraft, MemberDraft};
 use super::execute::{Executor, who};
 
@@ -127,21 +127,12 @@ impl Executor<'_> {
         sibling.map_or_else(Box::default, |at| self.draft.members[at].registration.addresses.clone())
     }
 
-    /// A member's own names must be free of static records and aliases.
     fn check_own_names(&mut self, layout: &Layout, service: &Name, id: &MemberId) -> Result<(), Refusal> {
-        let host = layout.member_host(id);
-        let instance = instance_name(service, id);
-        for name in [host, instance] {
-            let text = || format!("names of {id} in {service} would exceed {NAME_OCTETS} octets");
-            let name = name.ok_or_else(|| Refusal::invalid(text()).at(Limit::NameOctets))?;
-            if !self.scene.contents.statics(&name).is_empty() {
-                return Err(Refusal::prohibited(format!("{name} holds static records")));
-            }
-            if self.draft.leased_at(&name).iter().any(|record| !record.deleted && record.rtype == RecordType::CNAME) {
-                return Err(Refusal::invalid(format!("{name} holds a CNAME")));
-            }
-        }
-        Ok(())
+        let draft = &mut self.draft;
+        let has_alias = |name: &Name| {
+            draft.leased_at(name).iter().any(|record| !record.deleted && record.rtype == RecordType::CNAME)
+        };
+        Ok(order::check_own_names(self.scene.contents, layout, service, id, has_alias)?)
     }
 
     fn add_address(&mut self, name: &Name, ttl: u32, rtype: RecordType, rdata: &Rdata) -> Result<(), Refusal> {
@@ -287,13 +278,7 @@ impl Executor<'_> {
     }
 
     fn add_metadata(&mut self, service: &Name, id: MemberId, rdata: &Rdata) -> Result<(), Refusal> {
-        let (octets, strings) = (rdata.len(), txt::strings_in(rdata).count());
-        if octets > METADATA_OCTETS || strings > METADATA_STRINGS {
-            let text = format!(
-                "metadata of {id} have {octets} octets in {strings} strings: at most {METADATA_OCTETS} in {METADATA_STRINGS}"
-            );
-            return Err(Refusal::invalid(text).at(Limit::Metadata));
-        }
+        order::check_metadata(&id, rdata.len(), txt::strings_in(rdata).count())?;
         self.draft.metadata.push((service.clone(), id, rdata.clone()));
         Ok(())
     }

@@ -6,12 +6,11 @@ use crate::membership::member::sort_addresses;
 use crate::membership::{Freshness, HeldAddresses, Item, Key, LeasedRecord, State};
 use crate::zone::Cause;
 use crate::zone::records::txt;
+use crate::zone::registration::{self, Outcome, Put, check_addresses};
 
 use super::Refusal;
-use super::bounds::{self, check_addresses};
 use super::draft::member_item;
-use super::execute::{Execution, Executor, Outcome, Put};
-use super::hidden;
+use super::execute::{Execution, Executor};
 use super::request::granted;
 
 impl Executor<'_> {
@@ -37,8 +36,7 @@ impl Executor<'_> {
         let execution = self.check_replay(outcome);
         // What was accepted before has the same outcome, whatever the limits are by now.
         if let Execution::Apply(outcome) = &execution {
-            hidden::check(&self.scene, outcome)?;
-            bounds::check(&self.scene, outcome)?;
+            registration::check(&self.scene.ground(), outcome)?;
         }
         Ok(execution)
     }
@@ -137,6 +135,7 @@ impl Executor<'_> {
             return Ok(());
         }
         let state = match before.state {
+            State::Drained => State::Drained,
             _ if drains => State::Draining,
             State::Draining if !draft.srv_added => State::Draining,
             State::Draining | State::Up | State::Suspect => State::Up,
@@ -153,7 +152,7 @@ impl Executor<'_> {
             outcome.renewals.push(index);
             return Ok(());
         }
-        let cause = if drains && before.state != State::Draining { Cause::Drained(by) } else { Cause::Changed(by) };
+        let cause = if drains && !before.state.is_draining() { Cause::Drained(by) } else { Cause::Changed(by) };
         outcome.puts.push(Put { item: member_item(draft, lease, state), cause, heard: true });
         Ok(())
     }

@@ -160,6 +160,14 @@ impl<'a> Draft<'a> {
         let others = self.contents.members_with_target(target).iter().filter(|(other, _)| other == service);
         let mut ids: Vec<MemberId> = others.map(|(_, id)| id.clone()).collect();
         ids.extend(id.filter(|id| !ids.contains(id)));
+        let found: Vec<usize> = ids.iter().filter_map(|id| self.member(service, id)).collect();
+        if !found.is_empty() || target.is_within(&self.contents.settings().origin) {
+            return found;
+        }
+        // An order may have given it any id; targets outside of the zone are listed nowhere.
+        let is_such = |member: &&Member| member.registration.target == *target && member.registration.port == port;
+        let others = self.table.members(service).map(|(_, member)| member).filter(is_such);
+        let ids: Vec<MemberId> = others.map(|member| member.id.clone()).collect();
         ids.iter().filter_map(|id| self.member(service, id)).collect()
     }
 

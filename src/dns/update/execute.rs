@@ -8,10 +8,11 @@ use std::net::IpAddr;
 use std::rc::Rc;
 
 use crate::base::{Name, NameMap, NameSet, Now, RecordType};
-use crate::membership::{Grant, Index, Item, LeaseLimits, Quotas, Table};
+use crate::membership::{Grant, LeaseLimits, Quotas, Table};
 use crate::zone::layout::is_service_name;
 use crate::zone::records::srv;
-use crate::zone::{Cause, Contents, Snapshot};
+use crate::zone::registration::{Ground, Outcome};
+use crate::zone::{Contents, Snapshot};
 
 use super::Refusal;
 use super::draft::Draft;
@@ -29,30 +30,6 @@ pub struct Rules {
     pub peer_address: bool,
     /// Who forwards for others, besides the zone's name servers: the listed secondaries.
     pub forwarders: Vec<IpAddr>,
-}
-
-/// An item to be put into the table.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Put {
-    /// The item.
-    pub item: Item,
-    /// Why.
-    pub cause: Cause,
-    /// Whether the message speaks for it, so that its lease runs anew; not so if only its RRset got another TTL.
-    pub heard: bool,
-}
-
-/// What an update comes to.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Outcome {
-    /// New or changed.
-    pub puts: Vec<Put>,
-    /// Gone.
-    pub removals: Vec<(Index, Cause)>,
-    /// Unchanged: their leases run anew.
-    pub renewals: Vec<Index>,
-    /// For the reply: the leases granted, if some were asked for.
-    pub granted: Option<(u32, Option<u32>)>,
 }
 
 /// How an update ends that is not refused.
@@ -81,6 +58,13 @@ pub struct Scene<'a> {
     pub grant: Option<&'a Grant<'a>>,
     /// The time.
     pub now: Now,
+}
+
+impl<'a> Scene<'a> {
+    /// What the outcome is held against.
+    pub(super) fn ground(&self) -> Ground<'a> {
+        Ground { table: self.table, contents: self.contents, quotas: &self.rules.quotas }
+    }
 }
 
 /// Carries an update out on a copy.

@@ -2,17 +2,15 @@
 //!
 //! `request` reads a message as far as it can be read without knowing the zone's state. `prerequisite` holds it against
 //! that state. `execute` carries its changes out on a copy (`draft`), with `add` and `delete`; `conclude` compares the copy
-//! with what was there and says what is new, what went, and what only renewed its lease; `bounds` refuses what would be too
-//! much, and `hidden` what nobody would see. `renewal` counts heartbeats without any of that, and `outlook` tells of other
+//! with what was there and says what is new, what went, and what only renewed its lease ([`crate::zone::registration`], which
+//! refuses what would be too much and what nobody would see). `renewal` counts heartbeats without any of that, and `outlook` tells of other
 //! updates what can be told without.
 
 mod add;
-mod bounds;
 mod conclude;
 mod delete;
 mod draft;
 pub mod execute;
-mod hidden;
 mod outlook;
 pub mod prerequisite;
 pub mod renewal;
@@ -20,11 +18,12 @@ pub mod request;
 #[cfg(test)]
 mod tests;
 
-pub use execute::{Execution, Outcome, Put, Rules, Scene, execute};
+pub use execute::{Execution, Rules, Scene, execute};
 pub use outlook::renews_nothing;
 pub use request::{Request, Verdict};
 
 use crate::base::{Limit, Name, Wall};
+use crate::zone::registration::{Kind, Objection};
 
 use super::edns::ExtendedError;
 use super::reply::Reply;
@@ -85,6 +84,17 @@ impl Refusal {
     /// The same, counted at a limit.
     pub fn at(self, limit: Limit) -> Refusal {
         Refusal { limit: Some(limit), ..self }
+    }
+}
+
+impl From<Objection> for Refusal {
+    fn from(objection: Objection) -> Refusal {
+        let Objection { kind, text, limit } = objection;
+        let refusal = match kind {
+            Kind::Prohibited => Refusal::prohibited(text),
+            Kind::Invalid | Kind::Unknown => Refusal::invalid(text),
+        };
+        Refusal { limit, ..refusal }
     }
 }
 

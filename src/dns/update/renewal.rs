@@ -34,9 +34,10 @@ use crate::dns::tsig::{self, Keys, Signature, Verified};
 use crate::dns::wire::{Header, Opcode, RawRecord, Rcode};
 use crate::membership::{Beat, Digest, Item, Member, Renewals, State, UpdateAccess};
 use crate::zone::layout::{instance_name, is_service_name};
+use crate::zone::registration::Outcome;
 use crate::zone::{Contents, Layout};
 
-use super::execute::{Outcome, Rules};
+use super::execute::Rules;
 use super::request::{Instruction, Request};
 
 /// Seeded once a process, so that nobody can tell which two messages would have the same digest.

@@ -12,6 +12,7 @@ use crate::dns::respond::{Context, ServedZone, Verdict as Answer, Zones, respond
 use crate::dns::tsig::{Algorithm, Key, Keys};
 use crate::membership::access::{Globs, Scope, UpdateEntry};
 use crate::membership::{Item, LeaseLimits, Member, Quotas, State, Table, UpdateAccess};
+use crate::zone::registration::Outcome;
 use crate::zone::scenes::{Universe, caused};
 use crate::zone::{Change, PublishedMember, Rrset, Zone};
 

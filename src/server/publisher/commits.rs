@@ -6,7 +6,7 @@ use crate::dns::update::request::MessageId;
 use crate::membership::{Key, Stamp};
 use crate::store::{Appended, Write};
 
-use super::{Advance, Batch, InFlight, Publisher, Remembered, Reply, not_ready};
+use super::{Advance, Batch, InFlight, Publisher, Remembered};
 
 impl Publisher {
     /// Closes the batch, if it is due, into a write for the store. Nothing is written for a batch that changes nothing; its
@@ -76,8 +76,9 @@ impl Publisher {
                 for (id, remembered) in in_flight.joined {
                     self.remember(id, remembered, now);
                 }
-                self.outbox.extend(in_flight.replies);
                 let published = self.zone.publish(in_flight.staged);
+                let epoch = self.zone.snapshot().epoch;
+                self.outbox.extend(in_flight.replies.into_iter().map(|reply| reply.visible_from(epoch)));
                 self.stored = self.stored.max(commit.as_ref().map(|commit| commit.epoch));
                 published.zip(commit).map(|(published, commit)| Advance { published, commit })
             }
@@ -91,9 +92,8 @@ impl Publisher {
                 }
                 self.table.restore_swept(in_flight.swept);
                 self.zone.revert(in_flight.staged);
-                let verdict = not_ready("the store can't be written; retry later");
                 let replies = in_flight.replies.into_iter();
-                self.outbox.extend(replies.map(|reply| Reply { verdict: verdict.clone(), ..reply }));
+                self.outbox.extend(replies.map(|reply| reply.refused("the store can't be written; retry later")));
                 None
             }
         };

@@ -1,5 +1,6 @@
 //! A publisher with a store that is played by hand: each write is answered when the test says so.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Mutex;
 
@@ -13,6 +14,7 @@ use crate::dns::respond::{Context, ServedZone, Verdict as Answer, Zones, respond
 use crate::dns::tsig::{Algorithm, Key as TsigKey, Keys};
 use crate::membership::access::{Globs, Scope, UpdateEntry};
 use crate::membership::{Index, LeaseLimits, Quotas};
+use crate::net::Completion;
 use crate::store::{Appended, Write};
 use crate::zone::Rrset;
 use crate::zone::scenes::{Universe, nodes, records, service_states};
@@ -21,6 +23,7 @@ use super::*;
 
 mod in_place;
 mod inquiry;
+mod orders;
 mod room;
 
 /// Replies by the id of their request, in order: rcode, and lease granted.
@@ -107,7 +110,7 @@ impl Stage {
             let id = u16::from_be_bytes([reply[0], reply[1]]);
             inbox.lock().unwrap().push((id, reply[3] & 0xf));
         });
-        self.publisher.submit(Submission { request, completion }, self.time());
+        self.publisher.submit(Submission::Update(submission::Update { request, completion }), self.time());
     }
 
     fn send(&mut self, id: u16, update: Update) {

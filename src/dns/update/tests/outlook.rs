@@ -1,5 +1,7 @@
 //! What is told of updates before they are carried out.
 
+use crate::zone::registration::Put;
+
 use super::*;
 
 fn foreseen(bench: &Bench, octets: &[u8]) -> bool {

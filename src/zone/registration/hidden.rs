@@ -9,15 +9,14 @@ use crate::membership::{Index, Item, Member};
 use crate::zone::cut::{Cut, can_hide};
 use crate::zone::layout::instance_name;
 
-use super::Refusal;
-use super::execute::{Outcome, Scene};
+use super::{Ground, Objection, Outcome};
 
 /// Refuses an update of which something would be hidden, or would hide something.
-pub(super) fn check(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal> {
+pub(super) fn check(ground: &Ground<'_>, outcome: &Outcome) -> Result<(), Objection> {
     if outcome.puts.is_empty() {
         return Ok(());
     }
-    let after = After::of(scene, outcome);
+    let after = After::of(ground, outcome);
     for put in &outcome.puts {
         match &put.item {
             Item::Member(member) => {
@@ -34,7 +33,7 @@ pub(super) fn check(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal>
 
 /// The zone as the update would leave it.
 struct After<'a> {
-    scene: &'a Scene<'a>,
+    ground: &'a Ground<'a>,
     /// By how many records leased NS and DNAME RRsets grow.
     grown: SeededMap<(&'a Name, RecordType), i64>,
     /// Such RRsets that are new.
@@ -43,7 +42,7 @@ struct After<'a> {
 }
 
 impl<'a> After<'a> {
-    fn of(scene: &'a Scene<'a>, outcome: &'a Outcome) -> After<'a> {
+    fn of(ground: &'a Ground<'a>, outcome: &'a Outcome) -> After<'a> {
         let mut grown: SeededMap<(&Name, RecordType), i64> = SeededMap::default();
         let mut count = |item: &'a Item, by| match item {
             Item::Leased(record) if can_hide(record.rtype) => {
@@ -52,34 +51,34 @@ impl<'a> After<'a> {
             _ => {}
         };
         for (index, _) in &outcome.removals {
-            scene.table.item(*index).into_iter().for_each(|item| count(item, -1));
+            ground.table.item(*index).into_iter().for_each(|item| count(item, -1));
         }
-        for put in outcome.puts.iter().filter(|put| scene.table.find(&put.item.key()).is_none()) {
+        for put in outcome.puts.iter().filter(|put| ground.table.find(&put.item.key()).is_none()) {
             count(&put.item, 1);
         }
         let is_new = |(&(name, rtype), &by): (&(&'a Name, RecordType), &i64)| {
-            (by > 0 && leased(scene, name, rtype) == 0).then_some((name, rtype))
+            (by > 0 && leased(ground, name, rtype) == 0).then_some((name, rtype))
         };
         let new = grown.iter().filter_map(is_new).collect();
         let removed = outcome.removals.iter().map(|(index, _)| *index).collect();
-        After { scene, grown, new, removed }
+        After { ground, grown, new, removed }
     }
 
     fn has(&self, name: &Name, rtype: RecordType) -> bool {
         self.has_static(name, rtype)
-            || leased(self.scene, name, rtype) + self.grown.get(&(name, rtype)).copied().unwrap_or(0) > 0
+            || leased(self.ground, name, rtype) + self.grown.get(&(name, rtype)).copied().unwrap_or(0) > 0
     }
 
     fn has_static(&self, name: &Name, rtype: RecordType) -> bool {
-        self.scene.contents.statics(name).iter().any(|rrset| rrset.rtype == rtype)
+        self.ground.contents.statics(name).iter().any(|rrset| rrset.rtype == rtype)
     }
 
     fn cut(&self, name: &Name) -> Option<Cut> {
-        Cut::above(name, &self.scene.contents.settings().origin, |name, rtype| self.has(name, rtype))
+        Cut::above(name, &self.ground.contents.settings().origin, |name, rtype| self.has(name, rtype))
     }
 
     /// Refuses a name that is hidden.
-    fn check(&self, name: &Name, instead: &str) -> Result<(), Refusal> {
+    fn check(&self, name: &Name, instead: &str) -> Result<(), Objection> {
         let Some(cut) = self.cut(name) else { return Ok(()) };
         let (above, rtype, verb) = (&cut.name, cut.rtype, cut.verb());
         let of = |source: &str| {
@@ -89,14 +88,14 @@ impl<'a> After<'a> {
             )
         };
         Err(if self.has_static(above, rtype) {
-            Refusal::prohibited(of("static"))
+            Objection::prohibited(of("static"))
         } else {
-            Refusal::invalid(of("leased"))
+            Objection::invalid(of("leased"))
         })
     }
 
     /// The same of a leased record.
-    fn check_leased(&self, name: &Name, rtype: RecordType) -> Result<(), Refusal> {
+    fn check_leased(&self, name: &Name, rtype: RecordType) -> Result<(), Objection> {
         match self.cut(name) {
             Some(cut) if !is_seen(&cut, name, rtype) => self.check(name, "choose a name elsewhere"),
             _ => Ok(()),
@@ -105,13 +104,13 @@ impl<'a> After<'a> {
 
     /// The names that are a member's own, the lowest ones: its service and its service's host name stand above them.
     fn names_of(&self, member: &Member) -> impl Iterator<Item = Name> + use<> {
-        let host = self.scene.contents.layout(&member.service).and_then(|layout| layout.member_host(&member.id));
+        let host = self.ground.contents.layout(&member.service).and_then(|layout| layout.member_host(&member.id));
         host.into_iter().chain(instance_name(&member.service, &member.id))
     }
 
     /// Refuses new delegations and DNAME above registered members. Walks over services and never over their members.
-    fn check_members(&self) -> Result<(), Refusal> {
-        let (contents, table) = (self.scene.contents, self.scene.table);
+    fn check_members(&self) -> Result<(), Objection> {
+        let (contents, table) = (self.ground.contents, self.ground.table);
         let stays = |(index, member): (Index, &'a Member)| (!self.removed.contains(&index)).then_some(member);
         for (name, rtype) in &self.new {
             // A member's own names lie below those of its service, or are the very name of the records.
@@ -139,8 +138,8 @@ impl<'a> After<'a> {
     }
 }
 
-fn hides(cut: &Name, rtype: RecordType, name: &Name, member: &Member) -> Refusal {
-    Refusal::invalid(format!(
+fn hides(cut: &Name, rtype: RecordType, name: &Name, member: &Member) -> Objection {
+    Objection::invalid(format!(
         "{rtype} at {cut} would hide {name} of the registered member {} of {}: choose a name elsewhere, or deregister the \
          member first",
         member.id, member.service
@@ -148,8 +147,8 @@ fn hides(cut: &Name, rtype: RecordType, name: &Name, member: &Member) -> Refusal
 }
 
 /// How many leased records there are.
-fn leased(scene: &Scene<'_>, name: &Name, rtype: RecordType) -> i64 {
-    let rrset = scene.contents.leased(name).iter().find(|rrset| rrset.rtype == rtype);
+fn leased(ground: &Ground<'_>, name: &Name, rtype: RecordType) -> i64 {
+    let rrset = ground.contents.leased(name).iter().find(|rrset| rrset.rtype == rtype);
     rrset.map_or(0, |rrset| i64::try_from(rrset.rdatas.len()).expect("what is in memory fits 63 bits"))
 }
 

@@ -1,7 +1,7 @@
 //! What an update may add: the quotas of the zone and of each owner, and the room that services and RRsets have.
 //!
 //! An update is held against its limits as a whole, by what it comes to: what it removes makes room for what it adds. What
-//! only renews or changes is never refused for what is there already. The scene shows earlier messages of the batch.
+//! only renews or changes is never refused for what is there already. The ground shows earlier messages of the batch.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -11,19 +11,18 @@ use crate::base::{Limit, Name, SeededMap, SeededSet};
 use crate::membership::{Holding, Item, Owner, Table};
 use crate::zone::{Growth, Overfull, PublishedMember};
 
-use super::Refusal;
-use super::execute::{Outcome, Scene};
+use super::{Ground, Objection, Outcome};
 
 /// Refuses an update that would exceed a limit.
-pub(super) fn check(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal> {
+pub(super) fn check(ground: &Ground<'_>, outcome: &Outcome) -> Result<(), Objection> {
     if outcome.puts.is_empty() {
         return Ok(());
     }
-    let balance = Balance::of(scene.table, outcome);
-    check_zone(scene, outcome, &balance)?;
-    check_owners(scene, &balance)?;
-    check_services(scene, &balance)?;
-    check_room(scene, outcome)
+    let balance = Balance::of(ground.table, outcome);
+    check_zone(ground, outcome, &balance)?;
+    check_owners(ground, &balance)?;
+    check_services(ground, &balance)?;
+    check_room(ground, outcome)
 }
 
 /// What an update adds and takes.
@@ -80,41 +79,41 @@ impl Change<'_> {
     }
 }
 
-fn check_zone(scene: &Scene<'_>, outcome: &Outcome, balance: &Balance<'_>) -> Result<(), Refusal> {
-    let quotas = &scene.rules.quotas;
-    if is_over(scene.table.len(), balance.leases, quotas.zone_leases) {
+fn check_zone(ground: &Ground<'_>, outcome: &Outcome, balance: &Balance<'_>) -> Result<(), Objection> {
+    let quotas = ground.quotas;
+    if is_over(ground.table.len(), balance.leases, quotas.zone_leases) {
         let text = format!(
             "zone-leases in [limits] is {}: withdraw some leases of the zone first, or raise the limit",
             quotas.zone_leases
         );
-        return Err(Refusal::prohibited(text).at(Limit::ZoneLeases));
+        return Err(Objection::prohibited(text).at(Limit::ZoneLeases));
     }
     let services = outcome.puts.iter().filter_map(|put| match &put.item {
         Item::Member(member) => Some(&member.service),
         _ => None,
     });
-    let new: SeededSet<&Name> = services.filter(|service| !scene.contents.knows_service(service)).collect();
-    if is_over(scene.contents.service_count(), count(new.len()), quotas.zone_services) {
+    let new: SeededSet<&Name> = services.filter(|service| !ground.contents.knows_service(service)).collect();
+    if is_over(ground.contents.service_count(), count(new.len()), quotas.zone_services) {
         let text = format!(
             "zone-services in [limits] is {}: use services that the zone has, wait until it forgets one that nobody is \
              in, or raise the limit",
             quotas.zone_services
         );
-        return Err(Refusal::prohibited(text).at(Limit::ZoneServices));
+        return Err(Objection::prohibited(text).at(Limit::ZoneServices));
     }
     Ok(())
 }
 
-fn check_owners(scene: &Scene<'_>, balance: &Balance<'_>) -> Result<(), Refusal> {
-    let quotas = &scene.rules.quotas;
+fn check_owners(ground: &Ground<'_>, balance: &Balance<'_>) -> Result<(), Objection> {
+    let quotas = ground.quotas;
     for (owner, change) in &balance.owners {
-        let holding = scene.table.holding(owner);
+        let holding = ground.table.holding(owner);
         if is_over(holding.map_or(0, Holding::leases), change.leases, quotas.owner_leases) {
             let text = format!(
                 "owner-leases in [limits] is {}: withdraw some leases of {owner} first, or raise the limit",
                 quotas.owner_leases
             );
-            return Err(Refusal::prohibited(text).at(Limit::OwnerLeases));
+            return Err(Objection::prohibited(text).at(Limit::OwnerLeases));
         }
         if is_over(holding.map_or(0, Holding::services), change.services(holding), quotas.owner_services) {
             let text = format!(
@@ -122,28 +121,28 @@ fn check_owners(scene: &Scene<'_>, balance: &Balance<'_>) -> Result<(), Refusal>
                  the limit",
                 quotas.owner_services
             );
-            return Err(Refusal::prohibited(text).at(Limit::OwnerServices));
+            return Err(Objection::prohibited(text).at(Limit::OwnerServices));
         }
     }
     Ok(())
 }
 
-fn check_services(scene: &Scene<'_>, balance: &Balance<'_>) -> Result<(), Refusal> {
-    let full = |(service, by): &(&&Name, &i64)| is_over(scene.table.member_count(service), **by, SERVICE_MEMBERS);
+fn check_services(ground: &Ground<'_>, balance: &Balance<'_>) -> Result<(), Objection> {
+    let full = |(service, by): &(&&Name, &i64)| is_over(ground.table.member_count(service), **by, SERVICE_MEMBERS);
     match balance.services.iter().find(full) {
         None => Ok(()),
         Some((service, _)) => {
             let text = format!("a service has {SERVICE_MEMBERS} members at most: split {service} into subdomains");
-            Err(Refusal::invalid(text).at(Limit::ServiceMembers))
+            Err(Objection::invalid(text).at(Limit::ServiceMembers))
         }
     }
 }
 
 /// An RRset that an answer could not hold is never made.
-fn check_room(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal> {
-    let mut growth = Growth::new(scene.contents);
+fn check_room(ground: &Ground<'_>, outcome: &Outcome) -> Result<(), Objection> {
+    let mut growth = Growth::new(ground.contents);
     for (index, _) in &outcome.removals {
-        match scene.table.item(*index) {
+        match ground.table.item(*index) {
             Some(Item::Member(member)) => growth.member(&member.service, &member.id, None),
             Some(Item::Leased(record)) => growth.leased(&record.name, record.rtype, &record.rdata, false),
             Some(Item::Held(_)) | None => {}
@@ -152,7 +151,7 @@ fn check_room(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal> {
     for put in &outcome.puts {
         match &put.item {
             Item::Member(member) => growth.member(&member.service, &member.id, Some(PublishedMember::of(member))),
-            Item::Leased(record) if scene.table.find(&put.item.key()).is_none() => {
+            Item::Leased(record) if ground.table.find(&put.item.key()).is_none() => {
                 growth.leased(&record.name, record.rtype, &record.rdata, true);
             }
             Item::Leased(_) | Item::Held(_) => {}
@@ -164,7 +163,7 @@ fn check_room(scene: &Scene<'_>, outcome: &Outcome) -> Result<(), Refusal> {
             Overfull::Host { .. } => Limit::HostServices,
             Overfull::Rrset { .. } | Overfull::Target { .. } => Limit::RrsetOctets,
         };
-        Refusal::invalid(overfull.to_string()).at(limit)
+        Objection::invalid(overfull.to_string()).at(limit)
     })
 }
 
@@ -174,12 +173,12 @@ fn is_over(before: usize, by: i64, limit: usize) -> bool {
 }
 
 /// Refuses more addresses of a member or of a host than `most`.
-pub(super) fn check_addresses(whose: &dyn fmt::Display, addresses: &[IpAddr], most: usize) -> Result<(), Refusal> {
+pub fn check_addresses(whose: &dyn fmt::Display, addresses: &[IpAddr], most: usize) -> Result<(), Objection> {
     if addresses.len() <= most {
         return Ok(());
     }
     let text = format!("{whose} would have {} addresses: at most {MEMBER_ADDRESSES}", addresses.len());
-    Err(Refusal::invalid(text).at(Limit::MemberAddresses))
+    Err(Objection::invalid(text).at(Limit::MemberAddresses))
 }
 
 fn count(number: usize) -> i64 {

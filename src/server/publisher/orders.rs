@@ -1,0 +1,101 @@
+//! Orders: requests that speak of whole members by their ids, many in one submission.
+//!
+//! Each is carried out by itself and reports for itself; those that change something share the batch's commit. What only
+//! renews is done at once, also while a write is under way.
+
+use crate::base::limits::PUBLISHER_QUEUE;
+use crate::base::{Limit, Now};
+use crate::zone::registration::order::{Done, Failure, Order, Orderer, carry_out};
+use crate::zone::registration::{Ground, Objection, Outcome};
+
+use super::submission::{Orders, Reply, Submission};
+use super::{NO_ANSWER, Publisher};
+
+impl Publisher {
+    /// Takes orders while a write is under way.
+    pub(super) fn submit_orders(&mut self, mut orders: Box<Orders>, now: Now) {
+        for at in 0..orders.orders.len() {
+            let order = &orders.orders[at];
+            match self.consider(order, &orders.orderer) {
+                Ok(outcome) if self.only_renews(&outcome) => {
+                    self.renew(&outcome, None, now);
+                    orders.reports[at] = Some(Ok(self.done(order, false)));
+                }
+                Ok(outcome) => self.hear(&outcome, now),
+                // It may come to something else once the write has ended.
+                Err(_) => {}
+            }
+        }
+        if orders.are_complete() {
+            self.outbox.push(Reply::Orders(orders));
+        } else if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.given_up) {
+            orders.fail_rest(NO_ANSWER);
+            self.outbox.push(Reply::Orders(orders));
+        } else if self.waiting.len() >= PUBLISHER_QUEUE {
+            self.counters.count(Limit::StoreQueue);
+            orders.fail_rest("too many updates wait for the store; retry later");
+            self.outbox.push(Reply::Orders(orders));
+        } else {
+            self.waiting.push_back(Submission::Orders(orders));
+        }
+    }
+
+    /// Carries orders out.
+    pub(super) fn process_orders(&mut self, mut orders: Box<Orders>, now: Now) {
+        let mut waits = false;
+        for at in 0..orders.orders.len() {
+            if orders.reports[at].is_some() {
+                continue;
+            }
+            let order = &orders.orders[at];
+            let report = match self.consider(order, &orders.orderer) {
+                Ok(outcome) => self.carry_out(order, &outcome, now, &mut waits),
+                // Perhaps by what is not durable yet; then it is told with that.
+                Err(objection) => {
+                    waits |= self.table.is_dirty();
+                    objection.limit.into_iter().for_each(|limit| self.counters.count(limit));
+                    Err(objection.into())
+                }
+            };
+            orders.reports[at] = Some(report);
+        }
+        let reply = Reply::Orders(orders);
+        if waits {
+            self.open(now);
+            self.batch.replies.push(reply);
+        } else {
+            self.outbox.push(reply);
+        }
+    }
+
+    fn consider(&self, order: &Order, orderer: &Orderer) -> Result<Outcome, Objection> {
+        let rules = &self.policy.rules;
+        let ground = Ground { table: &self.table, contents: self.zone.contents(), quotas: &rules.quotas };
+        carry_out(order, orderer, &ground, &rules.leases)
+    }
+
+    fn carry_out(&mut self, order: &Order, outcome: &Outcome, now: Now, waits: &mut bool) -> Result<Done, Failure> {
+        if outcome.puts.is_empty() && outcome.removals.is_empty() {
+            *waits |= match outcome.renewals.as_slice() {
+                [] => self.table.is_dirty(),
+                renewals => renewals.iter().any(|index| self.table.edited().contains(index)),
+            };
+            self.renew(outcome, None, now);
+            return Ok(self.done(order, false));
+        }
+        self.apply(outcome, None, now)?;
+        *waits = true;
+        Ok(self.done(order, true))
+    }
+
+    /// The report on an order that was carried out.
+    fn done(&self, order: &Order, changed: bool) -> Done {
+        let member = self.table.member(&order.service, order.id.as_str()).map(|(_, member)| member);
+        Done {
+            epoch: self.zone.snapshot().epoch,
+            lease: member.map(|member| member.lease),
+            state: member.map(|member| member.state),
+            changed,
+        }
+    }
+}

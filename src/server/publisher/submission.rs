@@ -1,0 +1,126 @@
+//! What a publisher is handed, each with the way back to its sender, and the replies.
+
+use std::fmt;
+
+use crate::base::{Epoch, Now};
+use crate::dns::update::{Refusal, Request, Verdict};
+use crate::net::Completion;
+use crate::zone::registration::order::{Failure, Order, Orderer, Report};
+
+/// Orders of one submission at most; a longer batch is several. They are carried out in one go, which takes some
+/// milliseconds, and those that change something share a commit.
+pub const ORDERS: usize = 1000;
+
+/// What a publisher is handed.
+#[derive(Debug)]
+pub enum Submission {
+    /// A DNS UPDATE message.
+    Update(Update),
+    /// Orders, each by itself.
+    Orders(Box<Orders>),
+}
+
+/// An update with the way back to its sender.
+pub struct Update {
+    /// The request.
+    pub request: Box<Request>,
+    /// Takes the reply.
+    pub completion: Completion,
+}
+
+impl fmt::Debug for Update {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.request.fmt(f)
+    }
+}
+
+/// Orders of one sender, with the way back.
+pub struct Orders {
+    pub(super) orders: Vec<Order>,
+    pub(super) orderer: Orderer,
+    /// What became of each so far.
+    pub(super) reports: Vec<Option<Report>>,
+    completion: Box<dyn FnOnce(Vec<Report>) + Send>,
+}
+
+impl fmt::Debug for Orders {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Orders").field("orders", &self.orders).field("reports", &self.reports).finish_non_exhaustive()
+    }
+}
+
+impl Orders {
+    /// Orders, [`ORDERS`] at most; `completion` takes the report of each.
+    pub fn new(
+        orders: Vec<Order>,
+        orderer: Orderer,
+        completion: impl FnOnce(Vec<Report>) + Send + 'static,
+    ) -> Box<Orders> {
+        debug_assert!(orders.len() <= ORDERS, "longer batches are split");
+        let reports = vec![None; orders.len()];
+        Box::new(Orders { orders, orderer, reports, completion: Box::new(completion) })
+    }
+
+    /// Whether each has its report.
+    pub(super) fn are_complete(&self) -> bool {
+        self.reports.iter().all(Option::is_some)
+    }
+
+    /// Those without a report get this one.
+    pub(super) fn fail_rest(&mut self, text: &str) {
+        for report in self.reports.iter_mut().filter(|report| report.is_none()) {
+            *report = Some(Err(Failure::Unavailable(text.to_owned())));
+        }
+    }
+}
+
+/// A reply that is ready to go, or will be with the batch that it waits for.
+#[derive(Debug)]
+pub enum Reply {
+    /// To an update.
+    Update(Update, Verdict),
+    /// To orders.
+    Orders(Box<Orders>),
+}
+
+impl Reply {
+    /// Encodes, signs and sends it.
+    pub fn send(self, now: Now) {
+        match self {
+            Reply::Update(Update { request, completion }, verdict) => {
+                let mut octets = Vec::new();
+                request.reply(&verdict, now.wall, &mut octets);
+                completion(octets);
+            }
+            Reply::Orders(orders) => {
+                let reports = orders.reports.into_iter();
+                let lost = || Failure::Unavailable("it was not carried out".to_owned());
+                (orders.completion)(reports.map(|report| report.unwrap_or_else(|| Err(lost()))).collect());
+            }
+        }
+    }
+
+    /// The same with what could not be kept taken back.
+    pub(super) fn refused(self, text: &str) -> Reply {
+        match self {
+            Reply::Update(update, _) => Reply::Update(update, Verdict::Refused(Refusal::not_ready(text))),
+            Reply::Orders(mut orders) => {
+                // Whoever only renewed has its lease, whatever becomes of the write.
+                for report in &mut orders.reports {
+                    if report.as_ref().is_none_or(|report| report.as_ref().is_ok_and(|done| done.changed)) {
+                        *report = Some(Err(Failure::Unavailable(text.to_owned())));
+                    }
+                }
+                Reply::Orders(orders)
+            }
+        }
+    }
+
+    /// The same once the commit that it waited for is made.
+    pub(super) fn visible_from(mut self, epoch: Epoch) -> Reply {
+        if let Reply::Orders(orders) = &mut self {
+            orders.reports.iter_mut().flatten().flatten().for_each(|done| done.epoch = epoch);
+        }
+        self
+    }
+}

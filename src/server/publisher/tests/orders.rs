@@ -1,0 +1,209 @@
+//! Orders beside updates: one batch, one commit, a report for each.
+
+use crate::membership::Permit;
+use crate::membership::State;
+use crate::membership::access::Owner;
+use crate::zone::registration::Kind;
+use crate::zone::registration::order::{Action, Done, Failure, Order, Orderer, Report, Wanted};
+
+use super::*;
+
+type Reports = Arc<Mutex<Vec<Vec<Report>>>>;
+
+fn wanted(port: u16) -> Wanted {
+    Wanted {
+        target: None,
+        port,
+        priority: 0,
+        weight: 256,
+        addresses: ["192.0.2.1".parse().unwrap()].into(),
+        metadata: Box::default(),
+        lease: Some(10),
+        replaces: None,
+    }
+}
+
+fn register(id: &str, port: u16) -> Order {
+    order(id, Action::Register(Box::new(wanted(port))))
+}
+
+fn order(id: &str, action: Action) -> Order {
+    Order { service: name("_x._tcp.z."), id: MemberId::new(id).unwrap(), action }
+}
+
+/// Orders of somebody who may touch anybody's members, or only its own.
+fn give_as(stage: &mut Stage, who: &str, scope: Scope, orders: Vec<Order>) -> Reports {
+    let reports = Reports::default();
+    let told = reports.clone();
+    let permit = Permit { owner: Owner(who.into()), scope };
+    let orderer = Orderer { permit, by: who.into() };
+    let orders = Orders::new(orders, orderer, move |reports| told.lock().unwrap().push(reports));
+    stage.publisher.submit(Submission::Orders(orders), stage.time());
+    reports
+}
+
+fn give(stage: &mut Stage, orders: Vec<Order>) -> Reports {
+    give_as(stage, "http", Scope::Any, orders)
+}
+
+/// What was reported, once.
+fn told(stage: &mut Stage, reports: &Reports) -> Vec<Report> {
+    stage.replies();
+    let mut told = std::mem::take(&mut *reports.lock().unwrap());
+    assert_eq!(told.len(), 1, "one answer");
+    told.pop().unwrap()
+}
+
+fn done(epoch: u64, state: State, changed: bool) -> Report {
+    Ok(Done { epoch: Epoch(epoch), lease: Some(Lease(10)), state: Some(state), changed })
+}
+
+/// Gives orders and sees their commit through.
+fn carry_out(stage: &mut Stage, orders: Vec<Order>) -> Vec<Report> {
+    let reports = give(stage, orders);
+    if stage.seal().is_some() {
+        stage.end(&Appended::Committed);
+    }
+    told(stage, &reports)
+}
+
+#[test]
+fn orders_and_updates_of_a_batch_share_a_commit_and_each_has_its_report() {
+    let mut stage = Stage::new();
+    let reports = give(&mut stage, vec![register("a", 1), order("nobody", Action::Withdraw), register("b", 2)]);
+    stage.send(1, srv("c"));
+    let write = stage.seal().unwrap();
+    assert_eq!((write.items.len(), write.commit.as_ref().unwrap().epoch), (3, Epoch(101)));
+    stage.replies();
+    assert!(reports.lock().unwrap().is_empty(), "nothing is acknowledged before it is durable");
+    stage.end(&Appended::Committed);
+    let told = told(&mut stage, &reports);
+    assert_eq!((&told[0], &told[2]), (&done(101, State::Up, true), &done(101, State::Up, true)));
+    let Err(Failure::Objection(objection)) = &told[1] else { panic!("{told:?}") };
+    assert_eq!(objection.kind, Kind::Unknown);
+    assert!(stage.is_published("a") && stage.is_published("b") && stage.is_published("c"));
+}
+
+#[test]
+fn an_order_that_says_nothing_new_is_a_heartbeat_at_any_time() {
+    let mut stage = Stage::new();
+    carry_out(&mut stage, vec![register("a", 1)]);
+    for renewal in [register("a", 1), order("a", Action::Renew)] {
+        stage.now += 3000;
+        assert_eq!(carry_out(&mut stage, vec![renewal]), [done(101, State::Up, false)]);
+        assert_eq!(stage.lapses_at("a"), stage.now + 10_000);
+    }
+    // While a write is under way those that renew are told, and the batch waits for the one that does not.
+    stage.send(1, srv("b"));
+    stage.seal().unwrap();
+    stage.now += 1000;
+    let renewal = give(&mut stage, vec![order("a", Action::Renew)]);
+    assert_eq!(told(&mut stage, &renewal), [done(101, State::Up, false)]);
+    let mixed = give(&mut stage, vec![order("a", Action::Renew), register("c", 3)]);
+    stage.replies();
+    assert!(mixed.lock().unwrap().is_empty());
+    stage.end(&Appended::Committed);
+    stage.seal().expect("what waited");
+    stage.end(&Appended::Committed);
+    assert_eq!(told(&mut stage, &mixed), [done(103, State::Up, false), done(103, State::Up, true)]);
+}
+
+#[test]
+fn a_write_that_is_refused_fails_what_changed_and_no_heartbeat() {
+    let mut stage = Stage::new();
+    carry_out(&mut stage, vec![register("a", 1)]);
+    let before = stage.state();
+    let reports = give(&mut stage, vec![order("a", Action::Renew), register("b", 2), order("a", Action::Withdraw)]);
+    stage.seal().unwrap();
+    stage.end(&UNAVAILABLE());
+    let told = told(&mut stage, &reports);
+    assert_eq!(told[0], done(101, State::Up, false));
+    assert!(told[1..].iter().all(|report| matches!(report, Err(Failure::Unavailable(_)))), "{told:?}");
+    assert_eq!(stage.state(), before);
+}
+
+#[test]
+fn a_drained_member_leaves_the_answers_and_no_heartbeat_brings_it_back() {
+    let mut stage = Stage::new();
+    carry_out(&mut stage, vec![register("a", 1), register("b", 1)]);
+    let service = name("_x._tcp.z.");
+    let served = |stage: &Stage| {
+        let node = stage.publisher.snapshot().node(service.as_wire()).unwrap();
+        node.rrset(RecordType::SRV).map_or(0, |rrset| rrset.rdatas().count())
+    };
+    assert_eq!(carry_out(&mut stage, vec![order("a", Action::Drain)]), [done(102, State::Drained, true)]);
+    assert_eq!((served(&stage), stage.is_published("a")), (1, true), "its own host record stays");
+    assert_eq!(carry_out(&mut stage, vec![order("a", Action::Drain)]), [done(102, State::Drained, false)]);
+    assert_eq!(carry_out(&mut stage, vec![register("a", 1)]), [done(102, State::Drained, false)]);
+    stage.send(1, update().add("_x._tcp.z. SRV 0 256 1 a.x.z.").lease(10));
+    assert_eq!(stage.replies(), [(1, NOERROR)]);
+    assert_eq!(served(&stage), 1);
+    assert_eq!(carry_out(&mut stage, vec![order("a", Action::Undrain)]), [done(103, State::Up, true)]);
+    assert_eq!(served(&stage), 2);
+    assert_eq!(carry_out(&mut stage, vec![order("a", Action::Undrain)]), [done(103, State::Up, false)]);
+}
+
+#[test]
+fn a_replacement_drains_its_predecessor_in_the_commit_that_brings_it() {
+    let mut stage = Stage::new();
+    carry_out(&mut stage, vec![register("a", 1)]);
+    let successor = Wanted { replaces: Some(MemberId::new("a").unwrap()), ..wanted(1) };
+    let order = order("b", Action::Register(Box::new(successor)));
+    assert_eq!(carry_out(&mut stage, vec![order.clone()]), [done(102, State::Up, true)]);
+    let state =
+        |stage: &Stage| stage.publisher.table().member(&name("_x._tcp.z."), "a").map(|(_, member)| member.state);
+    assert_eq!(state(&stage), Some(State::Drained));
+    // Its heartbeats say the same and do nothing more.
+    carry_out(&mut stage, vec![self::order("a", Action::Undrain)]);
+    assert_eq!(carry_out(&mut stage, vec![order]), [done(103, State::Up, false)]);
+    assert_eq!(state(&stage), Some(State::Up));
+}
+
+#[test]
+fn who_may_touch_its_own_members_touches_no_others() {
+    let mut stage = Stage::new();
+    carry_out(&mut stage, vec![register("a", 1)]);
+    let replacing = Wanted { replaces: Some(MemberId::new("a").unwrap()), ..wanted(1) };
+    let replacing = order("c", Action::Register(Box::new(replacing)));
+    for foreign in [register("a", 2), order("a", Action::Withdraw), order("a", Action::Drain), replacing] {
+        let reports = give_as(&mut stage, "token t", Scope::Own, vec![foreign.clone()]);
+        let told = told(&mut stage, &reports);
+        let [Err(Failure::Objection(objection))] = told.as_slice() else { panic!("{foreign:?}: {told:?}") };
+        assert_eq!(objection.kind, Kind::Prohibited, "{foreign:?}");
+    }
+    assert!(stage.seal().is_none());
+    let own = give_as(&mut stage, "token t", Scope::Own, vec![register("b", 1), register("b", 2)]);
+    stage.seal().unwrap();
+    stage.end(&Appended::Committed);
+    assert_eq!(told(&mut stage, &own), [done(102, State::Up, true), done(102, State::Up, true)]);
+}
+
+#[test]
+fn what_an_update_would_be_refused_for_an_order_is_too() {
+    let mut stage = Stage::new();
+    let target = |target: &str| Wanted { target: Some(name(target)), ..wanted(1) };
+    let strange = Wanted { addresses: (0..17).map(|n| [192, 0, 2, n].into()).collect(), ..wanted(1) };
+    let long = Wanted { metadata: vec![vec![b'x'; 250].into(); 5].into(), ..wanted(1) };
+    for wanted in [target("."), target("other.x.z."), strange, long] {
+        let reports = give(&mut stage, vec![order("a", Action::Register(Box::new(wanted.clone())))]);
+        let told = told(&mut stage, &reports);
+        let [Err(Failure::Objection(objection))] = told.as_slice() else { panic!("{wanted:?}: {told:?}") };
+        assert_eq!(objection.kind, Kind::Invalid, "{wanted:?}");
+    }
+    let elsewhere = Order { service: name("www.z."), ..register("a", 1) };
+    let reports = give(&mut stage, vec![elsewhere]);
+    assert!(told(&mut stage, &reports)[0].is_err());
+    assert!(stage.publisher.table().is_empty() && stage.seal().is_none());
+}
+
+#[test]
+fn an_update_deletes_what_was_registered_under_an_id_of_its_own() {
+    let mut stage = Stage::new();
+    let wanted = Wanted { target: Some(name("host1.elsewhere.")), ..wanted(80) };
+    carry_out(&mut stage, vec![order("mine", Action::Register(Box::new(wanted)))]);
+    stage.send(1, update().delete_record("_x._tcp.z. SRV 0 256 80 host1.elsewhere."));
+    stage.seal().expect("it is gone");
+    stage.end(&Appended::Committed);
+    assert_eq!(stage.replies(), [(1, NOERROR)]);
+    assert!(!stage.has("mine"));
+}
