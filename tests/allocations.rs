@@ -19,7 +19,7 @@ use livezone::dns::respond::{ServedZone, Zones};
 use livezone::dns::tsig::{Algorithm, Key, Keys};
 use livezone::dns::update::renewal::Candidate;
 use livezone::membership::access::{Globs, Scope, UpdateEntry};
-use livezone::membership::{Item, Member, MemberId, Owner, Registration, State, Table, UpdateAccess};
+use livezone::membership::{Decided, Item, Member, MemberId, Owner, Registration, State, Table, UpdateAccess};
 use livezone::net::Handler;
 use livezone::net::udp::batch::Batch;
 use livezone::server::clock::{Clock, SystemClock};
@@ -122,6 +122,7 @@ fn table(clock: &SystemClock, message: &[u8]) -> Table {
         owner: Owner("key agents.".into()),
         lease: Lease(10),
         state: State::Up,
+        decided: Decided::default(),
     };
     let mut table = Table::new(Duration::ZERO);
     let index = table.put(Item::Member(member), None).unwrap();
@@ -181,6 +182,7 @@ fn front(clock: SystemClock, table: &Table) -> Front {
         inquiries: mpsc::channel(1).0,
         access: UpdateAccess::new(entries),
         renewals: table.renewals().clone(),
+        draining: Default::default(),
     };
     let zone = ServedZone { answers: ArcSwapOption::from_pointee(answers()), ..ServedZone::new(origin.clone()) };
     let limited = rate::Settings { exempt: Vec::new(), ..rate::Settings::default() };

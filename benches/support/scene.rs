@@ -15,8 +15,8 @@ use livezone::dns::respond::{Context, ServedZone, Verdict, Zones, respond};
 use livezone::dns::tsig::{Algorithm, Exchange, Key, Keys};
 use livezone::dns::update::{Request, Rules};
 use livezone::membership::access::{Globs, Scope, UpdateEntry};
-use livezone::membership::{LeaseLimits, Quotas, Table, UpdateAccess};
-use livezone::server::publisher::{Policy, Publisher, Submission};
+use livezone::membership::{LeaseLimits, Policies, Quotas, ServicePolicy, Table, UpdateAccess};
+use livezone::server::publisher::{Policy, Publisher, Submission, Update};
 use livezone::server::visible::Visible;
 use livezone::store::Appended;
 use livezone::store::embedded::{Entry, StoreFile};
@@ -163,7 +163,7 @@ impl Scene {
 
     fn submit(&mut self, request: Box<Request>) {
         let completion = Box::new(|reply: Vec<u8>| assert_eq!(reply[3] & 15, 0, "refused: {reply:?}"));
-        self.publisher.submit(Submission { request, completion }, self.now);
+        self.publisher.submit(Submission::Update(Update { request, completion }), self.now);
     }
 
     fn reply(&mut self) {
@@ -206,10 +206,11 @@ fn access(key: &Key) -> UpdateAccess {
 fn policy(access: UpdateAccess) -> Policy {
     let quotas =
         Quotas { owner_leases: 2_000_000, owner_services: 2_000_000, zone_leases: 2_000_000, zone_services: 2_000_000 };
+    let leases = LeaseLimits { default: Lease(3600), ..LeaseLimits::default() };
     Policy {
         access,
         rules: Rules {
-            leases: LeaseLimits { default: Lease(3600), ..LeaseLimits::default() },
+            policies: Policies::of_zone(ServicePolicy::plain(leases)).into(),
             quotas,
             peer_address: false,
             forwarders: Vec::new(),

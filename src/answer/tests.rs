@@ -298,17 +298,14 @@ fn big(members: usize) -> Zone {
         Change::Member {
             service: universe.name("_x._tcp"),
             id: MemberId::new(&format!("i-{number}")).unwrap(),
-            member: Some(PublishedMember {
-                registration: Arc::new(Registration {
-                    target: universe.name(&format!("i-{number}.x")),
-                    port: 80,
-                    priority: 0,
-                    weight: 0,
-                    addresses: [[a, 0, b, c].into(), [0xfd00, 0, 0, 0, 0, 0, u16::from(b), u16::from(c)].into()].into(),
-                    metadata: Box::default(),
-                }),
-                in_service: true,
-            }),
+            member: Some(PublishedMember::in_service(Arc::new(Registration {
+                target: universe.name(&format!("i-{number}.x")),
+                port: 80,
+                priority: 0,
+                weight: 0,
+                addresses: [[a, 0, b, c].into(), [0xfd00, 0, 0, 0, 0, 0, u16::from(b), u16::from(c)].into()].into(),
+                metadata: Box::default(),
+            }))),
         }
     };
     scenes::zone_of(&universe, (0..members).map(member))

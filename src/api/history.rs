@@ -1,6 +1,7 @@
 //! The history of a zone as the API tells it.
 
 use crate::base::{Epoch, Name};
+use crate::membership::Reason;
 use crate::zone::file::record_text;
 use crate::zone::{Cause, CausedChange, Change, Commit, Record, Returns};
 
@@ -34,6 +35,9 @@ fn tell_change(caused: &CausedChange, lapse: Option<Epoch>) -> ChangeView {
         Cause::Removed(by) => (CauseView::Removed, Some(by)),
         Cause::Drained(by) => (CauseView::Drained, Some(by)),
         Cause::Undrained(by) => (CauseView::Undrained, Some(by)),
+        Cause::Released(by) => (CauseView::Released, Some(by)),
+        Cause::Shrunk(by) => (CauseView::Shrunk, Some(by)),
+        Cause::Policy(reason) => (cause_of(*reason), None),
         Cause::Lapsed => (CauseView::Expired, None),
         Cause::Configured => (CauseView::Configured, None),
         Cause::Forgotten => (CauseView::Forgotten, None),
@@ -59,6 +63,20 @@ fn tell_change(caused: &CausedChange, lapse: Option<Epoch>) -> ChangeView {
             rtype: Some(rtype.to_string()),
             ..bare
         },
-        Change::Forget { .. } => ChangeView { what: What::Service, ..bare },
+        Change::Forget { .. } | Change::Slots { .. } => ChangeView { what: What::Service, ..bare },
+    }
+}
+
+fn cause_of(reason: Reason) -> CauseView {
+    match reason {
+        Reason::Held => CauseView::Held,
+        Reason::Floor => CauseView::HeldByFloor,
+        Reason::Heard => CauseView::HeardAgain,
+        Reason::LetGo => CauseView::LetGo,
+        Reason::HoldEnded => CauseView::HoldEnded,
+        Reason::Damped => CauseView::Damped,
+        Reason::Reused => CauseView::Reused,
+        Reason::Slotted => CauseView::GivenSlot,
+        Reason::Ramped => CauseView::Ramped,
     }
 }

@@ -12,7 +12,9 @@
 //! | `/v1/zones/{zone}/services` | its services: [`views::Services`] |
 //! | `/v1/zones/{zone}/services/{service}` | one service with its members: [`views::ServiceView`] |
 //! | `/v1/zones/{zone}/services/{service}/members/{id}` | one member: [`views::MemberView`]; PUT registers, changes or renews it, DELETE deregisters it: [`orders`] |
-//! | `…/members/{id}/drain`, `/undrain` | POST takes it out of the answers, or back |
+//! | `…/members/{id}/drain` | POST takes it out of the answers, GET follows: [`drain::DrainView`] |
+//! | `…/members/{id}/undrain`, `/release` | POST brings it back; withdraws it if it is held |
+//! | `/v1/zones/{zone}/services/{service}/release` | POST withdraws all that are held: [`drain::ReleaseView`] |
 //! | `/v1/zones/{zone}/heartbeats` | POST: a batch of these PUTs |
 //! | `/v1/zones/{zone}/commits` | its kept history, `?since=EPOCH&limit=N`: [`views::Commits`] |
 //! | `/healthz` | 200 while the process serves |
@@ -28,6 +30,7 @@
 //! connection's age. Large responses are made as they are read, or page by page, and so many at a time as [`routes`] says.
 
 mod body;
+pub mod drain;
 pub mod history;
 pub mod orders;
 pub mod problem;
@@ -42,12 +45,14 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::base::{Epoch, Name};
+use crate::membership::MemberId;
 use crate::zone::registration::order::{Order, Orderer, Report};
 use crate::zone::{Commit, Returns, Snapshot};
 
 pub use serve::serve;
 
-use views::{CopyView, NotifyView, ServiceView};
+use drain::DrainView;
+use views::{CopyView, MemberState, NotifyView, ServiceView};
 
 /// A future that a directory returns.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -74,6 +79,12 @@ pub trait Directory: Send + Sync + 'static {
 
     /// Carries orders out, each by itself, and reports on each in their order.
     fn order(&self, origin: &Name, orderer: Orderer, orders: Vec<Order>) -> Pending<Result<Vec<Report>, Unavailable>>;
+
+    /// How a member stands that drains and left the answers in this epoch, or is known to have by then.
+    fn drained(&self, origin: &Name, service: &Name, id: &MemberId, state: MemberState, epoch: Epoch) -> DrainView;
+
+    /// Forgets what a member waited for.
+    fn undrained(&self, origin: &Name, service: &Name, id: &MemberId);
 
     /// Commits kept of a zone after an epoch, or all, from the oldest: so many at most, and fewer where they are large.
     /// None: there are no later ones.

@@ -36,7 +36,7 @@ use crate::zone::registration::order::{Action, Order, Orderer, Report, Wanted};
 
 use super::problem::Problem;
 use super::serve::{PATIENCE, Peer};
-use super::views::MemberState;
+use super::views::{MemberState, time};
 
 /// Octets of the body of a request about one member: addresses and metadata within their limits take 3 KiB at most.
 pub const BODY_OCTETS: usize = 64 << 10;
@@ -128,6 +128,12 @@ pub struct Acknowledgement {
     pub lease: Option<u32>,
     /// Where the member stands; null if it is gone.
     pub state: Option<MemberState>,
+    /// Until when it is damped, if it goes on to stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damped_until: Option<String>,
+    /// The number of its slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
     /// Whether it differs from before; a heartbeat changes nothing.
     pub changed: bool,
 }
@@ -293,6 +299,8 @@ impl Acknowledgement {
             serial: done.epoch.serial().0,
             lease: done.lease.map(|lease| lease.0),
             state: done.state.map(MemberState::of),
+            damped_until: done.damped_until.map(time),
+            slot: done.slot,
             changed: done.changed,
         })
     }
@@ -340,6 +348,8 @@ impl MemberState {
         match state {
             State::Up => MemberState::Up,
             State::Suspect => MemberState::Suspect,
+            State::Held => MemberState::Held,
+            State::Damped => MemberState::Damped,
             State::Draining | State::Drained => MemberState::Draining,
         }
     }

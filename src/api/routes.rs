@@ -24,7 +24,7 @@ use super::orders::{self, Acknowledgement, BATCH_OCTETS, BATCHES, BODY_OCTETS, B
 use super::problem::Problem;
 use super::serve::Peer;
 use super::views::{Commits, ServiceSummary, Services, ZoneView, Zones};
-use super::{Directory, ServedZone, history};
+use super::{Directory, ServedZone, drain, history};
 
 /// Responses at a time that look at a whole zone or its history, or have more than [`SMALL_OCTETS`]: each takes some
 /// megabytes, or holds its snapshot, until the client has taken it. Further ones are told to come again.
@@ -40,15 +40,15 @@ pub const PAGE_COMMITS_LIMIT: u64 = HISTORY_COMMITS;
 pub const MASTER_FILE: &str = "text/dns";
 
 /// What all requests share.
-struct Shared {
-    directory: Arc<dyn Directory>,
+pub(super) struct Shared {
+    pub(super) directory: Arc<dyn Directory>,
     large: Arc<Semaphore>,
     batches: Semaphore,
 }
 
-type Api = State<Arc<Shared>>;
-type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
-type Answer = Result<Response, Problem>;
+pub(super) type Api = State<Arc<Shared>>;
+pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection>;
+pub(super) type Answer = Result<Response, Problem>;
 
 /// All resources.
 pub fn router(directory: Arc<dyn Directory>) -> Router {
@@ -60,8 +60,10 @@ pub fn router(directory: Arc<dyn Directory>) -> Router {
         .route("/v1/zones/{zone}/services", get(services))
         .route("/v1/zones/{zone}/services/{service}", get(service))
         .route("/v1/zones/{zone}/services/{service}/members/{id}", get(member).put(register).delete(deregister))
-        .route("/v1/zones/{zone}/services/{service}/members/{id}/drain", post(drain))
-        .route("/v1/zones/{zone}/services/{service}/members/{id}/undrain", post(undrain))
+        .route("/v1/zones/{zone}/services/{service}/members/{id}/drain", get(drain::follow).post(drain::drain))
+        .route("/v1/zones/{zone}/services/{service}/members/{id}/undrain", post(drain::undrain))
+        .route("/v1/zones/{zone}/services/{service}/members/{id}/release", post(drain::release))
+        .route("/v1/zones/{zone}/services/{service}/release", post(drain::release_all))
         .route("/v1/zones/{zone}/heartbeats", post(heartbeats))
         .route("/v1/zones/{zone}/commits", get(commits))
         .route("/healthz", get(healthz))
@@ -78,7 +80,7 @@ async fn nothing_there() -> Problem {
     Problem::new(
         StatusCode::NOT_FOUND,
         "nothing is here; there are /v1/zones, /v1/zones/{zone}, /v1/zones/{zone}/services, \
-         /v1/zones/{zone}/services/{service}, …/members/{id}, …/members/{id}/drain and /undrain, \
+         /v1/zones/{zone}/services/{service}, …/members/{id}, …/members/{id}/drain, /undrain and /release, \
          /v1/zones/{zone}/heartbeats, /v1/zones/{zone}/commits and /healthz",
     )
 }
@@ -174,7 +176,7 @@ async fn service(
 
 // ---- members ------------------------------------------------------------------------------------------------------------
 
-type MemberPath = Result<Path<(String, String, String)>, PathRejection>;
+pub(super) type MemberPath = Result<Path<(String, String, String)>, PathRejection>;
 
 async fn member(State(api): Api, path: MemberPath, parameters: Parameters) -> Answer {
     accept_parameters(parameters, &[])?;
@@ -208,19 +210,6 @@ async fn deregister(
     parameters: Parameters,
 ) -> Answer {
     api.order_plain(path, parameters, Action::Withdraw, peer).await
-}
-
-async fn drain(State(api): Api, path: MemberPath, Extension(peer): Extension<Peer>, parameters: Parameters) -> Answer {
-    api.order_plain(path, parameters, Action::Drain, peer).await
-}
-
-async fn undrain(
-    State(api): Api,
-    path: MemberPath,
-    Extension(peer): Extension<Peer>,
-    parameters: Parameters,
-) -> Answer {
-    api.order_plain(path, parameters, Action::Undrain, peer).await
 }
 
 async fn heartbeats(
@@ -276,11 +265,11 @@ async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, par
     Ok(document(look(move || json(&page)).await?, Some(permit)))
 }
 
-fn json(document: &impl Serialize) -> Vec<u8> {
+pub(super) fn json(document: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(document).expect("plain data with keys of text")
 }
 
-fn document(octets: Vec<u8>, permit: Option<OwnedSemaphorePermit>) -> Response {
+pub(super) fn document(octets: Vec<u8>, permit: Option<OwnedSemaphorePermit>) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], Body::new(Pieces::whole(octets, permit))).into_response()
 }
 
@@ -292,7 +281,7 @@ impl Shared {
     }
 
     /// A zone that members register with here.
-    fn find_own(&self, text: &str) -> Result<ServedZone, Problem> {
+    pub(super) fn find_own(&self, text: &str) -> Result<ServedZone, Problem> {
         let zone = self.find_zone(text)?;
         match &zone.copy {
             Some(copy) => Err(Problem::of_a_copy(&zone.origin, &copy.primaries)),
@@ -301,7 +290,12 @@ impl Shared {
     }
 
     /// The zone, the service and the id of a path; whether there is such a member is for others to say.
-    fn find_member(&self, zone: &str, service: &str, id: &str) -> Result<(ServedZone, Name, MemberId), Problem> {
+    pub(super) fn find_member(
+        &self,
+        zone: &str,
+        service: &str,
+        id: &str,
+    ) -> Result<(ServedZone, Name, MemberId), Problem> {
         let zone = self.find_own(zone)?;
         let unknown = || Problem::unknown_service(&zone.origin, service);
         let service = service_name(service, &zone.origin).ok_or_else(unknown)?;
@@ -310,7 +304,7 @@ impl Shared {
     }
 
     /// Gives one order.
-    async fn order(&self, zone: &ServedZone, order: Order, peer: Peer) -> Answer {
+    pub(super) async fn order(&self, zone: &ServedZone, order: Order, peer: Peer) -> Answer {
         let reports = self.directory.order(&zone.origin, orders::anybody(peer), vec![order]).await?;
         Ok(document(json(&Acknowledgement::of_one(reports)?), None))
     }
@@ -331,7 +325,7 @@ impl Shared {
     }
 }
 
-fn loaded(zone: &ServedZone) -> Result<Snapshot, Problem> {
+pub(super) fn loaded(zone: &ServedZone) -> Result<Snapshot, Problem> {
     zone.snapshot.clone().ok_or_else(|| Problem::not_loaded(&zone.origin))
 }
 
@@ -352,7 +346,7 @@ pub(super) fn service_name(text: &str, origin: &Name) -> Option<Name> {
 // ---- parameters ---------------------------------------------------------------------------------------------------------
 
 /// The values of these parameters. Another one is a mistake: who misspells `since` should not get the whole history.
-fn accept_parameters<const N: usize>(
+pub(super) fn accept_parameters<const N: usize>(
     parameters: Parameters,
     names: &[&'static str; N],
 ) -> Result<[Option<String>; N], Problem> {

@@ -64,6 +64,12 @@ impl Directory for Played {
         Box::pin(async { Err(Unavailable("its publisher is busy; ask again".to_owned())) })
     }
 
+    fn drained(&self, _: &Name, _: &Name, _: &MemberId, state: MemberState, _: Epoch) -> DrainView {
+        DrainView { state, safe_to_stop_at: None, waiting_for: Vec::new(), timed_out: false }
+    }
+
+    fn undrained(&self, _: &Name, _: &Name, _: &MemberId) {}
+
     fn commits(&self, _: &Name, _: Option<Epoch>, _: usize) -> Pending<Result<Page, Unavailable>> {
         let page = self.page.clone();
         Box::pin(async { page })
@@ -82,7 +88,7 @@ fn member(id: &str, there: bool) -> Change {
     Change::Member {
         service: name("_x._tcp.z."),
         id: MemberId::new(id).unwrap(),
-        member: there.then(|| PublishedMember { registration: registration.into(), in_service: true }),
+        member: there.then(|| PublishedMember::in_service(registration.into())),
     }
 }
 

@@ -144,6 +144,12 @@ pub struct ServiceSummary {
     pub members_count: usize,
     /// The digest over its list, as in its TXT record.
     pub digest: String,
+    /// How many slots there are, if it has some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
+    /// Whether members are held.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub hold: bool,
 }
 
 /// A service with its members.
@@ -177,6 +183,20 @@ pub struct MemberView {
     pub addresses: Vec<IpAddr>,
     /// Where it stands.
     pub state: MemberState,
+    /// Since when it stands there; that it is suspect is not counted.
+    pub since: String,
+    /// Until when it is damped, if it goes on to stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub damped_until: Option<String>,
+    /// The number of its slot.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// Whether it waits for a slot, unpublished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits_for_slot: bool,
+    /// The weight that is published, while that is less than its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_weight: Option<u16>,
     /// Whether its heartbeat is overdue while its lease runs.
     pub late: bool,
     /// What it registered, or changed, waits for the store and is not published yet.
@@ -203,8 +223,12 @@ pub enum MemberState {
     Up,
     /// Its lease has ended within the zone's grace; still published.
     Suspect,
-    /// It has withdrawn its SRV record and keeps its own name until its lease ends.
+    /// It fell silent with too many others, or too few would be left: still published, and marked.
+    Held,
+    /// It is out of the answers and keeps its own name until its lease ends.
     Draining,
+    /// It came back too often: not published for a while.
+    Damped,
 }
 
 /// `/v1/zones/{zone}/commits`: a page of the kept history.
@@ -311,6 +335,28 @@ pub enum CauseView {
     Transferred,
     /// Somebody ended the draining.
     Undrained,
+    /// Somebody withdrew what was held.
+    Released,
+    /// It fell silent with too many others: it is held.
+    Held,
+    /// Too few would be left without it: it is held.
+    HeldByFloor,
+    /// It was held and has been heard of.
+    HeardAgain,
+    /// It was held, few were any more, and it stayed silent: it is gone.
+    LetGo,
+    /// It was held for as long as that may be: it is gone.
+    HoldEnded,
+    /// It came back too often.
+    Damped,
+    /// It stayed: it is damped no longer.
+    Reused,
+    /// It waited for a slot and has one.
+    GivenSlot,
+    /// It has more of its weight.
+    Ramped,
+    /// Somebody removed free slots.
+    Shrunk,
 }
 
 impl fmt::Display for ChangeView {
@@ -334,6 +380,17 @@ impl fmt::Display for ChangeView {
             CauseView::Forgotten => " forgotten, nobody came back",
             CauseView::Transferred => " transferred",
             CauseView::Undrained => " brought back",
+            CauseView::Released => " released",
+            CauseView::Held => " held, with too many others silent",
+            CauseView::HeldByFloor => " held, too few would be left",
+            CauseView::HeardAgain => " heard of again, held no longer",
+            CauseView::LetGo => " let go, silent since few are held",
+            CauseView::HoldEnded => " let go, held for as long as may be",
+            CauseView::Damped => " damped, it came back too often",
+            CauseView::Reused => " back, damped no longer",
+            CauseView::GivenSlot => " given a slot",
+            CauseView::Ramped => " given more of its weight",
+            CauseView::Shrunk => " rid of free slots",
         })?;
         if let Some(by) = &self.by {
             write!(f, " by {by}")?;
@@ -399,6 +456,8 @@ impl ServiceSummary {
             epoch: text.epoch.0,
             members_count: text.members,
             digest: text.digest,
+            slots: text.slots,
+            hold: text.hold,
         })
     }
 }
@@ -418,6 +477,11 @@ impl MemberView {
             weight: registration.weight,
             addresses: registration.addresses.to_vec(),
             state: MemberState::of(member.state),
+            since: time(member.decided.since),
+            damped_until: None,
+            slot: member.decided.slot,
+            waits_for_slot: false,
+            published_weight: Some(member.weight()).filter(|weight| *weight != registration.weight),
             late: reading.is_late(now.mono),
             pending,
             owner: member.owner.to_string(),
@@ -426,6 +490,14 @@ impl MemberView {
             last_heartbeat: time(last),
             metadata: metadata(&registration.metadata),
         }
+    }
+}
+
+impl MemberView {
+    /// The same with what policy keeps besides.
+    pub fn governed(self, damped_until: Option<Monotonic>, waits_for_slot: bool, now: Now) -> MemberView {
+        let damped_until = damped_until.map(|until| time(now.wall.after(until.since(now.mono))));
+        MemberView { damped_until, waits_for_slot, ..self }
     }
 }
 

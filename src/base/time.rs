@@ -29,7 +29,7 @@ impl Monotonic {
 }
 
 /// Milliseconds since the Unix epoch, on the wall clock.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Wall(pub u64);
 
 impl Wall {

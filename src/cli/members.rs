@@ -92,7 +92,9 @@ fn state(member: &MemberView) -> String {
         MemberState::Up if member.late => "late",
         MemberState::Up => "up",
         MemberState::Suspect => "suspect",
+        MemberState::Held => "held",
         MemberState::Draining => "draining",
+        MemberState::Damped => "damped",
     }
     .to_owned();
     if member.pending {

@@ -6,8 +6,6 @@
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::written::Lease;
-
 /// A table whose keys are not settled yet.
 pub(super) type Unsettled = Spanned<toml::Value>;
 
@@ -46,16 +44,3 @@ pub(super) struct MemcachedConfig {
     zone: Option<String>,
     service: Option<String>,
 }
-
-#[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Damping {
-    half_life: Option<String>,
-    suppress: Option<f64>,
-    reuse: Option<f64>,
-}
-
-/// Settings of one service that stand in place of the zone's.
-#[derive(Deserialize, Debug)]
-#[serde(transparent)]
-pub(super) struct ServiceLease(Lease);

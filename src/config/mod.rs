@@ -18,6 +18,7 @@ mod http;
 mod key;
 mod later;
 mod notify;
+mod policy;
 mod problems;
 mod read;
 mod secondary;
@@ -47,6 +48,7 @@ use crate::dns::rate;
 use crate::dns::tsig::{Key, Keys};
 use crate::membership::access::{TransferAccess, UpdateEntry};
 use crate::membership::limits::{LeaseLimits, Quotas};
+use crate::membership::policy::Policies;
 use crate::zone::Settings;
 
 pub use problems::{Position, Problem, Problems};
@@ -154,7 +156,7 @@ pub struct Limits {
 }
 
 /// What a zone file says.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Zone {
     /// What decides about the zone's records.
     pub settings: Settings,
@@ -164,6 +166,10 @@ pub struct Zone {
     pub settle: Duration,
     /// What leases are granted; `min` is at least the zone's TTL.
     pub leases: LeaseLimits,
+    /// What holds for its members, and those of each service: these leases, and what keeps a fault from emptying it.
+    pub policies: Arc<Policies>,
+    /// How long a drained member waits for secondaries.
+    pub drain_timeout: Duration,
     /// Whether a member without an address gets its sender's.
     pub peer_address: bool,
     /// Whose copy it is; none: it is our own, and what follows is what decides about it.

@@ -8,6 +8,7 @@ use super::*;
 use crate::base::{Lease, Ttl};
 use crate::dns::tsig::Algorithm;
 use crate::membership::access::{Globs, Scope};
+use crate::membership::policy::ServicePolicy;
 use crate::zone::HostName;
 
 /// 32 octets.
@@ -192,10 +193,10 @@ fn the_documented_files_load() {
     let key = Some("xfer.".parse().unwrap());
     assert_eq!(secondaries, [("192.0.2.53:53".to_owned(), &key), ("192.0.2.54:53".to_owned(), &None)]);
     let warned: Vec<String> = files.lines(&zone.warnings.join("\n"));
-    for (key, line) in [("damping", 35), ("slots", 41)] {
-        assert_has(&warned, &format!("zones/svc.example.test.toml:{line}: `{key}`"), &["no effect"]);
-    }
-    assert_eq!(warned.len(), 2, "{warned:#?}");
+    assert_eq!(warned, [""; 0]);
+    let policy = zone.policies.of(&"_memcached._tcp.svc.example.test.".parse().unwrap());
+    assert_eq!(*policy, ServicePolicy { slot_hold: Some(Duration::ZERO), ..ServicePolicy::default() });
+    assert_eq!(zone.policies.zone, ServicePolicy::default());
 }
 
 #[test]
@@ -313,27 +314,48 @@ fn every_documented_key_of_later_versions_is_accepted() {
     let (config, _) = server("[http]\nlisten = \"\"\n");
     assert_eq!(config.http.listen, None);
 
-    let (_, warnings) = zone(
-        "drain-timeout = \"1m\"\n[history]\ncommits = 5\n[hold]\nfraction = 0.9\n[[service]]\n\
-         name = \"_x._tcp\"\nafsdb = 1\nslot-hold = \"1m\"\nslow-start = \"1m\"\nslots = false\n[service.lease]\n\
-         min = \"5s\"\n[service.hold]\nfloor = 2\n[service.damping]\nreuse = 0.5\n",
-    );
-    assert_has(&warnings, "z.toml:5: `hold` has no effect in this version", &[]);
-    let keys = ["drain-timeout", "history", "afsdb", "slot-hold", "slow-start"];
-    for key in keys.into_iter().chain(["service.lease", "service.hold", "service.damping"]) {
+    let (_, warnings) = zone("[history]\ncommits = 5\n[[service]]\nname = \"_x._tcp\"\nafsdb = 1\n");
+    for key in ["history", "afsdb"] {
         assert_has(&warnings, "z.toml:", &[&format!("`{key}`")]);
     }
-    assert_eq!(warnings.len(), 9, "{warnings:#?}");
+    assert_eq!(warnings.len(), 2, "{warnings:#?}");
 }
 
 #[test]
-fn a_hold_that_is_off_or_as_by_default_needs_no_warning() {
+fn a_service_has_the_policies_of_its_zone_but_where_it_has_its_own() {
+    let (zone, warnings) = zone(
+        "drain-timeout = \"2m\"\n[hold]\nfraction = 0.9\nmin-members = 9\n[damping]\nsuppress = 2.5\n[[service]]\n\
+         name = \"_x._tcp\"\nslots = true\nslot-hold = \"1m\"\nslow-start = \"40s\"\n[service.lease]\nmin = \"7s\"\n\
+         grace = \"3s\"\n[service.hold]\nfloor = 2\nmax = \"5m\"\n[service.damping]\nreuse = 0.5\n[[service]]\n\
+         name = \"_y._tcp\"\n",
+    );
+    assert!(warnings.is_empty());
+    assert_eq!(zone.drain_timeout, Duration::from_secs(120));
+    let of = |service: &str| *zone.policies.of(&format!("{service}.svc.example.test.").parse().unwrap());
+    assert_eq!(of("_y._tcp"), zone.policies.zone);
+    assert_eq!((of("_y._tcp").hold.fraction, of("_y._tcp").hold.min_members, of("_y._tcp").slot_hold), (0.9, 9, None));
+    let own = of("_x._tcp");
+    assert_eq!((own.hold.fraction, own.hold.floor, own.hold.max), (0.9, 2, Duration::from_secs(300)));
+    assert_eq!((own.damping.suppress, own.damping.reuse), (2.5, 0.5));
+    assert_eq!((own.slot_hold, own.slow_start), (Some(Duration::from_secs(60)), Duration::from_secs(40)));
+    assert_eq!((own.leases.min, own.leases.default, own.leases.grace), (Lease(7), Lease(15), Duration::from_secs(3)));
+}
+
+#[test]
+fn policies_that_make_no_sense_are_refused() {
     assert!(zone("[hold]\n").1.is_empty());
-    assert!(zone("[hold]\nfraction = 1.0\nmin-members = 9\n").1.is_empty());
-    assert!(zone("[hold]\nfraction = 1\n").1.is_empty());
-    assert_eq!(zone("[hold]\nmax = \"1m\"\n").1.len(), 1);
-    assert_one(&zone_problems("[hold]\nfraction = 1.5\n"), "z.toml:2:", &["`hold.fraction`", "1.5"]);
+    assert_one(&zone_problems("[hold]\nfraction = 1.5\n"), "z.toml:3:12: ", &["`hold.fraction` must be 0 to 1", "1.5"]);
     assert_one(&zone_problems("[hold]\nmax = \"soon\"\n"), "z.toml:3:7: ", &["`hold.max`", "soon"]);
+    assert_one(&zone_problems("[hold]\nfloor = -1\n"), "z.toml:3:9: ", &["`hold.floor`"]);
+    let reversed = "[damping]\nsuppress = 1.0\n";
+    assert_one(&zone_problems(reversed), "z.toml:2:", &["`damping.reuse` (1) must be less than", "(1)"]);
+    assert_one(&zone_problems("[damping]\nreuse = 0.0\n"), "z.toml:3:9: ", &["`damping.reuse` must be 0.1 to 4"]);
+    let service = |keys: &str| zone_problems(&format!("[[service]]\nname = \"_x._tcp\"\n{keys}"));
+    assert_one(&service("slot-hold = \"1m\"\n"), "z.toml:4:13: ", &["needs `slots = true`"]);
+    assert_one(&service("slow-start = \"2h\"\n"), "z.toml:4:14: ", &["1h at most"]);
+    assert_one(&service("[service.lease]\nmin = \"20s\"\n"), "z.toml:5:7: ", &["`service.lease.min` (20s)"]);
+    assert_one(&service("[service.lease]\nmin = \"1s\"\n"), "z.toml:5:7: ", &["`ttl`", "`service.lease.min` (1s)"]);
+    assert_one(&service("[service.lease]\nrecords = \"1m\"\n"), "z.toml:5:11: ", &["leased records"]);
 }
 
 #[test]

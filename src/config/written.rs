@@ -9,7 +9,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::later::{Cluster, Damping, MemcachedConfig, ServiceLease, Token, Unsettled};
+use super::later::{Cluster, MemcachedConfig, Token, Unsettled};
 
 /// A text with its place.
 pub(super) type Text = Option<Spanned<String>>;
@@ -265,10 +265,18 @@ impl<'de> Deserialize<'de> for Secondary {
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Hold {
-    pub(super) fraction: Option<f64>,
-    pub(super) min_members: Option<u32>,
+    pub(super) fraction: Option<Spanned<f64>>,
+    pub(super) min_members: Option<Spanned<i64>>,
     pub(super) max: Text,
-    pub(super) floor: Option<u32>,
+    pub(super) floor: Option<Spanned<i64>>,
+}
+
+#[derive(Deserialize, Debug, Default)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Damping {
+    pub(super) half_life: Text,
+    pub(super) suppress: Option<Spanned<f64>>,
+    pub(super) reuse: Option<Spanned<f64>>,
 }
 
 #[derive(Deserialize, Debug)]
@@ -281,7 +289,7 @@ pub(super) struct Service {
     pub(super) slot_hold: Text,
     pub(super) slow_start: Text,
     pub(super) afsdb: Option<Spanned<u16>>,
-    pub(super) lease: Option<Spanned<ServiceLease>>,
+    pub(super) lease: Option<Lease>,
     pub(super) hold: Option<Spanned<Hold>>,
     pub(super) damping: Option<Spanned<Damping>>,
 }

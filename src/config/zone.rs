@@ -1,6 +1,7 @@
 //! A zone file: from as written to [`Zone`].
 
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -14,10 +15,13 @@ use crate::zone::{HostName, ServiceSettings, Settings};
 
 use super::problems::Findings;
 use super::server::without_effect;
-use super::{Zone, notify, secondary, values, written};
+use super::{Zone, notify, policy, secondary, values, written};
 
 /// The longest time to gather changes for one commit: it is added to the time that a registrar waits for its answer.
 const SETTLE: Duration = Duration::from_secs(1);
+
+/// How long a drained member waits for secondaries by default: as long as one that works takes to refresh, twice.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Checks the whole. The zone counts only if the findings hold no problem. `None` without an origin, as nothing else
 /// makes sense then.
@@ -38,6 +42,8 @@ pub(super) fn check(
         findings.problem(&text.span(), format!("`settle` may be 1s at most, and is \"{}\"", text.get_ref()));
     }
     check_later(findings, written);
+    let service_of = |text: &str| Name::parse(text, Some(&origin)).ok();
+    let policies = Arc::new(policy::check(findings, written, leases, ttl, service_of));
     let negative_ttl = Ttl(values::seconds(findings, "negative-ttl", &written.negative_ttl, 2, 0..=Ttl::MAX.0));
     let settings = Settings {
         ttl,
@@ -73,6 +79,8 @@ pub(super) fn check(
         static_file: written.static_file.as_ref().map(|file| findings.folder().join(file.get_ref())),
         settle,
         leases,
+        policies,
+        drain_timeout: values::duration(findings, "drain-timeout", &written.drain_timeout, DRAIN_TIMEOUT),
         peer_address: written.peer_address.as_ref().is_some_and(|asked| *asked.get_ref()),
         following,
         update,
@@ -89,20 +97,50 @@ pub(super) fn check(
 /// `ttl` and `[lease]`, which hang together: `ttl <= lease.min <= lease.default <= lease.max`.
 fn check_times(findings: &mut Findings, written: &written::Zone) -> (Ttl, LeaseLimits) {
     let before = findings.count();
-    let default = LeaseLimits::default();
     let ttl = values::seconds(findings, "ttl", &written.ttl, 5, 1..=Ttl::MAX.0);
-    let lease = &written.lease;
-    let mut seconds = |key, text, default: Lease| Lease(values::seconds(findings, key, text, default.0, 1..=u32::MAX));
-    let limits = LeaseLimits {
-        default: seconds("lease.default", &lease.default, default.default),
-        min: seconds("lease.min", &lease.min, default.min),
-        max: seconds("lease.max", &lease.max, default.max),
-        records: seconds("lease.records", &lease.records, default.records),
-        grace: values::duration(findings, "lease.grace", &lease.grace, default.grace),
-    };
-    if findings.count() > before {
-        return (Ttl(ttl), limits);
+    let limits = read_leases(findings, "lease", &written.lease, LeaseLimits::default());
+    if findings.count() == before {
+        check_order(findings, "lease", (ttl, &written.ttl), &limits, &written.lease);
     }
+    (Ttl(ttl), limits)
+}
+
+/// The `[lease]` table of a service, in place of the zone's.
+pub(super) fn check_leases(
+    findings: &mut Findings,
+    key: &str,
+    written: &written::Lease,
+    zone: LeaseLimits,
+    ttl: Ttl,
+) -> LeaseLimits {
+    let before = findings.count();
+    let limits = read_leases(findings, key, written, zone);
+    if findings.count() == before {
+        check_order(findings, key, (ttl.0, &None), &limits, written);
+    }
+    limits
+}
+
+fn read_leases(findings: &mut Findings, key: &str, lease: &written::Lease, default: LeaseLimits) -> LeaseLimits {
+    let mut seconds = |name: &str, text, default: Lease| {
+        Lease(values::seconds(findings, &format!("{key}.{name}"), text, default.0, 1..=u32::MAX))
+    };
+    LeaseLimits {
+        default: seconds("default", &lease.default, default.default),
+        min: seconds("min", &lease.min, default.min),
+        max: seconds("max", &lease.max, default.max),
+        records: seconds("records", &lease.records, default.records),
+        grace: values::duration(findings, &format!("{key}.grace"), &lease.grace, default.grace),
+    }
+}
+
+fn check_order(
+    findings: &mut Findings,
+    key: &str,
+    ttl: (u32, &written::Text),
+    limits: &LeaseLimits,
+    lease: &written::Lease,
+) {
     let mut in_order = |low: (&str, u32, &written::Text), high: (&str, u32, &written::Text), why: &str| {
         if low.1 <= high.1 {
             return;
@@ -115,13 +153,13 @@ fn check_times(findings: &mut Findings, written: &written::Zone) -> (Ttl, LeaseL
         };
         findings.problem(&place.span(), format!("{} may not exceed {}{why}", value(low), value(high)));
     };
-    let min = ("lease.min", limits.min.0, &lease.min);
-    let usual = ("lease.default", limits.default.0, &lease.default);
-    let why = ": caches would outlive a lease; lower `ttl` or raise `lease.min`";
-    in_order(("ttl", ttl, &written.ttl), min, why);
+    let [min_key, default_key, max_key] = ["min", "default", "max"].map(|name| format!("{key}.{name}"));
+    let min = (min_key.as_str(), limits.min.0, &lease.min);
+    let usual = (default_key.as_str(), limits.default.0, &lease.default);
+    let why = format!(": caches would outlive a lease; lower `ttl` or raise `{min_key}`");
+    in_order(("ttl", ttl.0, ttl.1), min, &why);
     in_order(min, usual, "");
-    in_order(usual, ("lease.max", limits.max.0, &lease.max), "");
-    (Ttl(ttl), limits)
+    in_order(usual, (max_key.as_str(), limits.max.0, &lease.max), "");
 }
 
 /// A name of the SOA, or its default below the origin.
@@ -183,7 +221,12 @@ fn check_services(
                 findings.problem(&text.span(), message);
             }
         }
-        services.push(ServiceSettings { service: name, host_name, dns_sd: service.dns_sd.unwrap_or(false) });
+        services.push(ServiceSettings {
+            service: name,
+            host_name,
+            dns_sd: service.dns_sd.unwrap_or(false),
+            slots: service.slots.as_ref().is_some_and(|slots| *slots.get_ref()),
+        });
     }
     services
 }
@@ -302,40 +345,9 @@ fn query_entry(findings: &mut Findings, entry: &Spanned<written::QueryEntry>) ->
 
 /// What is read and has no effect yet.
 fn check_later(findings: &mut Findings, written: &written::Zone) {
-    values::duration(findings, "drain-timeout", &written.drain_timeout, Duration::ZERO);
-    without_effect(findings, written.drain_timeout.as_ref(), "drain-timeout");
     without_effect(findings, written.history.as_ref(), "history");
-    without_effect(findings, written.damping.as_ref(), "damping");
-    check_hold(findings, written.hold.as_ref(), "hold");
 }
 
 fn check_later_of_service(findings: &mut Findings, written: &written::Service) {
-    if let Some(slots) = written.slots.as_ref().filter(|slots| *slots.get_ref()) {
-        findings.without_effect(&slots.span(), "slots");
-    }
-    for (key, text) in [("slot-hold", &written.slot_hold), ("slow-start", &written.slow_start)] {
-        values::duration(findings, key, text, Duration::ZERO);
-        without_effect(findings, text.as_ref(), key);
-    }
     without_effect(findings, written.afsdb.as_ref(), "afsdb");
-    without_effect(findings, written.lease.as_ref(), "service.lease");
-    without_effect(findings, written.damping.as_ref(), "service.damping");
-    check_hold(findings, written.hold.as_ref(), "service.hold");
-}
-
-/// The defaults need no mention, and neither does a hold that is switched off.
-fn check_hold(findings: &mut Findings, hold: Option<&Spanned<written::Hold>>, key: &str) {
-    let Some(hold) = hold else { return };
-    let written = hold.get_ref();
-    let usual = Duration::from_secs(600);
-    let max = values::duration(findings, &format!("{key}.max"), &written.max, usual);
-    let fraction = written.fraction.unwrap_or(0.5);
-    if !(0.0..=1.0).contains(&fraction) {
-        findings.problem(&hold.span(), format!("`{key}.fraction` must be 0.0 to 1.0, and is {fraction}"));
-    }
-    #[expect(clippy::float_cmp, reason = "both are what the file says, not results of arithmetic")]
-    let usual = fraction == 1.0 || (fraction == 0.5 && written.min_members.unwrap_or(4) == 4 && max == usual);
-    if !usual || written.floor.unwrap_or(0) != 0 {
-        findings.without_effect(&hold.span(), key);
-    }
 }

@@ -81,11 +81,15 @@ impl Reading {
     /// Whether the heartbeat is overdue while the lease still runs: silent for more than 1.5 × the usual interval, or for
     /// more than half of the lease while there is none.
     pub fn is_late(&self, now: Monotonic) -> bool {
-        let patience = match self.usual_interval() {
+        now < self.deadline && now.since(self.last) > self.patience()
+    }
+
+    /// How long it may be silent before its heartbeat is overdue.
+    pub fn patience(&self) -> Duration {
+        match self.usual_interval() {
             Some(usual) => usual * 3 / 2,
             None => self.lease.duration() / 2,
-        };
-        now < self.deadline && now.since(self.last) > patience
+        }
     }
 
     /// The registration that the cell belongs to.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::limits::LABEL_OCTETS;
-use crate::base::{Lease, Name, RecordType, Ttl};
+use crate::base::{Lease, Name, RecordType, Ttl, Wall};
 
 use super::access::Owner;
 
@@ -102,6 +102,10 @@ pub enum State {
     Up,
     /// Its lease has ended within the zone's grace; still published.
     Suspect,
+    /// It is silent together with too many others, or there would be too few without it: still published, and marked.
+    Held,
+    /// It came back too often: not published for a while.
+    Damped,
     /// It has withdrawn its SRV by an update and keeps its own host record until its lease ends, or it registers its SRV
     /// again.
     Draining,
@@ -110,11 +114,33 @@ pub enum State {
 }
 
 impl State {
+    /// How many there are.
+    pub const COUNT: usize = 6;
+
     /// Whether a member is out of the answers, but for its own host record.
     pub fn is_draining(self) -> bool {
         matches!(self, State::Draining | State::Drained)
     }
+
+    /// Whether a member is in the answers, unless it waits for a slot.
+    pub fn is_published(self) -> bool {
+        matches!(self, State::Up | State::Suspect | State::Held)
+    }
 }
+
+/// What policy decided of a member.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Decided {
+    /// Since when it is in its state (that it is suspect is not kept).
+    pub since: Wall,
+    /// Its slot, in a service with slots; none: it waits for one, or is damped.
+    pub slot: Option<u32>,
+    /// While it ramps up: how many of [`RAMP_STEPS`] of its weight it has. Zero: all of it.
+    pub ramp: u8,
+}
+
+/// Steps in which a member reaches its weight.
+pub const RAMP_STEPS: u8 = 4;
 
 /// One instance of a service.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -131,6 +157,22 @@ pub struct Member {
     pub lease: Lease,
     /// Where it stands.
     pub state: State,
+    /// What policy decided of it.
+    pub decided: Decided,
+}
+
+impl Member {
+    /// The weight that is published of it.
+    pub fn weight(&self) -> u16 {
+        match self.decided.ramp {
+            0 => self.registration.weight,
+            // A weight of 0 would mean that it is hardly ever chosen (RFC 2782).
+            step => match u32::from(self.registration.weight) * u32::from(step) / u32::from(RAMP_STEPS) {
+                0 => self.registration.weight.min(1),
+                part => u16::try_from(part).unwrap_or(self.registration.weight),
+            },
+        }
+    }
 }
 
 /// Any other record registered by an update: held for its lease, without states.

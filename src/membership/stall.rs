@@ -119,6 +119,7 @@ mod tests {
                 owner: Owner("test".into()),
                 lease: Lease(u32::try_from(LEASE / 1000).unwrap()),
                 state: State::Up,
+                decided: crate::membership::Decided::default(),
             };
             let member = table.put(Item::Member(member), None).unwrap();
             table.accept(Now { mono: Monotonic(START), wall: Wall(0) });

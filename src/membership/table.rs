@@ -21,11 +21,16 @@ use crate::base::{Monotonic, Name, NameMap, Now, SeededMap, SeededSet, Wall};
 use super::access::Owner;
 use super::cell::{CellId, Cells, Heartbeats, Reading, Stamp};
 use super::holdings::{Holding, Holdings};
-use super::member::{HeldAddresses, Item, Key, LeasedRecord, Member, State};
+use super::limits::LeaseLimits;
+use super::member::{HeldAddresses, Item, Key, LeasedRecord, Member, MemberId, State};
+use super::policy::{Policies, ServicePolicy};
 use super::renewals::Renewals;
 use super::stall::Stalls;
 
+use governed::{Governed, Side};
 use time::{RETRY_EXPIRY, UNARMED};
+
+pub use hold::Decision;
 
 /// The place of an item in the table, and of its cell. Stays the same while the item lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -91,6 +96,8 @@ struct Undo {
     signed: Option<Stamp>,
     /// Whether somebody was heard of by it, so that the lease runs anew.
     heard: bool,
+    /// What else it did.
+    sides: Vec<Side>,
 }
 
 /// The table of one zone.
@@ -119,7 +126,7 @@ pub struct Table {
     edited: SeededSet<Index>,
     /// The signatures that the transaction under way has accepted so far.
     signed: SeededMap<Key, Stamp>,
-    grace: Duration,
+    governed: Governed,
     stalls: Stalls,
     /// Loaded from the store and not known to have renewed since: what checkpoints look at.
     unrenewed: Vec<Unrenewed>,
@@ -140,8 +147,14 @@ struct Unrenewed {
 pub struct Savepoint(usize);
 
 impl Table {
-    /// An empty table. `grace` is how long a lapsed member stays published.
+    /// An empty table without other policy than this: `grace` is how long a lapsed member stays published.
     pub fn new(grace: Duration) -> Table {
+        let leases = LeaseLimits { grace, ..LeaseLimits::default() };
+        Table::with(Policies::of_zone(ServicePolicy::plain(leases)).into())
+    }
+
+    /// An empty table with these policies.
+    pub fn with(policies: Arc<Policies>) -> Table {
         let cells: Arc<Cells> = Arc::default();
         Table {
             renewals: Arc::new(Renewals::new(cells.clone())),
@@ -161,7 +174,7 @@ impl Table {
             journal: Vec::new(),
             edited: SeededSet::default(),
             signed: SeededMap::default(),
-            grace,
+            governed: Governed::new(policies),
             stalls: Stalls::default(),
             unrenewed: Vec::new(),
         }
@@ -175,11 +188,6 @@ impl Table {
     /// What messages renew, for threads that do so in place.
     pub fn renewals(&self) -> &Arc<Renewals> {
         &self.renewals
-    }
-
-    /// Changes how long lapsed members stay published; leases that have lapsed already keep what they were given.
-    pub fn set_grace(&mut self, grace: Duration) {
-        self.grace = grace;
     }
 
     // ---- reading ------------------------------------------------------------------------------------------------
@@ -308,23 +316,40 @@ impl Table {
 
     /// Adds an item, or replaces the one with the same key. `stamp` is the signature that brought it.
     pub fn put(&mut self, item: Item, stamp: Option<Stamp>) -> Result<Index, Full> {
-        self.replace(item, stamp, true)
+        self.replace(item, stamp, true, None)
+    }
+
+    /// The same for a member that takes another's place: its slot, if that one has none any more.
+    pub fn put_in_place_of(
+        &mut self,
+        item: Item,
+        stamp: Option<Stamp>,
+        predecessor: Option<&MemberId>,
+    ) -> Result<Index, Full> {
+        self.replace(item, stamp, true, predecessor)
     }
 
     /// Changes an item of which nobody was heard: its lease and signature stay.
     pub fn amend(&mut self, item: Item) -> Result<Index, Full> {
-        self.replace(item, None, false)
+        self.replace(item, None, false, None)
     }
 
-    fn replace(&mut self, item: Item, stamp: Option<Stamp>, heard: bool) -> Result<Index, Full> {
+    fn replace(
+        &mut self,
+        mut item: Item,
+        stamp: Option<Stamp>,
+        heard: bool,
+        predecessor: Option<&MemberId>,
+    ) -> Result<Index, Full> {
         let (index, allocated) = match self.find(&item.key()) {
             Some(index) => (index, false),
             None => (self.allocate()?, true),
         };
+        let sides = self.govern(&mut item, predecessor);
         let signed = self.sign(item.key(), stamp);
         let before = self.set(index, Some(item));
         self.edited.insert(index);
-        self.journal.push(Undo { index, before, allocated, signed, heard });
+        self.journal.push(Undo { index, before, allocated, signed, heard, sides });
         Ok(index)
     }
 
@@ -337,9 +362,10 @@ impl Table {
         // What was accepted last counts on: the same transaction may put the item back at another place.
         let last = self.last_stamp(index, &key, true);
         let signed = self.sign(key, Some(stamp.map_or(last, |stamp| last.later(stamp))));
+        let sides = self.govern_removal(index);
         let before = self.set(index, None);
         self.edited.insert(index);
-        self.journal.push(Undo { index, before, allocated: false, signed, heard: true });
+        self.journal.push(Undo { index, before, allocated: false, signed, heard: true, sides });
     }
 
     /// Notes a signature for the transaction under way; returns what was noted before.
@@ -368,6 +394,7 @@ impl Table {
                 }
             }
             self.set(undo.index, undo.before);
+            self.take_back(undo.sides);
             if undo.allocated {
                 self.free.push(undo.index);
             }
@@ -419,10 +446,13 @@ impl Table {
                         false => (now.mono.after(lease.duration()), now.mono),
                     };
                     self.cells.assign(index.cell(), deadline, last, lease, stamp, gaps);
+                    if self.is_held(index) {
+                        self.cells.shut(index.cell());
+                    }
                     // A timer that fires before the new deadline re-arms by itself.
-                    let armed = self.slots[index.at()].armed;
-                    if armed == UNARMED || deadline < armed {
-                        self.arm(index, deadline);
+                    let (armed, due) = (self.slots[index.at()].armed, self.due(index));
+                    if armed == UNARMED || due < armed {
+                        self.arm(index, due);
                     }
                 }
                 None => {
@@ -438,6 +468,7 @@ impl Table {
         }
         self.signed.clear();
         self.settle_timers(None);
+        self.governed.changed_slots.clear();
     }
 
     /// Gives a place back, once.
@@ -457,7 +488,10 @@ impl Table {
         let edits = self.journal.iter().filter(|undo| undo.heard);
         let known = edits.filter_map(|undo| undo.before.as_ref().map(Item::key));
         let living: SeededSet<Key> = known.filter(|key| self.find(key).is_some()).collect();
+        let returned = self.returned_from_hold();
         self.rollback(Savepoint(0));
+        returned.into_iter().for_each(|index| self.hear_of_held(index));
+        self.governed.changed_slots.clear();
         self.signed.clear();
         self.settle_timers(Some(now));
         for key in living {
@@ -471,10 +505,9 @@ impl Table {
     fn settle_timers(&mut self, abandoned: Option<Monotonic>) {
         for index in std::mem::take(&mut self.edited) {
             let Some(item) = self.item(index) else { continue };
-            let suspect = matches!(item, Item::Member(member) if member.state == State::Suspect);
-            let deadline = self.reading(index).deadline;
-            let end = if suspect { deadline.after(self.grace) } else { deadline };
-            if !suspect {
+            let claimed = matches!(item, Item::Member(member) if matches!(member.state, State::Suspect | State::Held));
+            let end = self.due(index);
+            if !claimed {
                 self.cells.unclaim(index.cell());
             }
             match abandoned {
@@ -504,6 +537,7 @@ impl Table {
 
     /// Replaces what stands at a place and keeps the indexes in step.
     fn set(&mut self, index: Index, mut item: Option<Item>) -> Option<Item> {
+        self.note_standing(index, item.as_ref());
         if let Some(Item::Member(member)) = &mut item {
             // All members of a service share the octets of its name.
             if let Some((name, _)) = self.services.get_key_value(&member.service) {
@@ -633,5 +667,10 @@ impl Table {
 }
 
 #[cfg(test)]
+mod policy_tests;
+#[cfg(test)]
 mod tests;
+
+mod governed;
+mod hold;
 mod time;

@@ -7,14 +7,19 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
-use crate::api::views::{CopyView, FailureView, MemberView, NotifyView, ServiceSummary, ServiceView, time};
+use crate::api::drain::DrainView;
+use crate::api::views::{
+    CopyView, FailureView, MemberState, MemberView, NotifyView, ServiceSummary, ServiceView, time,
+};
 use crate::api::{self, Page, Pending, ServedZone, Unavailable};
-use crate::base::{Epoch, Name, Now};
+use crate::base::{Epoch, Name, Now, Ttl};
 use crate::dns;
+use crate::membership::MemberId;
 use crate::store::{self, Store};
 use crate::zone::registration::order::{Order, Orderer, Report};
 use crate::zone::{Commit, History, Lapses, Returns};
 
+use super::drains::{Drains, Terms};
 use super::front::{Copied, Front, Routing};
 use super::notifier::NotifyState;
 use super::publisher::{ORDERS, Orders, Publisher, Submission};
@@ -44,9 +49,10 @@ impl Inquiry {
 /// change in its members shows already, marked as pending.
 pub(super) fn look(publisher: &Publisher, service: &Name, now: Now) -> Option<ServiceView> {
     let (snapshot, table) = (publisher.snapshot(), publisher.table());
-    let members = table.members(service).map(|(index, member)| {
+    let members = table.members(service).map(|(index, of)| {
         let pending = table.edited().contains(&index);
-        MemberView::of(member, &table.reading(index), table.deadline(index), pending, now)
+        let member = MemberView::of(of, &table.reading(index), table.deadline(index), pending, now);
+        member.governed(table.damped_until(of), table.waits_for_slot(index), now)
     });
     Some(ServiceView {
         zone: snapshot.origin().to_string(),
@@ -59,6 +65,7 @@ pub(super) fn look(publisher: &Publisher, service: &Name, now: Now) -> Option<Se
 pub(super) struct Directory {
     pub(super) front: Arc<Front>,
     pub(super) store: Arc<dyn Store>,
+    pub(super) drains: Arc<Drains>,
 }
 
 impl Directory {
@@ -103,6 +110,26 @@ impl api::Directory for Directory {
         let ended = unavailable("it was taken away or the server ends");
         let full = unavailable("more wait for its publisher than it takes; send it again in a second");
         Box::pin(async move { hand_over(queue.ok_or(ended.clone())?, orderer, orders, full, ended).await })
+    }
+
+    fn drained(&self, origin: &Name, service: &Name, id: &MemberId, state: MemberState, epoch: Epoch) -> DrainView {
+        let routing = self.front.routing.load();
+        let (secondaries, timeout) =
+            routing.registrars.get(origin).map_or_else(Default::default, |registrar| registrar.draining.clone());
+        let answers = routing.zones.find(origin.as_wire()).and_then(|zone| zone.answers.load_full());
+        let ttl = answers.map_or(Ttl(0), |answers| answers.snapshot().settings.ttl);
+        let key = (origin.clone(), service.clone(), id.clone());
+        let standing = self.drains.standing(key, epoch, &Terms { secondaries, timeout, ttl }, self.front.clock.now());
+        DrainView {
+            state,
+            safe_to_stop_at: standing.safe_at.map(time),
+            waiting_for: standing.waiting_for.iter().map(ToString::to_string).collect(),
+            timed_out: standing.timed_out,
+        }
+    }
+
+    fn undrained(&self, origin: &Name, service: &Name, id: &MemberId) {
+        self.drains.end(&(origin.clone(), service.clone(), id.clone()));
     }
 
     fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Page, Unavailable>> {

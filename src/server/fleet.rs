@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Epoch, Name};
-use crate::config::{Config, Following};
+use crate::config::{self, Config, Following};
 use crate::dns::respond::{ServedZone, Source, Zones};
 use crate::membership::{Renewals, UpdateAccess};
 use crate::store::Store;
@@ -136,6 +136,17 @@ fn source(ready: &Ready) -> Option<Source> {
     Some(Source { primaries, key: following.key.clone() })
 }
 
+/// The secondaries that a drained member waits for, and for how long.
+fn draining(zone: &config::Zone) -> (Vec<SocketAddr>, Duration) {
+    (zone.secondaries.iter().map(|secondary| secondary.address).collect(), zone.drain_timeout)
+}
+
+/// The shortest lease of a zone's members.
+fn shortest_lease(zone: &config::Zone) -> Duration {
+    let of_services = zone.policies.services.values().map(|policy| policy.leases.min);
+    of_services.fold(zone.leases.min, |shortest, lease| shortest.min(lease)).duration()
+}
+
 /// The place of a zone among the others.
 pub(super) fn place(origin: &Name) -> Vec<u8> {
     origin.as_wire().to_vec()
@@ -232,7 +243,7 @@ impl Fleet {
                 retired: Mutex::default(),
             },
             clock: self.clock.clone(),
-            checkpoint_interval: zone.leases.min.duration() / 3,
+            checkpoint_interval: shortest_lease(zone) / 3,
             changing: None,
             large_sets: LargeSets::default(),
             advance: None,
@@ -272,7 +283,7 @@ impl Fleet {
             changing: Changing {
                 query: zone.query.clone(),
                 transfer: zone.transfer.clone(),
-                checkpoint_interval: zone.leases.min.duration() / 3,
+                checkpoint_interval: shortest_lease(zone) / 3,
                 done,
             },
         };
@@ -372,6 +383,7 @@ impl Fleet {
                 renewals: renewals.clone(),
                 inquiries: inquiries.clone(),
                 access: UpdateAccess::new(running.ready.zone.update.clone()),
+                draining: draining(&running.ready.zone),
             }),
             Side::Follower { .. } => None,
         };

@@ -46,6 +46,8 @@ pub struct Registrar {
     pub renewals: Arc<Renewals>,
     /// Who may update at all: the others are refused before they take a place in the queue.
     pub access: UpdateAccess,
+    /// The secondaries that a drained member waits for, and for how long.
+    pub draining: (Vec<SocketAddr>, Duration),
 }
 
 /// The side of a copy that hears of its primary.

@@ -20,7 +20,12 @@ pub fn policy(ready: &Ready) -> Policy {
     let forwarders = zone.secondaries.iter().map(|secondary| secondary.address.ip().to_canonical()).collect();
     Policy {
         access: UpdateAccess::new(zone.update.clone()),
-        rules: Rules { leases: zone.leases, quotas: ready.quotas, peer_address: zone.peer_address, forwarders },
+        rules: Rules {
+            policies: zone.policies.clone(),
+            quotas: ready.quotas,
+            peer_address: zone.peer_address,
+            forwarders,
+        },
         settle: zone.settle,
     }
 }
@@ -48,7 +53,8 @@ pub fn open(
     let zone = &ready.zone;
     let settings = Arc::new(zone.settings.clone());
     let policy = policy(ready);
-    let mut table = Table::new(zone.leases.grace);
+    let mut table = Table::with(zone.policies.clone());
+    table.see(now);
     // From here on to the first message that can come in, nobody can renew: that counts as a stall.
     table.observe(now.mono);
     let mut history = History::default();
@@ -118,9 +124,13 @@ pub fn open_copy(ready: &Ready, store: &dyn Store, now: Now) -> Result<(OpenedCo
 /// The zone and the membership as the store has them.
 pub fn revive(stored: StoredZone, mut table: Table, now: Now) -> Result<(Zone, Table), StoreError> {
     let full = |cause: &dyn std::fmt::Display| StoreError::Io { path: "store".to_owned(), cause: cause.to_string() };
+    let settings = stored.settings.clone();
     let mut restoring = Restoring::new(stored.settings, stored.epoch);
     for StaticNode { name, rrsets } in stored.statics {
         restoring.apply(&Change::Static { name, rrsets });
+    }
+    for (service, slots) in stored.slots {
+        table.load_slots(service, slots);
     }
     // A leased RRset is one change, not one for each of its records.
     let mut leased: HashSet<(Name, RecordType)> = HashSet::new();
@@ -131,7 +141,8 @@ pub fn revive(stored: StoredZone, mut table: Table, now: Now) -> Result<(Zone, T
             match table.item(index) {
                 Some(Item::Member(member)) => {
                     let (service, id) = (member.service.clone(), member.id.clone());
-                    restoring.apply(&Change::Member { service, id, member: Some(PublishedMember::of(member)) });
+                    let published = PublishedMember::of(member, settings.has_slots(&service));
+                    restoring.apply(&Change::Member { service, id, member: Some(published) });
                 }
                 Some(Item::Leased(record)) => drop(leased.insert((record.name.clone(), record.rtype))),
                 Some(Item::Held(_)) | None => {}

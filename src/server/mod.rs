@@ -4,6 +4,7 @@ pub mod clock;
 pub mod counters;
 mod defence;
 pub mod directory;
+mod drains;
 mod first_epoch;
 mod fleet;
 pub mod follower;

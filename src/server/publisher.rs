@@ -16,7 +16,7 @@ use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, See
 use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
-use crate::membership::{Item, Key, MemberId, Stamp, Table, UpdateAccess};
+use crate::membership::{Decision, Item, Key, MemberId, Stamp, Table, UpdateAccess};
 use crate::zone::registration::{Objection, Outcome};
 use crate::zone::{
     Cause, CausedChange, Change, Commit, Published, PublishedMember, Settings, Snapshot, Staged, StaticNode, Zone,
@@ -404,6 +404,7 @@ impl Publisher {
 
     /// Makes a request part of the batch.
     fn apply(&mut self, outcome: &Outcome, stamp: Option<Stamp>, now: Now) -> Result<(), Objection> {
+        self.table.see(now);
         let savepoint = self.table.savepoint();
         let mut changes = Vec::new();
         for (index, cause) in &outcome.removals {
@@ -414,12 +415,17 @@ impl Publisher {
         }
         for put in &outcome.puts {
             let item = put.item.clone();
-            let done = if put.heard { self.table.put(item, stamp) } else { self.table.amend(item) };
-            if done.is_err() {
+            let done = match put.heard {
+                true => self.table.put_in_place_of(item, stamp, put.replaces.as_ref()),
+                false => self.table.amend(item),
+            };
+            let Ok(index) = done else {
                 self.table.rollback(savepoint);
                 return Err(Objection::invalid("the zone holds as many leases as it can").at(Limit::ZoneLeases));
-            }
-            changes.push((put.item.clone(), put.cause.clone(), false));
+            };
+            // As policy has it.
+            let item = self.table.item(index).unwrap_or(&put.item).clone();
+            changes.push((item, put.cause.clone(), false));
         }
         self.renew(outcome, stamp, now);
         self.publish_items(changes, now);
@@ -449,7 +455,8 @@ impl Publisher {
     fn publish_item(&mut self, item: &Item, removed: bool, cause: Cause, now: Now) {
         let change = match item {
             Item::Member(member) => {
-                let published = (!removed).then(|| PublishedMember::of(member));
+                let has_slots = self.zone.contents().has_slots(&member.service);
+                let published = (!removed).then(|| PublishedMember::of(member, has_slots));
                 if self.zone.contents().member(&member.service, &member.id) == published.as_ref() {
                     return;
                 }
@@ -519,11 +526,20 @@ impl Publisher {
         }
         self.retry_configuration(now);
         let mut changes = Vec::new();
-        for index in self.table.lapsed(now.mono) {
-            if let Some(item) = self.table.item(index).cloned() {
-                self.table.remove(index, None);
-                self.batch.lapsed.insert(item.key());
-                changes.push((item, Cause::Lapsed, true));
+        for Decision { index, after, reason } in self.table.tick(now) {
+            let Some(item) = self.table.item(index).cloned() else { continue };
+            let cause = reason.map_or(Cause::Lapsed, Cause::Policy);
+            match after {
+                None => {
+                    self.table.remove(index, None);
+                    self.batch.lapsed.insert(item.key());
+                    changes.push((item, cause, true));
+                }
+                Some(member) => {
+                    let amended = self.table.amend(Item::Member(*member)).ok();
+                    let item = amended.and_then(|index| self.table.item(index)).cloned();
+                    changes.extend(item.map(|item| (item, cause, false)));
+                }
             }
         }
         if !changes.is_empty() {

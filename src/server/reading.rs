@@ -18,7 +18,7 @@ use crate::zone::{Layout, Settings, StaticNode};
 use super::reload::Source;
 
 /// A zone with its static records: all that a publisher is configured with.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Ready {
     /// The zone file.
     pub zone: config::Zone,

@@ -51,7 +51,7 @@ pub struct Source {
 }
 
 /// One thing to do.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub enum Step {
     /// Bring a zone into force that isn't running.
     Add(Ready),

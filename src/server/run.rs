@@ -26,6 +26,7 @@ use super::clock::{Clock, SystemClock};
 use super::counters::{self, Counters};
 use super::defence::Defence;
 use super::directory::Directory;
+use super::drains::Drains;
 use super::first_epoch;
 use super::fleet::{Fleet, STORE_PATIENCE};
 use super::follower;
@@ -214,7 +215,10 @@ impl Server {
         }
         let http_address = http.as_ref().map(|(address, _)| *address);
         if let Some((_, listener)) = http {
-            let directory = Arc::new(Directory { front: front.clone(), store: store.clone() });
+            let drains: Arc<Drains> = Arc::default();
+            let asking = drains.clone().run(front.clock.clone(), addresses.clone().into(), stopped.clone());
+            transports.spawn(asking);
+            let directory = Arc::new(Directory { front: front.clone(), store: store.clone(), drains });
             let room = api::serve::room(config.limits.tcp.connections);
             transports.spawn(api::serve(listener, directory, room, stopped.clone()));
         }

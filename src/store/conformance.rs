@@ -73,6 +73,7 @@ pub fn bare(zone: &Name, expected: Option<Epoch>, epoch: u64) -> Write {
         items: Vec::new(),
         tombstones: Vec::new(),
         services: Vec::new(),
+        slots: Vec::new(),
         settings: expected.is_none().then(|| settings(5)),
         statics: Vec::new(),
         refreshed: None,
@@ -109,7 +110,7 @@ pub fn copies_know_their_age(how: Open<'_>) {
     for zone in [&zone, &other] {
         let full = Write {
             items: vec![(item(1, 1).key(), Some((item(1, 1), Stamp::default())))],
-            services: vec![(name("_x._tcp.z."), Some(ServiceState { changed: Epoch(1), empty_since: None }))],
+            services: vec![(name("_x._tcp.z."), Some(ServiceState { changed: Epoch(1), empty_since: None, slots: 0 }))],
             statics: vec![node("s.z.")],
             ..bare(zone, None, 100)
         };
@@ -168,7 +169,7 @@ pub fn a_conflict_leaves_nothing(how: Open<'_>) {
     assert_eq!(wait(store.epoch(&zone)), Ok(None));
     let full = |expected, epoch| Write {
         items: vec![(item(1, 1).key(), Some((item(1, 1), Stamp::default())))],
-        services: vec![(name("_x._tcp.z."), Some(ServiceState { changed: Epoch(1), empty_since: None }))],
+        services: vec![(name("_x._tcp.z."), Some(ServiceState { changed: Epoch(1), empty_since: None, slots: 0 }))],
         ..bare(&zone, expected, epoch)
     };
     assert_eq!(wait(store.append(full(Some(Epoch(9)), 10))), Appended::Conflict(None));
@@ -457,7 +458,8 @@ impl Model {
                 }
                 2 => {
                     let empty_since = (value == 2).then_some(Wall(time));
-                    let state = (value > 0).then_some(ServiceState { changed: Epoch(time), empty_since });
+                    let state =
+                        (value > 0).then_some(ServiceState { changed: Epoch(time), empty_since, slots: value.into() });
                     match state {
                         Some(state) => drop(next.services.insert(number, state)),
                         None => drop(next.services.remove(&number)),

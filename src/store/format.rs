@@ -13,7 +13,7 @@ use crate::base::{Epoch, Name};
 use crate::membership::Key;
 
 /// The version of every record written now.
-pub const VERSION: u8 = 3;
+pub const VERSION: u8 = 4;
 
 /// A stored record can't be read.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]

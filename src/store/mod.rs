@@ -19,7 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use crate::base::{Epoch, Name, Wall};
-use crate::membership::{Item, Key, Stamp, Tombstone};
+use crate::membership::{Item, Key, Slots, Stamp, Tombstone};
 use crate::zone::{Commit, Lapses, ServiceState, Settings, StaticNode};
 
 pub use embedded::{Embedded, inspect};
@@ -41,6 +41,8 @@ pub struct Write {
     pub tombstones: Vec<(Key, Option<Tombstone>)>,
     /// What is known of services; `None`: nothing any more.
     pub services: Vec<(Name, Option<ServiceState>)>,
+    /// The slots of services, where they have changed; `None`: it has none any more.
+    pub slots: Vec<(Name, Option<Slots>)>,
     /// New settings.
     pub settings: Option<Arc<Settings>>,
     /// Static records that changed, a whole name each.
@@ -76,6 +78,8 @@ pub struct StoredZone {
     pub statics: Vec<StaticNode>,
     /// The known services.
     pub services: Vec<(Name, ServiceState)>,
+    /// The slots of services.
+    pub slots: Vec<(Name, Slots)>,
     /// The items, as they were at the start; they may still be read.
     pub items: StoredItems,
     /// Replay marks.

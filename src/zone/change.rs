@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::base::{Epoch, Name, RecordType, Ttl, Wall};
-use crate::membership::{Member, MemberId, Registration};
+use crate::membership::{Member, MemberId, Reason, Registration, State};
 
 use super::delta::Delta;
 use super::rrset::{Rdata, Record, Rrset};
@@ -17,14 +17,55 @@ use super::settings::Settings;
 pub struct PublishedMember {
     /// What it registered.
     pub registration: Arc<Registration>,
-    /// Whether it is in the SRV and address sets; a draining member keeps only its own host record.
-    pub in_service: bool,
+    /// How much of it is published.
+    pub standing: Standing,
+    /// Its slot, if it has one: its SRV target is the slot's name then.
+    pub slot: Option<u32>,
+    /// Its SRV weight: what it registered, or on the way there.
+    pub weight: u16,
+}
+
+/// How much of a member is published.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub enum Standing {
+    /// Its own host record, and the slot's: it drains.
+    Leaving,
+    /// All: it is in the SRV and address sets.
+    InService,
+    /// All, and that members of its service are held.
+    Held,
+    /// Nothing: it is registered, and damped or waits for a slot.
+    Hidden,
 }
 
 impl PublishedMember {
-    /// What is published of a registered member.
-    pub fn of(member: &Member) -> PublishedMember {
-        PublishedMember { registration: member.registration.clone(), in_service: !member.state.is_draining() }
+    /// What is published of a registered member. `has_slots`: its service has slots, and a member without one waits.
+    pub fn of(member: &Member, has_slots: bool) -> PublishedMember {
+        let standing = match member.state {
+            State::Draining | State::Drained => Standing::Leaving,
+            State::Damped => Standing::Hidden,
+            _ if has_slots && member.decided.slot.is_none() => Standing::Hidden,
+            State::Held => Standing::Held,
+            State::Up | State::Suspect => Standing::InService,
+        };
+        let (slot, weight) = (member.decided.slot.filter(|_| has_slots), member.weight());
+        PublishedMember { registration: member.registration.clone(), standing, slot, weight }
+    }
+
+    /// A member that is published as it registered.
+    pub fn in_service(registration: Arc<Registration>) -> PublishedMember {
+        let weight = registration.weight;
+        PublishedMember { registration, standing: Standing::InService, slot: None, weight }
+    }
+
+    /// Whether it is in the SRV and address sets.
+    pub fn is_in_service(&self) -> bool {
+        matches!(self.standing, Standing::InService | Standing::Held)
+    }
+
+    /// Whether its own names have its addresses.
+    pub fn has_host(&self) -> bool {
+        self.standing != Standing::Hidden
     }
 }
 
@@ -60,6 +101,13 @@ pub enum Change {
         /// The data, in order.
         rdatas: Vec<Rdata>,
     },
+    /// How many slots a service has, where that is not told by those of its members.
+    Slots {
+        /// The SRV owner.
+        service: Name,
+        /// How many there are.
+        count: u32,
+    },
     /// A service that nobody is in, and that the configuration doesn't name, is no longer known.
     Forget {
         /// The SRV owner.
@@ -71,7 +119,9 @@ impl Change {
     /// The service that it is about.
     pub fn service(&self) -> Option<&Name> {
         match self {
-            Change::Member { service, .. } | Change::Forget { service } => Some(service),
+            Change::Member { service, .. } | Change::Slots { service, .. } | Change::Forget { service } => {
+                Some(service)
+            }
             _ => None,
         }
     }
@@ -98,6 +148,12 @@ pub enum Cause {
     Transferred(Arc<str>),
     /// Somebody ended the draining.
     Undrained(Arc<str>),
+    /// Somebody withdrew what was held.
+    Released(Arc<str>),
+    /// Policy.
+    Policy(Reason),
+    /// Somebody removed free slots.
+    Shrunk(Arc<str>),
 }
 
 /// A change with its cause.
@@ -129,6 +185,19 @@ impl fmt::Display for Cause {
             Cause::Changed(by) => write!(f, "changed by {by}"),
             Cause::Removed(by) => write!(f, "removed by {by}"),
             Cause::Drained(by) => write!(f, "drained by {by}"),
+            Cause::Released(by) => write!(f, "released by {by}"),
+            Cause::Shrunk(by) => write!(f, "slots removed by {by}"),
+            Cause::Policy(reason) => f.write_str(match reason {
+                Reason::Held => "held, with too many others silent",
+                Reason::Floor => "held, too few would be left",
+                Reason::Heard => "heard of again, held no longer",
+                Reason::LetGo => "let go, silent since few are held",
+                Reason::HoldEnded => "let go, held for as long as may be",
+                Reason::Damped => "damped, it came back too often",
+                Reason::Reused => "back, damped no longer",
+                Reason::Slotted => "given a slot",
+                Reason::Ramped => "given more of its weight",
+            }),
             Cause::Undrained(by) => write!(f, "brought back by {by}"),
             Cause::Lapsed => f.write_str("lease ended"),
             Cause::Configured => f.write_str("configured"),
@@ -145,7 +214,7 @@ impl fmt::Display for CausedChange {
             Change::Static { name, .. } => write!(f, "static {name}")?,
             Change::Member { service, id, .. } => write!(f, "{id} in {service}")?,
             Change::Leased { name, rtype, .. } => write!(f, "{name} {rtype}")?,
-            Change::Forget { service } => write!(f, "{service}")?,
+            Change::Forget { service } | Change::Slots { service, .. } => write!(f, "{service}")?,
         }
         write!(f, " {}", self.cause)
     }

@@ -10,7 +10,8 @@ use crate::base::{Epoch, Name, NameMap, NameSet, RecordType, Ttl, Wall};
 use crate::membership::MemberId;
 
 use super::change::{Change, PublishedMember};
-use super::layout::{Layout, instance_name};
+use super::layout::{Layout, instance_name, slot_number};
+use super::live::ServiceState;
 use super::members::Members;
 use super::records::{schema, txt};
 use super::rrset::{Rdata, Rrset};
@@ -26,6 +27,8 @@ pub(super) struct Service {
     pub(super) fingerprint: txt::Fingerprint,
     /// Since when nobody is in it.
     empty_since: Option<Wall>,
+    /// How many slots there are, or were.
+    pub(super) slots: u32,
 }
 
 /// The sources of one zone.
@@ -50,6 +53,7 @@ pub(super) enum Undo {
     Static(Name, Vec<Rrset>),
     Leased(Name, RecordType, Ttl, Vec<Rdata>),
     Member(Name, MemberId, Option<PublishedMember>),
+    Slots(Name, u32),
     /// The service as it was known, without its members; `None`: it wasn't.
     Known(Name, Option<Box<Service>>),
 }
@@ -95,6 +99,14 @@ impl Contents {
         self.targets.get(target).map_or(&[], Vec::as_slice)
     }
 
+    /// Whether a service has slots.
+    pub fn has_slots(&self, service: &Name) -> bool {
+        match self.services.get(service) {
+            Some(known) => known.layout.slots,
+            None => self.settings.has_slots(service),
+        }
+    }
+
     /// The static records at a name.
     pub fn statics(&self, name: &Name) -> &[Rrset] {
         self.statics.get(name).map_or(&[], Vec::as_slice)
@@ -126,8 +138,12 @@ impl Contents {
     }
 
     /// The same of one service.
-    pub fn service_state(&self, name: &Name) -> Option<(Epoch, Option<Wall>)> {
-        self.services.get(name).map(|service| (service.changed, service.empty_since))
+    pub fn service_state(&self, name: &Name) -> Option<ServiceState> {
+        self.services.get(name).map(|service| ServiceState {
+            changed: service.changed,
+            empty_since: service.empty_since,
+            slots: service.slots,
+        })
     }
 
     pub(super) fn service_mut(&mut self, name: &Name) -> Option<&mut Service> {
@@ -162,10 +178,21 @@ impl Contents {
             Change::Member { service, id, member } => {
                 self.learn_service(service, at, undo);
                 self.touch_member(service, id, touched);
+                if let Some(known) = self.services.get(service).filter(|known| known.layout.slots) {
+                    undo.push(Undo::Slots(service.clone(), known.slots));
+                }
                 let before = self.set_member(service, id, member.as_ref());
                 undo.push(Undo::Member(service.clone(), id.clone(), before));
                 self.touch_member(service, id, touched);
                 self.note_emptiness(service, at, undo);
+            }
+            Change::Slots { service, count } => {
+                self.learn_service(service, at, undo);
+                touched.insert(service.clone());
+                if let Some(known) = self.services.get_mut(service) {
+                    let before = std::mem::replace(&mut known.slots, *count);
+                    undo.push(Undo::Slots(service.clone(), before));
+                }
             }
             Change::Forget { service } => {
                 touched.insert(service.clone());
@@ -205,6 +232,11 @@ impl Contents {
                 }
                 Undo::Member(service, id, member) => {
                     self.set_member(&service, &id, member.as_ref());
+                }
+                Undo::Slots(service, count) => {
+                    if let Some(known) = self.services.get_mut(&service) {
+                        known.slots = count;
+                    }
                 }
                 Undo::Known(service, shell) => {
                     self.set_known(&service, shell);
@@ -277,7 +309,10 @@ impl Contents {
     fn set_member(&mut self, name: &Name, id: &MemberId, member: Option<&PublishedMember>) -> Option<PublishedMember> {
         // Not known although it was just learned: its name is that of no service. Nothing is published of such a member.
         let service = self.services.get_mut(name)?;
-        let before = service.members.set(name, id, member);
+        let before = service.members.set(&service.layout, name, id, member);
+        if let Some(number) = member.and_then(|member| member.slot) {
+            service.slots = service.slots.max(number + 1);
+        }
         let target_of =
             |member: Option<&PublishedMember>| own_target(&self.settings.origin, id, &service.layout, member?);
         let (lost, won) = (target_of(before.as_ref()), target_of(member));
@@ -301,6 +336,7 @@ impl Contents {
             changed: Epoch(0),
             fingerprint: txt::Fingerprint::default(),
             empty_since: Some(at),
+            slots: 0,
         };
         self.set_known(name, Some(Box::new(service)));
         undo.push(Undo::Known(name.clone(), None));
@@ -339,10 +375,11 @@ impl Contents {
     }
 
     /// Takes over what the store kept of a service.
-    pub(super) fn restore_service(&mut self, name: &Name, changed: Epoch, empty_since: Option<Wall>) {
+    pub(super) fn restore_service(&mut self, name: &Name, state: ServiceState) {
         if let Some(service) = self.services.get_mut(name) {
-            service.changed = changed;
-            service.empty_since = empty_since;
+            service.changed = state.changed;
+            service.empty_since = state.empty_since;
+            service.slots = service.slots.max(state.slots);
         }
     }
 
@@ -370,6 +407,7 @@ impl Contents {
             touched.extend(instance_name(name, id));
         }
         if let Some(member) = member {
+            touched.extend(service.layout.slot_of(member));
             touched.extend(own_target(&self.settings.origin, id, &service.layout, member));
         }
     }
@@ -401,7 +439,23 @@ impl Contents {
                 show(service, id);
             }
         }
+        for (service, id, _) in self.members_in_slot(name) {
+            show(service, id.as_str());
+        }
         found
+    }
+
+    /// The members whose slot has this name.
+    pub(super) fn members_in_slot(&self, name: &Name) -> impl Iterator<Item = (&Name, &MemberId, &PublishedMember)> {
+        let services =
+            slot_number(name.first_label()).and_then(|number| Some((number, self.hosts.get(name.parent_wire()?)?)));
+        services.into_iter().flat_map(move |(number, services)| {
+            services.iter().filter_map(move |service| {
+                let known = &self.services[service];
+                let (id, member) = known.members.in_slot(number).filter(|_| known.layout.slots)?;
+                Some((service, id, member))
+            })
+        })
     }
 
     /// Reads a name as an id and a host name of known services.

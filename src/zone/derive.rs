@@ -5,15 +5,24 @@ use std::net::IpAddr;
 use crate::base::{Name, NameMap, NameSet, RecordType, Ttl};
 use crate::membership::{MemberId, Registration};
 
-use super::change::PublishedMember;
+use super::change::{PublishedMember, Standing};
 use super::contents::{Contents, Service, is_own_host, own_host};
-use super::layout::instance_name;
+use super::layout::{Layout, instance_name};
 use super::records::{address, srv, txt};
 use super::rrset::{Node, NodeBuilder, Rdata};
 
 impl Contents {
-    /// All records of a name but the SOA.
+    /// All records of a name but the SOA, as they are published.
     pub fn node(&self, name: &Name) -> Node {
+        self.node_in(name, View::Published)
+    }
+
+    /// The same as the members were registered: with their own targets and weights, and whether they are published or not.
+    pub fn registered_node(&self, name: &Name) -> Node {
+        self.node_in(name, View::Registered)
+    }
+
+    fn node_in(&self, name: &Name, view: View) -> Node {
         let mut builder = Builder::new(self.settings.ttl);
         for rrset in self.statics(name).iter().chain(self.leased.get(name).into_iter().flatten()) {
             for rdata in &rrset.rdatas {
@@ -24,33 +33,33 @@ impl Contents {
             builder.derive(RecordType::NS, self.settings.primary.as_wire());
         }
         if let Some(service) = self.services.get(name) {
-            self.add_service(name, service, &mut builder);
+            self.add_service(name, service, view, &mut builder);
         }
         if let Some(services) = self.hosts.get(name)
             && self.statics(name).is_empty()
         {
             self.mark_services(name, services, &mut builder);
         }
-        for address in self.derived_addresses(name) {
+        for address in self.derived_addresses(name, view) {
             match address {
                 IpAddr::V4(v4) => builder.derive(RecordType::A, &v4.octets()),
                 IpAddr::V6(v6) => builder.derive(RecordType::AAAA, &v6.octets()),
             }
         }
-        self.add_dns_sd(name, &mut builder);
+        self.add_dns_sd(name, view, &mut builder);
         builder.node.finish(name.clone())
     }
 
-    fn add_service(&self, name: &Name, service: &Service, builder: &mut Builder) {
+    fn add_service(&self, name: &Name, service: &Service, view: View, builder: &mut Builder) {
         // Static SRV records were added first; members follow by id. One TTL for the joined set.
         builder.retime(RecordType::SRV);
         builder.retime(RecordType::TXT);
-        for member in service.members.values().filter(|member| member.in_service) {
-            builder.derive_srv(&member.registration);
+        for (_, member) in service.members.in_order().into_iter().filter(|(_, member)| view.serves(member)) {
+            builder.derive_srv(&service.layout, member, view);
         }
         builder.derive(RecordType::TXT, &txt::service_rdata(service.changed, &service.fingerprint));
         if service.layout.dns_sd {
-            for (id, _) in service.members.iter().filter(|(_, member)| member.in_service) {
+            for (id, _) in service.members.iter().filter(|(_, member)| view.serves(member)) {
                 if let Some(instance) = instance_name(name, id) {
                     builder.derive(RecordType::PTR, instance.as_wire());
                 }
@@ -78,24 +87,29 @@ impl Contents {
     fn address_set<'a>(&'a self, name: &'a Name, services: &'a [Name]) -> impl Iterator<Item = IpAddr> + 'a {
         self.publishing(name, services)
             .flat_map(|service| self.services[service].members.values())
-            .filter(|member| member.in_service)
+            .filter(|member| member.is_in_service())
             .flat_map(|member| member.registration.addresses.iter().copied())
     }
 
     /// The addresses that members give a name, in order: as their own host name, as the target that they registered, and
     /// as the address set of their service.
-    fn derived_addresses(&self, name: &Name) -> Vec<IpAddr> {
+    fn derived_addresses(&self, name: &Name, view: View) -> Vec<IpAddr> {
         let mut addresses: Vec<IpAddr> = Vec::new();
         if let Some((services, id)) = self.member_host_parts(name) {
             let members = services.iter().filter_map(|service| self.services.get(service)?.members.get(id));
-            members.for_each(|member| addresses.extend_from_slice(&member.registration.addresses));
+            let shown = members.filter(|member| view.hosts(member));
+            shown.for_each(|member| addresses.extend_from_slice(&member.registration.addresses));
         }
         for (service, id) in self.members_with_target(name) {
             if !self.may_address(service, name) {
                 continue;
             }
-            let addresses_of = |member: &PublishedMember| member.registration.addresses.clone();
-            addresses.extend(self.member(service, id).map(addresses_of).unwrap_or_default());
+            let member = self.member(service, id).filter(|member| view.hosts(member));
+            addresses.extend(member.iter().flat_map(|member| member.registration.addresses.iter()));
+        }
+        if view == View::Published {
+            let members = self.members_in_slot(name);
+            members.for_each(|(.., member)| addresses.extend_from_slice(&member.registration.addresses));
         }
         if let Some(services) = self.hosts.get(name)
             && self.statics(name).is_empty()
@@ -131,7 +145,7 @@ impl Contents {
     }
 
     /// The records that announce services (RFC 6763 §4.1, §9, §11) and their instances.
-    fn add_dns_sd(&self, name: &Name, builder: &mut Builder) {
+    fn add_dns_sd(&self, name: &Name, view: View, builder: &mut Builder) {
         if is_dns_sd_name(name) {
             let announced = self.settings.services.iter().filter(|entry| entry.dns_sd).map(|entry| &entry.service);
             for service in announced {
@@ -148,9 +162,9 @@ impl Contents {
         let parent = name.parent_wire().and_then(|parent| self.services.get(parent));
         if let Some(service) = parent.filter(|service| service.layout.dns_sd)
             && let Ok(id) = MemberId::from_label(name.first_label())
-            && let Some(member) = service.members.get(id.as_str()).filter(|member| member.in_service)
+            && let Some(member) = service.members.get(id.as_str()).filter(|member| view.serves(member))
         {
-            builder.derive_srv(&member.registration);
+            builder.derive_srv(&service.layout, member, view);
             builder.derive(RecordType::TXT, &txt::metadata_rdata(&member.registration.metadata));
         }
     }
@@ -162,7 +176,7 @@ impl Contents {
             return Vec::new(); // asked of every set that an update touches
         }
         let mut builder = Builder::new(self.settings.ttl);
-        self.add_dns_sd(name, &mut builder);
+        self.add_dns_sd(name, View::Published, &mut builder);
         let node = builder.node.finish(name.clone());
         node.rrset(rtype).map_or(Vec::new(), |rrset| rrset.to_owned().rdatas)
     }
@@ -184,9 +198,17 @@ impl Contents {
         // Many members may share one target, each on a port of its own.
         let mut shared: NameMap<Vec<IpAddr>> = NameMap::default();
         let mut count = 0;
-        for (id, member) in service.members.iter().filter(|(_, member)| member.in_service) {
+        for (id, member) in service.members.iter().filter(|(_, member)| member.is_in_service()) {
             count += 1;
-            let Registration { priority, weight, port, target, addresses, .. } = &*member.registration;
+            let Registration { priority, port, target, addresses, .. } = &*member.registration;
+            let weight = &member.weight;
+            if let Some(slot) = service.layout.slot_of(member) {
+                match is_alone && !self.has_others(&slot) {
+                    true => lines.push(*priority, *weight, *port, &slot, addresses),
+                    false => lines.push(*priority, *weight, *port, &slot, &self.addresses_at(&slot)),
+                }
+                continue;
+            }
             if is_alone && is_own_host(&service.layout, id, member) && !self.has_others(target) {
                 lines.push(*priority, *weight, *port, target, addresses);
                 continue;
@@ -198,7 +220,11 @@ impl Contents {
             let addresses = shared.entry(target.clone()).or_insert_with(|| self.addresses_at(target));
             lines.push(*priority, *weight, *port, target, addresses);
         }
-        lines.fingerprint(count)
+        txt::Fingerprint {
+            slots: service.layout.slots.then_some(service.slots),
+            hold: service.members.values().any(|member| member.standing == Standing::Held),
+            ..lines.fingerprint(count)
+        }
     }
 
     /// Whether something stands at the name of a member besides the member itself.
@@ -211,7 +237,7 @@ impl Contents {
 
     /// The addresses that the zone publishes at a name; none outside.
     pub(super) fn addresses_at(&self, name: &Name) -> Vec<IpAddr> {
-        let mut addresses = self.derived_addresses(name);
+        let mut addresses = self.derived_addresses(name, View::Published);
         let fixed = self.statics(name).iter().chain(self.leased.get(name).into_iter().flatten());
         addresses.extend(
             fixed.flat_map(|rrset| rrset.rdatas.iter().filter_map(|rdata| address::address(rrset.rtype, rdata))),
@@ -248,7 +274,8 @@ impl Contents {
                 // The target shares its octets with the registration; taking it saves a copy a member.
                 let host = own_host(layout, id, member).or_else(|| layout.member_host(id));
                 let instance = layout.dns_sd.then(|| instance_name(name, id)).flatten();
-                [host, instance].into_iter().flatten()
+                let slot = layout.slot_of(member);
+                [host, instance, slot].into_iter().flatten()
             });
             [Some(name.clone()), layout.address_set.clone()].into_iter().flatten().chain(announcing).chain(of_members)
         })
@@ -263,6 +290,27 @@ fn is_dns_sd_name(name: &Name) -> bool {
 
 fn dns_sd_name(label: &[u8], domain: &Name) -> Option<Name> {
     domain.child(b"_udp").ok()?.child(b"_dns-sd").ok()?.child(label).ok()
+}
+
+/// Whose view of the members.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum View {
+    /// What queries see.
+    Published,
+    /// What prerequisites see.
+    Registered,
+}
+
+impl View {
+    /// Whether a member is in the SRV set. One that drains has withdrawn its record.
+    fn serves(self, member: &PublishedMember) -> bool {
+        member.is_in_service() || (self == View::Registered && member.standing == Standing::Hidden)
+    }
+
+    /// Whether a member's names have its addresses.
+    fn hosts(self, member: &PublishedMember) -> bool {
+        member.has_host() || self == View::Registered
+    }
 }
 
 /// Gathers the records of one name.
@@ -280,9 +328,13 @@ impl Builder {
         self.node.add(rtype, self.ttl, rdata);
     }
 
-    fn derive_srv(&mut self, registration: &Registration) {
-        let numbers = srv::numbers(registration);
-        self.node.add_parts(RecordType::SRV, self.ttl, &[&numbers, registration.target.as_wire()]);
+    fn derive_srv(&mut self, layout: &Layout, member: &PublishedMember, view: View) {
+        let registration = &member.registration;
+        let slot = layout.slot_of(member).filter(|_| view == View::Published);
+        let weight = if view == View::Published { member.weight } else { registration.weight };
+        let numbers = srv::numbers(registration, weight);
+        let target = slot.as_ref().unwrap_or(&registration.target);
+        self.node.add_parts(RecordType::SRV, self.ttl, &[&numbers, target.as_wire()]);
     }
 
     /// A set that derived records join takes the zone's TTL (RFC 2181 §5.2: one TTL per RRset).

@@ -165,7 +165,7 @@ fn octets_of_change(change: &Change) -> usize {
             allocated(service, &[]) + registration
         }
         Change::Leased { name, rdatas, .. } => allocated(name, rdatas),
-        Change::Forget { service } => allocated(service, &[]),
+        Change::Forget { service } | Change::Slots { service, .. } => allocated(service, &[]),
     }
 }
 

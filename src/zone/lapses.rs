@@ -11,7 +11,7 @@ use std::ops::RangeInclusive;
 
 use crate::base::limits::{HISTORY_COMMITS, LAPSES};
 use crate::base::{Epoch, Name, RecordType};
-use crate::membership::MemberId;
+use crate::membership::{MemberId, Reason};
 
 use super::change::{Cause, CausedChange, Change, Commit};
 
@@ -68,10 +68,10 @@ impl Lapses {
         let (subject, gone) = match &caused.change {
             Change::Member { service, id, member } => (Subject::Member(service.clone(), id.clone()), member.is_none()),
             Change::Leased { name, rtype, rdatas, .. } => (Subject::Leased(name.clone(), *rtype), rdatas.is_empty()),
-            Change::Settings(_) | Change::Static { .. } | Change::Forget { .. } => return None,
+            Change::Settings(_) | Change::Static { .. } | Change::Slots { .. } | Change::Forget { .. } => return None,
         };
         match &caused.cause {
-            Cause::Lapsed if gone => {
+            Cause::Lapsed | Cause::Policy(Reason::LetGo | Reason::HoldEnded) if gone => {
                 self.order.push_back((epoch, subject.clone()));
                 self.gone.insert(subject, epoch);
                 None
@@ -131,7 +131,7 @@ mod tests {
         Change::Member {
             service: name("_x._tcp.z."),
             id: MemberId::new(id).unwrap(),
-            member: there.then(|| PublishedMember { registration: registration.into(), in_service: true }),
+            member: there.then(|| PublishedMember::in_service(registration.into())),
         }
     }
 

@@ -3,6 +3,7 @@
 use crate::base::Name;
 use crate::membership::MemberId;
 
+use super::change::PublishedMember;
 use super::settings::{HostName, Settings};
 
 /// The names that belong to one service.
@@ -16,6 +17,15 @@ pub struct Layout {
     pub address_set: Option<Name>,
     /// Whether the service is announced by DNS-SD.
     pub dns_sd: bool,
+    /// Whether the service has slots.
+    pub slots: bool,
+}
+
+/// The number of a slot's label, `s0007`.
+pub fn slot_number(label: &[u8]) -> Option<u32> {
+    let digits = std::str::from_utf8(label.strip_prefix(b"s")?).ok()?;
+    let canonical = digits.len() == 4 || (digits.len() > 4 && !digits.starts_with('0'));
+    (canonical && digits.bytes().all(|octet| octet.is_ascii_digit())).then(|| digits.parse().ok())?
 }
 
 /// Whether a name has the form of an SRV owner below `origin`: exactly two leading labels with an underscore
@@ -41,7 +51,7 @@ impl Layout {
         let domain = service.parent()?.parent()?;
         let default = domain.child(&service.first_label()[1..]).ok()?;
         let entry = settings.services.iter().find(|entry| entry.service == *service);
-        let dns_sd = entry.is_some_and(|entry| entry.dns_sd);
+        let (dns_sd, slots) = entry.map_or((false, false), |entry| (entry.dns_sd, entry.slots));
         let (host, address_set) = match entry.map(|entry| &entry.host_name) {
             // A label too long for its domain is refused with the configuration. What was stored with one all the same
             // has the default: members must have a layout.
@@ -52,7 +62,17 @@ impl Layout {
             Some(HostName::Unpublished) => (default, None),
             Some(HostName::Default) | None => (default.clone(), Some(default)),
         };
-        Some(Layout { domain, host, address_set, dns_sd })
+        Some(Layout { domain, host, address_set, dns_sd, slots })
+    }
+
+    /// The name of a member's slot, if it has one.
+    pub fn slot_of(&self, member: &PublishedMember) -> Option<Name> {
+        member.slot.filter(|_| self.slots).and_then(|number| self.slot_host(number))
+    }
+
+    /// The name of a slot: `s0007.memcached.Z`. None if it would be too long.
+    pub fn slot_host(&self, number: u32) -> Option<Name> {
+        self.host.child(format!("s{number:04}").as_bytes()).ok()
     }
 
     /// A member's own host name: `i-1.memcached.Z`.
@@ -107,8 +127,11 @@ mod tests {
         let long = "a".repeat(60);
         let origin = name(&format!("{long}.{long}.{long}.{}.", "b".repeat(55)));
         let service = origin.child(b"_t").unwrap().child(b"_x").unwrap();
-        let entry =
-            ServiceSettings { service: service.clone(), host_name: HostName::Label([b'h'; 63].into()), dns_sd: false };
+        let entry = ServiceSettings {
+            service: service.clone(),
+            host_name: HostName::Label([b'h'; 63].into()),
+            ..ServiceSettings::of(service.clone())
+        };
         let settings = Settings { origin: origin.clone(), ..settings(vec![entry]) };
         assert_eq!(Layout::of(&service, &settings).unwrap().host, origin.child(b"x").unwrap());
     }
@@ -119,7 +142,7 @@ mod tests {
         assert_eq!(plain.host, name("memcached.east.z."));
         assert_eq!(plain.address_set, Some(name("memcached.east.z.")));
         assert_eq!(plain.member_host(&MemberId::new("i-1").unwrap()), Some(name("i-1.memcached.east.z.")));
-        let entry = |host_name| ServiceSettings { service: name("_x._tcp.z."), host_name, dns_sd: true };
+        let entry = |host_name| ServiceSettings { host_name, dns_sd: true, ..ServiceSettings::of(name("_x._tcp.z.")) };
         let named =
             Layout::of(&name("_x._tcp.z."), &settings(vec![entry(HostName::Label(b"cache".as_slice().into()))]))
                 .unwrap();

@@ -73,6 +73,8 @@ pub struct ServiceState {
     pub changed: Epoch,
     /// Since when nobody is in it.
     pub empty_since: Option<Wall>,
+    /// How many slots there are, or were.
+    pub slots: u32,
 }
 
 impl Zone {
@@ -94,7 +96,7 @@ impl Zone {
 
     /// What the store should keep of a service; `None`: it isn't known.
     pub fn service_state(&self, name: &Name) -> Option<ServiceState> {
-        self.contents.service_state(name).map(|(changed, empty_since)| ServiceState { changed, empty_since })
+        self.contents.service_state(name)
     }
 
     /// Applies a change to the contents, where prerequisites and later changes see it. [`Zone::stage`] collects it.

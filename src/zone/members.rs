@@ -5,10 +5,11 @@
 use std::ops::Deref;
 
 use crate::base::limits::RECORD_OCTETS;
-use crate::base::{Name, RecordType};
+use crate::base::{Name, RecordType, SeededMap};
 use crate::membership::{MemberId, Registration, Roster};
 
-use super::change::PublishedMember;
+use super::change::{PublishedMember, Standing};
+use super::layout::Layout;
 
 /// Octets of the sets that members in service make together: those of one member, or the sum over all. Equal records
 /// count each, though the first alone is published.
@@ -49,12 +50,18 @@ impl AddressOctets {
 
 impl Octets {
     /// What one member adds; nothing while it isn't in service.
-    pub(super) fn of(service: &Name, id: &MemberId, member: &PublishedMember) -> Octets {
-        if !member.in_service {
+    pub(super) fn of(layout: &Layout, service: &Name, id: &MemberId, member: &PublishedMember) -> Octets {
+        // What is hidden comes back by time alone.
+        if member.standing == Standing::Leaving {
             return Octets::default();
         }
+        let target = match member.slot {
+            // `s0007`, and its length octet; ten digits at most.
+            Some(number) => layout.host.as_wire().len() + if number < 10_000 { 6 } else { 12 },
+            None => member.registration.target.as_wire().len(),
+        };
         Octets {
-            srv: RECORD_OCTETS + 6 + member.registration.target.as_wire().len(),
+            srv: RECORD_OCTETS + 6 + target,
             ptr: RECORD_OCTETS + 1 + id.as_str().len() + service.as_wire().len(),
             addresses: AddressOctets::of(&member.registration),
         }
@@ -80,6 +87,8 @@ impl Octets {
 pub(super) struct Members {
     roster: Roster<PublishedMember>,
     octets: Octets,
+    /// Who has which slot.
+    slots: SeededMap<u32, MemberId>,
 }
 
 impl Members {
@@ -88,22 +97,45 @@ impl Members {
         self.octets
     }
 
+    /// The member with a slot.
+    pub(super) fn in_slot(&self, number: u32) -> Option<(&MemberId, &PublishedMember)> {
+        let id = self.slots.get(&number)?;
+        Some((id, self.roster.get(id.as_str())?))
+    }
+
+    /// All in the order in which they are published: by slot, and those without one by id.
+    pub(super) fn in_order(&self) -> Vec<(&MemberId, &PublishedMember)> {
+        let mut members: Vec<(&MemberId, &PublishedMember)> = self.roster.iter().collect();
+        if !self.slots.is_empty() {
+            members.sort_by_key(|(_, member)| (member.slot.is_none(), member.slot));
+        }
+        members
+    }
+
     /// Puts a member of this service, or takes it out; returns what was there.
     pub(super) fn set(
         &mut self,
+        layout: &Layout,
         service: &Name,
         id: &MemberId,
         member: Option<&PublishedMember>,
     ) -> Option<PublishedMember> {
         let before = match member {
             Some(member) => {
-                self.octets.add(Octets::of(service, id, member));
+                self.octets.add(Octets::of(layout, service, id, member));
                 self.roster.insert(id.clone(), member.clone())
             }
             None => self.roster.remove(id.as_str()),
         };
         if let Some(before) = &before {
-            self.octets.take(Octets::of(service, id, before));
+            self.octets.take(Octets::of(layout, service, id, before));
+            // Another may have taken the slot before this one gave it up.
+            if let Some(number) = before.slot.filter(|number| self.slots.get(number) == Some(id)) {
+                self.slots.remove(&number);
+            }
+        }
+        if let Some(number) = member.and_then(|member| member.slot) {
+            self.slots.insert(number, id.clone());
         }
         before
     }

@@ -26,7 +26,7 @@ pub mod snapshot;
 #[cfg(test)]
 mod tests;
 
-pub use change::{Cause, CausedChange, Change, Commit, PublishedMember};
+pub use change::{Cause, CausedChange, Change, Commit, PublishedMember, Standing};
 pub use contents::Contents;
 pub use delta::Delta;
 pub use history::{Difference, History, Step};

@@ -70,7 +70,7 @@ impl Restoring {
         let mut zone = self.zone;
         for (name, state) in services {
             zone.contents.know(&name);
-            zone.contents.restore_service(&name, state.changed, state.empty_since);
+            zone.contents.restore_service(&name, state);
         }
         let services: Vec<Name> = zone.contents.services().map(|(name, ..)| name.clone()).collect();
         let contents = &zone.contents;

@@ -279,11 +279,11 @@ impl<'c> Growth<'c> {
 
     /// Counts what a member makes as won or as lost.
     fn weigh(&mut self, layout: &Layout, service: &Name, id: &MemberId, member: &PublishedMember, won: bool) {
-        let octets = Octets::of(service, id, member);
+        let octets = Octets::of(layout, service, id, member);
         self.count(service.clone(), RecordType::SRV, octets.srv, won);
         if layout.dns_sd {
             self.count(service.clone(), RecordType::PTR, octets.ptr, won);
-            if let Some(instance) = instance_name(service, id).filter(|_| member.in_service) {
+            if let Some(instance) = instance_name(service, id).filter(|_| member.is_in_service()) {
                 let metadata = txt::metadata_rdata(&member.registration.metadata);
                 self.count(instance.clone(), RecordType::SRV, octets.srv, won);
                 self.count(instance, RecordType::TXT, RECORD_OCTETS + metadata.len(), won);
@@ -354,7 +354,7 @@ impl<'c> Growth<'c> {
         let has_set = |layout: &Layout| layout.address_set.as_ref() == Some(name) && contents.statics(name).is_empty();
         for service in contents.services_at_host(name) {
             let known = &contents.services[service];
-            let members = known.members.iter().filter(|(id, member)| member.in_service && stays(service, id));
+            let members = known.members.iter().filter(|(id, member)| member.is_in_service() && stays(service, id));
             members.filter(|_| has_set(&known.layout)).for_each(|(_, member)| add(member));
         }
         let (services, id) = contents.member_host_parts(name).unwrap_or((&[], ""));
@@ -367,7 +367,7 @@ impl<'c> Growth<'c> {
         }
         for ((service, id), member) in &self.members {
             let Some((member, layout)) = member.as_ref().zip(contents.layout(service)) else { continue };
-            if (member.in_service && has_set(&layout)) || layout.member_host(id).as_ref() == Some(name) {
+            if (member.is_in_service() && has_set(&layout)) || layout.member_host(id).as_ref() == Some(name) {
                 add(member);
             }
         }

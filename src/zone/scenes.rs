@@ -13,7 +13,7 @@ use crate::membership::{MemberId, Registration};
 use super::rrset::Record;
 use super::{
     Cause, CausedChange, Change, HostName, Node, PublishedMember, Rdata, Rrset, ServiceSettings, ServiceState,
-    Settings, Snapshot, Zone,
+    Settings, Snapshot, Standing, Zone,
 };
 
 /// One change, by numbers into the universe.
@@ -111,14 +111,10 @@ impl Universe {
         };
         let mut services = Vec::new();
         if dns_sd || host_name != HostName::Default {
-            services.push(ServiceSettings { service: self.name("_x._tcp"), host_name, dns_sd });
+            services.push(ServiceSettings { host_name, dns_sd, ..ServiceSettings::of(self.name("_x._tcp")) });
         }
         if second {
-            services.push(ServiceSettings {
-                service: self.name("_y._tcp.east"),
-                host_name: HostName::Default,
-                dns_sd: true,
-            });
+            services.push(ServiceSettings { dns_sd: true, ..ServiceSettings::of(self.name("_y._tcp.east")) });
         }
         Arc::new(Settings {
             origin: self.origin.clone(),
@@ -193,17 +189,16 @@ impl Universe {
             0..3 => IpAddr::from([192, 0, 2, 20 - bit * 9]),
             _ => IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 0, u16::from(bit)]),
         });
-        PublishedMember {
-            registration: Arc::new(Registration {
-                target,
-                port: act.port,
-                priority: 0,
-                weight: 256,
-                addresses: sort_addresses(addresses.collect()),
-                metadata: if act.metadata { [b"az=a".as_slice().into()].into() } else { Box::default() },
-            }),
-            in_service: act.in_service,
-        }
+        let member = PublishedMember::in_service(Arc::new(Registration {
+            target,
+            port: act.port,
+            priority: 0,
+            weight: 256,
+            addresses: sort_addresses(addresses.collect()),
+            metadata: if act.metadata { [b"az=a".as_slice().into()].into() } else { Box::default() },
+        }));
+        let standing = if act.in_service { member.standing } else { Standing::Leaving };
+        PublishedMember { standing, ..member }
     }
 
     fn static_set(&self, number: usize) -> Rrset {
@@ -282,7 +277,7 @@ impl Sources {
             Change::Member { service, id, member: None } => {
                 self.members.remove(&(service.to_string(), id.clone()));
             }
-            Change::Forget { .. } => {}
+            Change::Forget { .. } | Change::Slots { .. } => {}
         }
     }
 
@@ -325,7 +320,7 @@ pub(crate) fn record_parts(record: &Record) -> (String, u16, u32, Rdata) {
 pub(crate) fn service_states(zone: &Zone) -> BTreeMap<String, (Name, ServiceState)> {
     zone.contents()
         .services()
-        .map(|(name, changed, empty_since)| (name.to_string(), (name.clone(), ServiceState { changed, empty_since })))
+        .map(|(name, ..)| (name.to_string(), (name.clone(), zone.service_state(name).unwrap())))
         .collect()
 }
 
@@ -353,17 +348,14 @@ pub(crate) fn zone_with_members(origin: &str, ids: &[&str]) -> Zone {
     let member = |id: &&str| Change::Member {
         service: universe.name("_x._tcp"),
         id: MemberId::new(id).unwrap(),
-        member: Some(PublishedMember {
-            registration: Arc::new(Registration {
-                target: universe.name(&format!("{id}.x")),
-                port: 80,
-                priority: 0,
-                weight: 0,
-                addresses: [[192, 0, 2, 1].into()].into(),
-                metadata: Box::default(),
-            }),
-            in_service: true,
-        }),
+        member: Some(PublishedMember::in_service(Arc::new(Registration {
+            target: universe.name(&format!("{id}.x")),
+            port: 80,
+            priority: 0,
+            weight: 0,
+            addresses: [[192, 0, 2, 1].into()].into(),
+            metadata: Box::default(),
+        }))),
     };
     zone_of(&universe, ids.iter().map(member))
 }

@@ -44,6 +44,11 @@ impl Settings {
         Record { owner, rtype: RecordType::SOA, ttl: self.soa_ttl, rdata: rdata.into() }
     }
 
+    /// Whether a service has slots.
+    pub fn has_slots(&self, service: &Name) -> bool {
+        self.services.iter().any(|entry| entry.slots && entry.service == *service)
+    }
+
     /// Whether the SOA record shows the same, serial apart.
     pub fn same_soa(&self, other: &Settings) -> bool {
         let shown = |settings: &Settings| {
@@ -70,6 +75,15 @@ pub struct ServiceSettings {
     pub host_name: HostName,
     /// Whether the service is announced by DNS-SD (RFC 6763).
     pub dns_sd: bool,
+    /// Whether its members have slots.
+    pub slots: bool,
+}
+
+impl ServiceSettings {
+    /// A service that is named and has the defaults.
+    pub fn of(service: Name) -> ServiceSettings {
+        ServiceSettings { service, host_name: HostName::Default, dns_sd: false, slots: false }
+    }
 }
 
 /// The `host-name` of a service.

@@ -130,7 +130,7 @@ impl Run {
         for service in &known {
             let digest = digest(&snapshot, service);
             let members = self.sources.members.values();
-            let members = members.filter(|(of, member)| of == service && member.in_service).count();
+            let members = members.filter(|(of, member)| of == service && member.is_in_service()).count();
             let list = self.lists.entry(service.to_string()).or_insert((String::new(), 0, 0));
             if (&list.0, list.1) != (&digest, members) {
                 assert!(committed, "the list of {service} changed without a commit");
@@ -225,17 +225,14 @@ fn member(universe: &Universe, service: &str, id: &str, target: &str, addresses:
     Change::Member {
         service: universe.name(service),
         id: MemberId::new(id).unwrap(),
-        member: Some(PublishedMember {
-            registration: Arc::new(Registration {
-                target: universe.name(target),
-                port: 80,
-                priority: 0,
-                weight: 0,
-                addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
-                metadata: Box::default(),
-            }),
-            in_service: true,
-        }),
+        member: Some(PublishedMember::in_service(Arc::new(Registration {
+            target: universe.name(target),
+            port: 80,
+            priority: 0,
+            weight: 0,
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+            metadata: Box::default(),
+        }))),
     }
 }
 
@@ -261,7 +258,7 @@ fn a_service_that_nobody_is_in_keeps_its_names() {
     let node = run.zone.snapshot().node(universe.name("x").as_wire()).expect("NODATA, never NXDOMAIN").clone();
     let strings = node.rrset(RecordType::TXT).unwrap().rdatas().map(txt::metadata).next().unwrap();
     assert_eq!(&*strings[0], b"service=_x._tcp");
-    assert!(run.zone.contents().service_state(&universe.name("_x._tcp")).unwrap().1.is_some());
+    assert!(run.zone.contents().service_state(&universe.name("_x._tcp")).unwrap().empty_since.is_some());
     run.batch(&[Change::Forget { service: universe.name("_x._tcp") }], false);
     assert!(run.zone.snapshot().node(universe.name("x").as_wire()).is_none());
     assert!(run.zone.snapshot().node(universe.name("_tcp").as_wire()).is_none());
@@ -271,16 +268,15 @@ fn a_service_that_nobody_is_in_keeps_its_names() {
 #[test]
 fn a_large_zone_is_restored_as_it_was_and_changes_go_on() {
     let universe = Universe::new("z.");
-    let registration = |target: Name, last: u8| PublishedMember {
-        registration: Arc::new(Registration {
+    let registration = |target: Name, last: u8| {
+        PublishedMember::in_service(Arc::new(Registration {
             target,
             port: 80,
             priority: 0,
             weight: 0,
             addresses: [[10, 0, 0, last].into()].into(),
             metadata: Box::default(),
-        }),
-        in_service: true,
+        }))
     };
     let member = |transport: &str, service: u16, last: u8, published: bool| {
         let id = MemberId::new(&format!("i-{last}")).unwrap();

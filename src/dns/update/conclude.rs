@@ -3,7 +3,7 @@
 use crate::base::limits::MEMBER_ADDRESSES;
 use crate::base::{Lease, RecordType};
 use crate::membership::member::sort_addresses;
-use crate::membership::{Freshness, HeldAddresses, Item, Key, LeasedRecord, State};
+use crate::membership::{Freshness, HeldAddresses, Item, Key, LeaseLimits, LeasedRecord, State};
 use crate::zone::Cause;
 use crate::zone::records::txt;
 use crate::zone::registration::{self, Outcome, Put, check_addresses};
@@ -19,18 +19,20 @@ impl Executor<'_> {
         self.settle_hosts();
         let rules = self.scene.rules;
         let asked = self.request.lease.map(|(lease, _)| lease);
-        let lease = rules.leases.grant(asked);
-        let mut outcome = Outcome {
-            granted: granted(
-                self.request.lease,
-                |asked| if asked == 0 { 0 } else { rules.leases.grant(Some(asked)).0 },
-            ),
-            ..Outcome::default()
-        };
+        let lease = rules.leases().grant(asked);
+        let mut outcome = Outcome::default();
+        // One lease is told for all: the shortest.
+        let mut limits: Option<&LeaseLimits> = None;
         for at in 0..self.draft.members.len() {
             self.complete_address(at);
-            self.conclude_member(at, lease, &mut outcome)?;
+            let of_service = rules.leases_of(&self.draft.members[at].service);
+            if limits.is_none_or(|limits| of_service.grant(asked) < limits.grant(asked)) {
+                limits = Some(of_service);
+            }
+            self.conclude_member(at, of_service.grant(asked), &mut outcome)?;
         }
+        let limits = limits.unwrap_or(rules.leases());
+        outcome.granted = granted(self.request.lease, |asked| if asked == 0 { 0 } else { limits.grant(Some(asked)).0 });
         self.conclude_hosts(lease, &mut outcome)?;
         self.conclude_leased(&mut outcome);
         let execution = self.check_replay(outcome);
@@ -125,7 +127,7 @@ impl Executor<'_> {
             if remains {
                 check_addresses(&draft.id, &draft.registration.addresses, MEMBER_ADDRESSES)?;
                 let item = member_item(draft, lease, State::Up);
-                outcome.puts.push(Put { item, cause: Cause::Registered(by), heard: true });
+                outcome.puts.push(Put::of(item, Cause::Registered(by), true));
             }
             return Ok(());
         };
@@ -138,12 +140,14 @@ impl Executor<'_> {
             State::Drained => State::Drained,
             _ if drains => State::Draining,
             State::Draining if !draft.srv_added => State::Draining,
-            State::Draining | State::Up | State::Suspect => State::Up,
+            State::Damped => State::Damped,
+            State::Draining | State::Up | State::Suspect | State::Held => State::Up,
         };
         let before = before.clone();
         check_addresses(&draft.id, &draft.registration.addresses, MEMBER_ADDRESSES)?;
-        // A suspect member that is heard of is up again by the heartbeat itself.
-        let same_state = state == before.state || (state == State::Up && before.state == State::Suspect);
+        // A suspect or held member that is heard of is up again by the heartbeat itself.
+        let silent = matches!(before.state, State::Suspect | State::Held);
+        let same_state = state == before.state || (state == State::Up && silent);
         let unchanged = draft.registration == *before.registration && same_state;
         if unchanged && !touched {
             return Ok(()); // copied in for a look
@@ -153,7 +157,7 @@ impl Executor<'_> {
             return Ok(());
         }
         let cause = if drains && !before.state.is_draining() { Cause::Drained(by) } else { Cause::Changed(by) };
-        outcome.puts.push(Put { item: member_item(draft, lease, state), cause, heard: true });
+        outcome.puts.push(Put::of(member_item(draft, lease, state), cause, true));
         Ok(())
     }
 
@@ -185,7 +189,7 @@ impl Executor<'_> {
                 }
                 _ => {
                     let item = Item::Held(HeldAddresses { host: name, addresses, owner: permit.owner, lease });
-                    outcome.puts.push(Put { item, cause, heard: true });
+                    outcome.puts.push(Put::of(item, cause, true));
                 }
             }
         }
@@ -194,7 +198,7 @@ impl Executor<'_> {
 
     fn conclude_leased(&mut self, outcome: &mut Outcome) {
         let by = self.grant.by().clone();
-        let leases = &self.scene.rules.leases;
+        let leases = self.scene.rules.leases();
         let (lease, key_lease) = match self.request.lease {
             Some((lease, key_lease)) => (leases.grant(Some(lease)), leases.grant(Some(key_lease.unwrap_or(lease)))),
             None => (leases.records, leases.records),
@@ -225,7 +229,7 @@ impl Executor<'_> {
                     before => {
                         let by = by.clone();
                         let cause = if before.is_some() { Cause::Changed(by) } else { Cause::Registered(by) };
-                        outcome.puts.push(Put { item: Item::Leased(record), cause, heard: draft.added });
+                        outcome.puts.push(Put::of(Item::Leased(record), cause, draft.added));
                     }
                 }
             }

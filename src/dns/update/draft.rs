@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::{Name, NameMap, NameSet, RecordType, SeededMap, Ttl};
-use crate::membership::{Index, Item, LeasedRecord, Member, MemberId, Owner, Registration, Table};
+use crate::membership::{Decided, Index, Item, LeasedRecord, Member, MemberId, Owner, Registration, Table};
 use crate::zone::{Contents, Rdata};
 
 use super::add::member_id;
@@ -247,5 +247,6 @@ pub(super) fn member_item(draft: &MemberDraft, lease: crate::base::Lease, state:
         owner: draft.owner.clone(),
         lease,
         state,
+        decided: draft.before.as_ref().map_or_else(Decided::default, |(_, before)| before.decided),
     })
 }

@@ -6,9 +6,10 @@
 use std::net::IpAddr;
 
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::base::{Name, NameMap, NameSet, Now, RecordType};
-use crate::membership::{Grant, LeaseLimits, Quotas, Table};
+use crate::membership::{Grant, LeaseLimits, Policies, Quotas, Table};
 use crate::zone::layout::is_service_name;
 use crate::zone::records::srv;
 use crate::zone::registration::{Ground, Outcome};
@@ -22,8 +23,8 @@ use super::request::{Instruction, Request};
 /// What a zone's configuration says about updates.
 #[derive(Clone, Debug)]
 pub struct Rules {
-    /// The leases that it grants.
-    pub leases: LeaseLimits,
+    /// The leases that it grants, and what else it lays down about members.
+    pub policies: Arc<Policies>,
     /// How many.
     pub quotas: Quotas,
     /// Whether a member without an address gets its sender's.
@@ -41,6 +42,18 @@ pub enum Execution {
     Repeat(Outcome),
     /// Something that it touches has accepted a later signature.
     Older,
+}
+
+impl Rules {
+    /// The leases of what is no member.
+    pub fn leases(&self) -> &LeaseLimits {
+        &self.policies.zone.leases
+    }
+
+    /// The leases of a service's members.
+    pub fn leases_of(&self, service: &Name) -> &LeaseLimits {
+        &self.policies.of(service).leases
+    }
 }
 
 /// What an update is executed against.

@@ -27,7 +27,7 @@ impl<'a> View<'a> {
     }
 
     fn node(&mut self, name: &Name) -> &Node {
-        self.nodes.entry(name.clone()).or_insert_with(|| self.contents.node(name))
+        self.nodes.entry(name.clone()).or_insert_with(|| self.contents.registered_node(name))
     }
 
     fn has(&mut self, name: &Name, rtype: RecordType) -> bool {

@@ -11,7 +11,7 @@ use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, ServedZone, Verdict as Answer, Zones, respond};
 use crate::dns::tsig::{Algorithm, Key, Keys};
 use crate::membership::access::{Globs, Scope, UpdateEntry};
-use crate::membership::{Item, LeaseLimits, Member, Quotas, State, Table, UpdateAccess};
+use crate::membership::{Item, LeaseLimits, Member, Policies, Quotas, ServicePolicy, State, Table, UpdateAccess};
 use crate::zone::registration::Outcome;
 use crate::zone::scenes::{Universe, caused};
 use crate::zone::{Change, PublishedMember, Rrset, Zone};
@@ -67,7 +67,7 @@ impl Bench {
             zone,
             table: Table::new(Duration::ZERO),
             rules: Rules {
-                leases: LeaseLimits::default(),
+                policies: Policies::of_zone(ServicePolicy::plain(LeaseLimits::default())).into(),
                 quotas: Quotas::default(),
                 peer_address: false,
                 forwarders: Vec::new(),
@@ -148,10 +148,7 @@ impl Bench {
                 Item::Member(member) => Change::Member {
                     service: member.service.clone(),
                     id: member.id.clone(),
-                    member: there.then(|| PublishedMember {
-                        registration: member.registration.clone(),
-                        in_service: member.state != State::Draining,
-                    }),
+                    member: there.then(|| PublishedMember::of(member, false)),
                 },
                 Item::Leased(record) => {
                     let records = self.table.leased(&record.name).map(|(_, record)| record);

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use crate::base::{Lease, RecordType, Ttl};
 use crate::membership::cell::Beat;
-use crate::membership::{Owner, Registration};
+use crate::membership::{Decided, Owner, Registration};
 
 use super::*;
 use crate::membership::MemberId;
@@ -35,6 +35,7 @@ fn member(id: &str, lease: u32) -> Item {
         owner: Owner("test".into()),
         lease: Lease(lease),
         state: State::Up,
+        decided: Decided::default(),
     })
 }
 
@@ -50,6 +51,7 @@ fn item(number: usize, variant: u16, lease: u32) -> Item {
             owner,
             lease,
             state: if variant == 3 { State::Draining } else { State::Up },
+            decided: Decided::default(),
         }),
         6..10 => Item::Leased(LeasedRecord {
             name: name(["r1.z.", "r2.z."][number % 2]),

@@ -14,11 +14,18 @@ use super::{Full, Index, Item, Key, Stamp, State, Table, Unrenewed};
 impl Table {
     /// Counts a heartbeat that changes nothing. A suspect member is up again by it.
     pub fn renew(&mut self, index: Index, now: Monotonic, stamp: Option<Stamp>) {
-        if let Some(Item::Member(member)) = &mut self.slots[index.at()].item
-            && member.state == State::Suspect
-        {
-            member.state = State::Up;
-            self.cells.unclaim(index.cell());
+        let state = match &mut self.slots[index.at()].item {
+            Some(Item::Member(member)) => Some(&mut member.state),
+            _ => None,
+        };
+        match state {
+            Some(state @ State::Suspect) => {
+                *state = State::Up;
+                self.cells.unclaim(index.cell());
+            }
+            // That it is held no longer is published, with the next look at the time.
+            Some(State::Held) => self.hear_of_held(index),
+            _ => {}
         }
         self.cells.beat_claimed(index.cell(), now, stamp);
         // The end of the transaction gives an edited item a cell that begins anew.
@@ -27,9 +34,9 @@ impl Table {
         {
             self.sign(key, stamp);
         }
-        let deadline = self.reading(index).deadline;
-        if self.slots[index.at()].armed > deadline {
-            self.arm(index, deadline);
+        let due = self.due(index);
+        if self.slots[index.at()].armed > due {
+            self.arm(index, due);
         }
     }
 
@@ -52,9 +59,10 @@ impl Table {
         self.renewals.void_all();
     }
 
-    /// When [`Table::lapsed`] should be called next.
+    /// When [`Table::tick`] should be called next.
     pub fn next_wake(&self) -> Option<Monotonic> {
-        self.timers.peek().map(|Reverse((when, _))| on_grid(*when))
+        let timer = self.timers.peek().map(|Reverse((when, _))| on_grid(*when));
+        timer.into_iter().chain(self.next_decision()).min()
     }
 
     /// Notes that the process is running; whoever drives the table calls it at least every
@@ -65,8 +73,9 @@ impl Table {
         self.stalls.observe(now, leases_run)
     }
 
-    /// The items whose time is over at `now` (a member's grace included): each is claimed, so that a heartbeat which
-    /// arrives from here on is handed to the publisher. The caller removes them, in one transaction, or abandons it.
+    /// The items whose time is over at `now` (a member's grace or hold included): each is claimed, so that a heartbeat which
+    /// arrives from here on is handed to the publisher. The caller removes or holds them, in one transaction, or abandons
+    /// it.
     pub fn lapsed(&mut self, now: Monotonic) -> Vec<Index> {
         let mut lapsed = Vec::new();
         while let Some(&Reverse((when, index))) = self.timers.peek() {
@@ -83,40 +92,58 @@ impl Table {
                 // Somebody was heard of whose new lease runs from the end of the transaction, which arms it.
                 continue;
             }
-            let reading = self.reading(index);
-            let deadline = self.stalls.extend(&reading, reading.deadline);
-            if deadline > now {
-                self.arm(index, deadline);
-                continue;
-            }
-            match &mut self.slots[index.at()].item {
-                Some(Item::Member(member)) if member.state == State::Up && !self.grace.is_zero() => {
-                    if !self.cells.claim(index.cell(), &reading) {
-                        // A heartbeat came between reading and claim; its deadline is the one to wait for.
-                        self.arm(index, when.after(EXPIRY_TICK));
-                        continue;
-                    }
-                    member.state = State::Suspect;
-                    self.arm(index, self.stalls.extend(&reading, reading.deadline.after(self.grace)));
-                }
-                Some(Item::Member(member)) if member.state == State::Suspect => {
-                    let end = self.stalls.extend(&reading, reading.deadline.after(self.grace));
-                    if end > now {
-                        self.arm(index, end);
-                    } else {
-                        lapsed.push(index);
-                    }
-                }
-                _ => {
-                    if self.cells.claim(index.cell(), &reading) {
-                        lapsed.push(index);
-                    } else {
-                        self.arm(index, when.after(EXPIRY_TICK));
-                    }
-                }
+            if self.is_over(index, now, when) {
+                lapsed.push(index);
             }
         }
         lapsed
+    }
+
+    /// Whether the time of an item is over whose timer has fired; arms it anew if not.
+    fn is_over(&mut self, index: Index, now: Monotonic, fired: Monotonic) -> bool {
+        let reading = self.reading(index);
+        let deadline = self.stalls.extend(&reading, reading.deadline);
+        let state = match &self.slots[index.at()].item {
+            Some(Item::Member(member)) => Some(member.state),
+            _ => None,
+        };
+        match state {
+            Some(State::Suspect) => {
+                let end = self.stalls.extend(&reading, reading.deadline.after(self.grace_of(index)));
+                if end > now {
+                    self.arm(index, end);
+                }
+                return end <= now;
+            }
+            Some(State::Held) => {
+                let due = self.due(index);
+                if due > now {
+                    self.arm(index, due);
+                }
+                return due <= now;
+            }
+            _ if deadline > now => {
+                let turn = self.take_turn(index, now);
+                self.arm(index, turn.map_or(deadline, |turn| turn.min(deadline)));
+                return false;
+            }
+            _ => {}
+        }
+        if !self.cells.claim(index.cell(), &reading) {
+            // A heartbeat came between reading and claim; its deadline is the one to wait for.
+            self.arm(index, fired.after(EXPIRY_TICK));
+            return false;
+        }
+        let grace = self.grace_of(index);
+        if let Some(Item::Member(member)) = &mut self.slots[index.at()].item
+            && member.state == State::Up
+            && !grace.is_zero()
+        {
+            member.state = State::Suspect;
+            self.arm(index, self.stalls.extend(&reading, reading.deadline.after(grace)));
+            return false;
+        }
+        true
     }
 
     pub(super) fn arm(&mut self, index: Index, when: Monotonic) {
@@ -141,10 +168,14 @@ impl Table {
     /// already that it has renewed in this run. Returns where it stands.
     pub fn load(&mut self, item: Item, stamp: Stamp, deadline: Monotonic, now: Monotonic) -> Result<Index, Full> {
         let lease = item.lease();
+        self.revive_penalty(&item, now);
         let index = self.allocate()?;
         self.set(index, Some(item));
         self.cells.assign(index.cell(), deadline, now, lease, stamp, Default::default());
-        self.arm(index, deadline);
+        if self.is_held(index) {
+            self.cells.shut(index.cell());
+        }
+        self.arm(index, self.due(index));
         self.unrenewed.push(Unrenewed { index, generation: self.reading(index).generation(), deadline });
         Ok(index)
     }

@@ -85,6 +85,7 @@ impl Follower {
             items: Vec::new(),
             tombstones: Vec::new(),
             services: Vec::new(),
+            slots: Vec::new(),
             settings: None,
             statics: Vec::new(),
             refreshed: Some(self.clock.now().wall),

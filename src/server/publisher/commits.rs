@@ -35,6 +35,7 @@ impl Publisher {
             commit: staged.commit.clone(),
             tombstones,
             items: edits.into_iter().map(|edit| (edit.key, edit.after.map(|item| (item, edit.stamp)))).collect(),
+            slots: self.table.changed_slots().map(|(name, slots)| (name.clone(), slots.cloned())).collect(),
             services: staged.services.iter().map(|name| (name.clone(), self.zone.service_state(name))).collect(),
             settings: batch.settings,
             statics: batch.statics,

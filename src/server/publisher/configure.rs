@@ -185,7 +185,7 @@ impl Publisher {
         self.void_notes();
         if durable {
             self.policy = pending.configuration.policy;
-            self.table.set_grace(self.policy.rules.leases.grace);
+            self.table.set_policies(self.policy.rules.policies.clone());
             self.configured = Some(Ok(()));
         } else {
             pending.stage = Stage::Refused(now);

@@ -19,7 +19,7 @@ impl Publisher {
             match self.consider(order, &orders.orderer) {
                 Ok(outcome) if self.only_renews(&outcome) => {
                     self.renew(&outcome, None, now);
-                    orders.reports[at] = Some(Ok(self.done(order, false)));
+                    orders.reports[at] = Some(Ok(self.done(order, false, now)));
                 }
                 Ok(outcome) => self.hear(&outcome, now),
                 // It may come to something else once the write has ended.
@@ -71,7 +71,7 @@ impl Publisher {
     fn consider(&self, order: &Order, orderer: &Orderer) -> Result<Outcome, Objection> {
         let rules = &self.policy.rules;
         let ground = Ground { table: &self.table, contents: self.zone.contents(), quotas: &rules.quotas };
-        carry_out(order, orderer, &ground, &rules.leases)
+        carry_out(order, orderer, &ground, rules.leases_of(&order.service))
     }
 
     fn carry_out(&mut self, order: &Order, outcome: &Outcome, now: Now, waits: &mut bool) -> Result<Done, Failure> {
@@ -81,20 +81,24 @@ impl Publisher {
                 renewals => renewals.iter().any(|index| self.table.edited().contains(index)),
             };
             self.renew(outcome, None, now);
-            return Ok(self.done(order, false));
+            return Ok(self.done(order, false, now));
         }
         self.apply(outcome, None, now)?;
         *waits = true;
-        Ok(self.done(order, true))
+        Ok(self.done(order, true, now))
     }
 
     /// The report on an order that was carried out.
-    fn done(&self, order: &Order, changed: bool) -> Done {
+    fn done(&self, order: &Order, changed: bool, now: Now) -> Done {
         let member = self.table.member(&order.service, order.id.as_str()).map(|(_, member)| member);
         Done {
             epoch: self.zone.snapshot().epoch,
             lease: member.map(|member| member.lease),
             state: member.map(|member| member.state),
+            damped_until: member
+                .and_then(|member| self.table.damped_until(member))
+                .map(|until| now.wall.after(until.since(now.mono))),
+            slot: member.and_then(|member| member.decided.slot),
             changed,
         }
     }

@@ -2,14 +2,15 @@
 
 use std::fmt;
 
+use crate::base::limits::SERVICE_MEMBERS;
 use crate::base::{Epoch, Now};
 use crate::dns::update::{Refusal, Request, Verdict};
 use crate::net::Completion;
 use crate::zone::registration::order::{Failure, Order, Orderer, Report};
 
 /// Orders of one submission at most; a longer batch is several. They are carried out in one go, which takes some
-/// milliseconds, and those that change something share a commit.
-pub const ORDERS: usize = 1000;
+/// milliseconds, and those that change something share a commit: a whole service fits.
+pub const ORDERS: usize = SERVICE_MEMBERS;
 
 /// What a publisher is handed.
 #[derive(Debug)]

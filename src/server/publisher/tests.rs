@@ -13,7 +13,7 @@ use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, ServedZone, Verdict as Answer, Zones, respond};
 use crate::dns::tsig::{Algorithm, Key as TsigKey, Keys};
 use crate::membership::access::{Globs, Scope, UpdateEntry};
-use crate::membership::{Index, LeaseLimits, Quotas};
+use crate::membership::{Index, LeaseLimits, Policies, Quotas, ServicePolicy};
 use crate::net::Completion;
 use crate::store::{Appended, Write};
 use crate::zone::Rrset;
@@ -51,7 +51,12 @@ impl Stage {
         let leases = LeaseLimits { grace: Duration::from_millis(grace), min: Lease(1), ..LeaseLimits::default() };
         let policy = Policy {
             access: UpdateAccess::new(vec![entry(None), entry(Some("k."))]),
-            rules: Rules { leases, quotas: Quotas::default(), peer_address: false, forwarders: Vec::new() },
+            rules: Rules {
+                policies: Policies::of_zone(ServicePolicy::plain(leases)).into(),
+                quotas: Quotas::default(),
+                peer_address: false,
+                forwarders: Vec::new(),
+            },
             settle: Duration::from_millis(settle),
         };
         let now = Now { mono: Monotonic(1_000_000), wall: Wall(1_700_000_000_000) };

@@ -6,7 +6,7 @@ use redb::{ReadTransaction, ReadableTable, ReadableTableMetadata, TableDefinitio
 
 use crate::base::limits::{HISTORY_COMMITS, HISTORY_MEMORY, HISTORY_OCTETS, HISTORY_PAGE_OCTETS};
 use crate::base::{Epoch, Name, Wall};
-use crate::membership::{Key, Stamp, Tombstone};
+use crate::membership::{Key, Slots, Stamp, Tombstone};
 use crate::store::format::{FormatError, commit_key, decode, encode, item_key, name_key, zone_range};
 use crate::store::items::{PART, StoredItem, StoredItems};
 use crate::store::start::Starts;
@@ -29,14 +29,16 @@ const RENEWALS: Octets = TableDefinition::new("renewals");
 const TOMBSTONES: Octets = TableDefinition::new("tombstones");
 /// Zone, service -> state.
 const SERVICES: Octets = TableDefinition::new("services");
+/// Zone, service -> slots.
+const SLOTS: Octets = TableDefinition::new("slots");
 /// Zone, name -> static records.
 const STATICS: Octets = TableDefinition::new("statics");
 /// Zone, epoch -> commit with its delta.
 const COMMITS: Octets = TableDefinition::new("commits");
 /// Zone -> when its primary was known to have it so. Only of zones that are copies.
 const REFRESHES: Octets = TableDefinition::new("refreshes");
-pub(super) const TABLES: [Octets; 10] =
-    [HEADS, SETTINGS, STARTS, ITEMS, RENEWALS, TOMBSTONES, SERVICES, STATICS, COMMITS, REFRESHES];
+pub(super) const TABLES: [Octets; 11] =
+    [HEADS, SETTINGS, STARTS, ITEMS, RENEWALS, TOMBSTONES, SERVICES, SLOTS, STATICS, COMMITS, REFRESHES];
 
 /// The last commit of a zone, and what is kept of those before it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
@@ -100,6 +102,7 @@ pub(super) fn append(transaction: &WriteTransaction, write: &Write, run: u32) ->
     }
     put_all(transaction, TOMBSTONES, write.tombstones.iter().map(|(key, mark)| (item_key(zone, key), mark.as_ref())))?;
     put_all(transaction, SERVICES, write.services.iter().map(|(name, state)| (name_key(zone, name), state.as_ref())))?;
+    put_all(transaction, SLOTS, write.slots.iter().map(|(name, slots)| (name_key(zone, name), slots.as_ref())))?;
     let statics = write.statics.iter().map(|node| {
         let value = (!node.rrsets.is_empty()).then_some(node);
         (name_key(zone, &node.name), value)
@@ -126,7 +129,7 @@ pub(super) fn append(transaction: &WriteTransaction, write: &Write, run: u32) ->
 /// Removes all that a zone has, but for its head, its settings and its starts.
 fn clear(transaction: &WriteTransaction, zone: &Name) -> Result<(), Fault> {
     let (from, to) = zone_range(zone);
-    for table in [ITEMS, RENEWALS, TOMBSTONES, SERVICES, STATICS, COMMITS] {
+    for table in [ITEMS, RENEWALS, TOMBSTONES, SERVICES, SLOTS, STATICS, COMMITS] {
         transaction.open_table(table)?.retain_in(from.as_slice()..to.as_slice(), |_, _| false)?;
     }
     Ok(())
@@ -296,6 +299,18 @@ fn read_zone<T: serde::de::DeserializeOwned>(
     Ok(values)
 }
 
+/// All values of a zone in a table whose keys are names.
+fn read_named<T: serde::de::DeserializeOwned>(
+    table: &impl ReadableTable<&'static [u8], &'static [u8]>,
+    zone: &Name,
+) -> Result<Vec<(Name, T)>, Fault> {
+    let named = read_zone::<T>(table, zone)?.into_iter().map(|(name, value)| match Name::from_wire(&name) {
+        Ok(name) => Ok((name, value)),
+        Err(error) => Err(FormatError::Damaged(error.to_string()).into()),
+    });
+    named.collect()
+}
+
 /// Notes the start of a run, unless that is noted already.
 pub(super) fn note_start(transaction: &WriteTransaction, zone: &Name, now: Wall, run: u32) -> Result<(), Fault> {
     let mut table = transaction.open_table(STARTS)?;
@@ -329,14 +344,8 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
             Ok((key, mark))
         })
         .collect();
-    let services = read_zone::<ServiceState>(&transaction.open_table(SERVICES)?, zone)?;
-    let services: Result<Vec<(Name, ServiceState)>, FormatError> = services
-        .into_iter()
-        .map(|(name, state)| {
-            let name = Name::from_wire(&name).map_err(|error| FormatError::Damaged(error.to_string()))?;
-            Ok((name, state))
-        })
-        .collect();
+    let services = read_named::<ServiceState>(&transaction.open_table(SERVICES)?, zone)?;
+    let slots = read_named::<Slots>(&transaction.open_table(SLOTS)?, zone)?;
     let statics = read_zone::<StaticNode>(&transaction.open_table(STATICS)?, zone)?;
     let (history, lapses) = read_history(transaction, zone)?;
     let refreshed = transaction.open_table(REFRESHES)?;
@@ -345,7 +354,8 @@ pub(super) fn read_stored(transaction: &ReadTransaction, zone: &Name) -> Result<
         epoch,
         settings: settings.into(),
         statics: statics.into_iter().map(|(_, node)| node).collect(),
-        services: services?,
+        services,
+        slots,
         items: StoredItems::default(),
         tombstones: tombstones?,
         starts: read_starts(transaction, zone)?,

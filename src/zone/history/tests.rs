@@ -149,7 +149,7 @@ fn changes_count_also_where_nothing_came_of_them() {
             metadata: metadata.into(),
         });
         let id = crate::membership::MemberId::new("a").unwrap();
-        let member = crate::zone::PublishedMember { registration, in_service: true };
+        let member = crate::zone::PublishedMember::in_service(registration);
         let change = Change::Member { service, id, member: Some(member) };
         let from = Arc::new(scene.zone.snapshot().soa());
         let epoch = scene.zone.snapshot().epoch.next();

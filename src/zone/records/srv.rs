@@ -3,16 +3,15 @@
 use crate::membership::Registration;
 use crate::zone::rrset::Rdata;
 
-/// The data of a member's SRV record.
+/// The data of a member's SRV record as it was registered.
 pub fn rdata(registration: &Registration) -> Rdata {
     let target = registration.target.as_wire();
-    [&numbers(registration), target].concat().into()
+    [&numbers(registration, registration.weight), target].concat().into()
 }
 
-/// Their first octets: priority, weight and port.
-pub fn numbers(registration: &Registration) -> [u8; 6] {
-    let [[p0, p1], [w0, w1], [o0, o1]] =
-        [registration.priority, registration.weight, registration.port].map(u16::to_be_bytes);
+/// Their first octets: priority, weight and port. The weight is that which is published.
+pub fn numbers(registration: &Registration, weight: u16) -> [u8; 6] {
+    let [[p0, p1], [w0, w1], [o0, o1]] = [registration.priority, weight, registration.port].map(u16::to_be_bytes);
     [p0, p1, w0, w1, o0, o1]
 }
 

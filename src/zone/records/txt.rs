@@ -22,6 +22,10 @@ pub struct Fingerprint {
     pub members: usize,
     /// The first half of the digest's 16 octets that are shown: 8 octets, 16 hex digits.
     pub digest: [u8; 8],
+    /// How many slots there are; none: the service has none.
+    pub slots: Option<u32>,
+    /// Whether a member is held.
+    pub hold: bool,
 }
 
 /// The lines of a digest, one behind the other.
@@ -75,12 +79,13 @@ impl Lines {
         lines.iter().for_each(|line| hasher.update(line));
         let mut digest = [0; 8];
         digest.copy_from_slice(&hasher.finalize()[..8]);
-        Fingerprint { members, digest }
+        Fingerprint { members, digest, ..Fingerprint::default() }
     }
 }
 
-/// Octets of the data of [`service_rdata`] at most: three strings with their lengths, the numbers of 64 bits.
-pub const SERVICE_OCTETS: usize = 1 + 6 + 20 + 1 + 8 + 20 + 1 + 7 + 16;
+/// Octets of the data of [`service_rdata`] at most: five strings with their lengths, the numbers of 64 bits but for that of
+/// slots, which has 32.
+pub const SERVICE_OCTETS: usize = 1 + 6 + 20 + 1 + 8 + 20 + 1 + 7 + 16 + 1 + 6 + 10 + 1 + 6;
 
 /// The TXT at the SRV owner.
 pub fn service_rdata(epoch: Epoch, fingerprint: &Fingerprint) -> Rdata {
@@ -88,11 +93,11 @@ pub fn service_rdata(epoch: Epoch, fingerprint: &Fingerprint) -> Rdata {
     for octet in fingerprint.digest {
         write!(digest, "{octet:02x}").expect("writing to a string doesn't fail");
     }
-    strings(&[
-        format!("epoch={epoch}").as_bytes(),
-        format!("members={}", fingerprint.members).as_bytes(),
-        format!("digest={digest}").as_bytes(),
-    ])
+    let mut texts =
+        vec![format!("epoch={epoch}"), format!("members={}", fingerprint.members), format!("digest={digest}")];
+    texts.extend(fingerprint.slots.map(|slots| format!("slots={slots}")));
+    texts.extend(fingerprint.hold.then(|| "hold=1".to_owned()));
+    strings(&texts)
 }
 
 /// What the TXT at an SRV owner says.
@@ -104,16 +109,31 @@ pub struct ServiceText {
     pub members: usize,
     /// The digest, in hexadecimal digits.
     pub digest: String,
+    /// How many slots there are, if it has some.
+    pub slots: Option<u32>,
+    /// Whether a member is held.
+    pub hold: bool,
 }
 
 /// Reads what [`service_rdata`] writes; none of any other text.
 pub fn read_service(rdata: &[u8]) -> Option<ServiceText> {
     let mut strings = strings_in(rdata).map(|string| std::str::from_utf8(string).ok());
     let mut value = |key: &str| strings.next()??.strip_prefix(key)?.strip_prefix('=');
+    let (epoch, members, digest) = (value("epoch")?, value("members")?, value("digest")?);
+    let (mut slots, mut hold) = (None, false);
+    for string in strings.flatten() {
+        match string.split_once('=') {
+            Some(("slots", count)) => slots = count.parse().ok(),
+            Some(("hold", mark)) => hold = mark == "1",
+            _ => {}
+        }
+    }
     Some(ServiceText {
-        epoch: Epoch(value("epoch")?.parse().ok()?),
-        members: value("members")?.parse().ok()?,
-        digest: value("digest")?.to_owned(),
+        epoch: Epoch(epoch.parse().ok()?),
+        members: members.parse().ok()?,
+        digest: digest.to_owned(),
+        slots,
+        hold,
     })
 }
 
@@ -183,7 +203,8 @@ mod tests {
             metadata(&rdata).iter().map(|text| String::from_utf8_lossy(text).into_owned()).collect::<Vec<_>>(),
             ["epoch=7", "members=2", "digest=3723b842fd6bc478"]
         );
-        let read = ServiceText { epoch: Epoch(7), members: 2, digest: "3723b842fd6bc478".to_owned() };
+        let digest = "3723b842fd6bc478".to_owned();
+        let read = ServiceText { epoch: Epoch(7), members: 2, digest, slots: None, hold: false };
         assert_eq!(read_service(&rdata), Some(read));
         for other in [&b""[..], b"\0", b"\x07epoch=7", b"\x07epoch=x\x09members=2\x08digest=0"] {
             assert_eq!(read_service(other), None);
@@ -191,8 +212,18 @@ mod tests {
     }
 
     #[test]
+    fn slots_and_a_hold_follow_in_this_order() {
+        let print = Fingerprint { members: 1, slots: Some(3), hold: true, ..Fingerprint::default() };
+        let rdata = service_rdata(Epoch(7), &print);
+        let texts: Vec<_> = strings_in(&rdata).map(String::from_utf8_lossy).collect();
+        assert_eq!(texts, ["epoch=7", "members=1", "digest=0000000000000000", "slots=3", "hold=1"]);
+        let read = read_service(&rdata).unwrap();
+        assert_eq!((read.slots, read.hold), (Some(3), true));
+    }
+
+    #[test]
     fn no_epoch_and_no_count_makes_more_octets_than_are_reckoned_with() {
-        let largest = Fingerprint { members: usize::MAX, digest: [255; 8] };
+        let largest = Fingerprint { members: usize::MAX, digest: [255; 8], slots: Some(u32::MAX), hold: true };
         assert_eq!(service_rdata(Epoch(u64::MAX), &largest).len(), SERVICE_OCTETS);
     }
 

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 
 use crate::base::limits::{MEMBER_ADDRESSES, SERVICE_MEMBERS};
 use crate::base::{Limit, Name, SeededMap, SeededSet};
-use crate::membership::{Holding, Item, Owner, Table};
-use crate::zone::{Growth, Overfull, PublishedMember};
+use crate::membership::{Holding, Item, Member, Owner, Table};
+use crate::zone::{Growth, Overfull, PublishedMember, Standing};
 
 use super::{Ground, Objection, Outcome};
 
@@ -150,7 +150,7 @@ fn check_room(ground: &Ground<'_>, outcome: &Outcome) -> Result<(), Objection> {
     }
     for put in &outcome.puts {
         match &put.item {
-            Item::Member(member) => growth.member(&member.service, &member.id, Some(PublishedMember::of(member))),
+            Item::Member(member) => growth.member(&member.service, &member.id, Some(as_published(ground, member))),
             Item::Leased(record) if ground.table.find(&put.item.key()).is_none() => {
                 growth.leased(&record.name, record.rtype, &record.rdata, true);
             }
@@ -165,6 +165,17 @@ fn check_room(ground: &Ground<'_>, outcome: &Outcome) -> Result<(), Objection> {
         };
         Objection::invalid(overfull.to_string()).at(limit)
     })
+}
+
+/// What may be published of a member at the most: policy decides later, and by time alone.
+fn as_published(ground: &Ground<'_>, member: &Member) -> PublishedMember {
+    let mut published = PublishedMember::of(member, false);
+    if published.standing == Standing::Hidden {
+        published.standing = Standing::InService;
+    }
+    // Any number of four digits takes as much room.
+    published.slot = ground.contents.has_slots(&member.service).then(|| member.decided.slot.unwrap_or(0));
+    published
 }
 
 /// Whether something grows beyond its limit. What is beyond it already, since that was lowered, may stay and shrink.

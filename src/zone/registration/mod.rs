@@ -11,7 +11,7 @@ mod hidden;
 pub mod order;
 
 use crate::base::Limit;
-use crate::membership::{Index, Item, Quotas, Table};
+use crate::membership::{Index, Item, MemberId, Quotas, Table};
 
 use super::change::Cause;
 use super::contents::Contents;
@@ -27,6 +27,15 @@ pub struct Put {
     pub cause: Cause,
     /// Whether the request speaks for it, so that its lease runs anew; not so if only its RRset got another TTL.
     pub heard: bool,
+    /// The member whose place this one takes.
+    pub replaces: Option<MemberId>,
+}
+
+impl Put {
+    /// An item in nobody's place.
+    pub fn of(item: Item, cause: Cause, heard: bool) -> Put {
+        Put { item, cause, heard, replaces: None }
+    }
 }
 
 /// What a request comes to.

@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use crate::base::limits::{MEMBER_ADDRESSES, METADATA_OCTETS, METADATA_STRINGS, NAME_OCTETS};
-use crate::base::{Epoch, Lease, Limit, Name, RecordType};
-use crate::membership::{Index, Item, LeaseLimits, Member, MemberId, Permit, Registration, State};
+use crate::base::{Epoch, Lease, Limit, Name, RecordType, Wall};
+use crate::membership::{Decided, Index, Item, LeaseLimits, Member, MemberId, Permit, Registration, State};
 
 use super::{Ground, Kind, Objection, Outcome, Put, check, check_addresses};
 use crate::zone::change::Cause;
@@ -40,6 +40,8 @@ pub enum Action {
     Drain,
     /// Bring it back.
     Undrain,
+    /// Deregister it if it is held.
+    Release,
 }
 
 /// What a member says of itself.
@@ -84,6 +86,10 @@ pub struct Done {
     pub lease: Option<Lease>,
     /// Where the member stands; none if it is gone.
     pub state: Option<State>,
+    /// Until when it is damped.
+    pub damped_until: Option<Wall>,
+    /// Its slot, if it has one.
+    pub slot: Option<u32>,
     /// Whether it differs from before.
     pub changed: bool,
 }
@@ -114,11 +120,7 @@ pub fn carry_out(
     }
     let by = || orderer.by.clone();
     let outcome = match (&order.action, found) {
-        (Action::Register(wanted), found) => {
-            let outcome = register(order, wanted, found, orderer, ground, leases)?;
-            check(ground, &outcome)?;
-            outcome
-        }
+        (Action::Register(wanted), found) => register(order, wanted, found, orderer, ground, leases)?,
         (_, None) => return Err(unknown(order)),
         (Action::Renew, Some((index, _))) => Outcome { renewals: vec![index], ..Outcome::default() },
         (Action::Withdraw, Some((index, _))) => {
@@ -128,8 +130,12 @@ pub fn carry_out(
         (Action::Undrain, Some((_, member))) if member.state.is_draining() => {
             moved(member, State::Up, Cause::Undrained(by()))
         }
-        (Action::Undrain, Some(_)) => Outcome::default(),
+        (Action::Release, Some((index, member))) if member.state == State::Held => {
+            Outcome { removals: vec![(index, Cause::Released(by()))], ..Outcome::default() }
+        }
+        (Action::Undrain | Action::Release, Some(_)) => Outcome::default(),
     };
+    check(ground, &outcome)?;
     Ok(outcome)
 }
 
@@ -144,7 +150,7 @@ fn moved(member: &Member, state: State, cause: Cause) -> Outcome {
         return Outcome::default();
     }
     let item = Item::Member(Member { state, ..member.clone() });
-    Outcome { puts: vec![Put { item, cause, heard: false }], ..Outcome::default() }
+    Outcome { puts: vec![Put::of(item, cause, false)], ..Outcome::default() }
 }
 
 fn register(
@@ -172,8 +178,10 @@ fn register(
     })?;
     let registration = registration(order, wanted, &layout)?;
     let (state, owner, cause) = match found {
-        // A member that is suspect is heard of by this.
-        Some((_, member)) if member.state == State::Suspect => (State::Up, member.owner.clone(), Cause::Changed(by())),
+        // A member that is suspect or held is heard of by this.
+        Some((_, member)) if matches!(member.state, State::Suspect | State::Held) => {
+            (State::Up, member.owner.clone(), Cause::Changed(by()))
+        }
         Some((_, member)) => (member.state, member.owner.clone(), Cause::Changed(by())),
         None => (State::Up, orderer.permit.owner.clone(), Cause::Registered(by())),
     };
@@ -183,11 +191,15 @@ fn register(
         _ => Arc::new(registration),
     };
     let (service, id) = (service.clone(), id.clone());
-    let item = Item::Member(Member { service, id, registration, owner, lease, state });
-    let mut outcome = Outcome { puts: vec![Put { item, cause, heard: true }], ..Outcome::default() };
+    let decided = found.map_or_else(Decided::default, |(_, member)| member.decided);
+    let item = Item::Member(Member { service, id, registration, owner, lease, state, decided });
+    let mut put = Put::of(item, cause, true);
+    let mut outcome = Outcome::default();
     if let Some(predecessor) = wanted.replaces.as_ref().filter(|_| found.is_none()) {
         replace(order, predecessor, orderer, ground, &mut outcome)?;
+        put.replaces = Some(predecessor.clone());
     }
+    outcome.puts.push(put);
     Ok(outcome)
 }
 
@@ -204,8 +216,10 @@ fn replace(
         let text = format!("{predecessor} in {}, which it would replace, belongs to {}", order.service, member.owner);
         return Err(Objection::prohibited(text));
     }
-    let cause = Cause::Drained(orderer.by.clone());
-    outcome.puts.extend(moved(member, State::Drained, cause).puts);
+    // Its slot goes with its place.
+    let decided = Decided { slot: None, ..member.decided };
+    let item = Item::Member(Member { state: State::Drained, decided, ..member.clone() });
+    outcome.puts.push(Put::of(item, Cause::Drained(orderer.by.clone()), false));
     Ok(())
 }
 

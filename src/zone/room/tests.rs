@@ -66,7 +66,7 @@ impl Run {
         for (name, service) in &self.zone.contents().services {
             let mut sum = Octets::default();
             for (id, member) in service.members.iter() {
-                let octets = Octets::of(name, id, member);
+                let octets = Octets::of(&service.layout, name, id, member);
                 sum.srv += octets.srv;
                 sum.ptr += octets.ptr;
                 sum.addresses.a += octets.addresses.a;
@@ -193,17 +193,14 @@ fn member(service: &str, id: &str, target: Option<&str>, addresses: &[IpAddr]) -
     Change::Member {
         service: name(service),
         id: MemberId::new(id).unwrap(),
-        member: Some(PublishedMember {
-            registration: Arc::new(Registration {
-                target: name(target.unwrap_or(&format!("{id}.{host}.z."))),
-                port: 80,
-                priority: 0,
-                weight: 0,
-                addresses: addresses.into(),
-                metadata: Box::default(),
-            }),
-            in_service: true,
-        }),
+        member: Some(PublishedMember::in_service(Arc::new(Registration {
+            target: name(target.unwrap_or(&format!("{id}.{host}.z."))),
+            port: 80,
+            priority: 0,
+            weight: 0,
+            addresses: addresses.into(),
+            metadata: Box::default(),
+        }))),
     }
 }
 
@@ -232,6 +229,7 @@ fn settings(services: &[(&str, Option<&str>, bool)]) -> Arc<Settings> {
             label => HostName::Label(label.as_bytes().into()),
         }),
         dns_sd: *dns_sd,
+        slots: false,
     });
     Arc::new(Settings { services: services.collect(), ..(*Universe::new("z.").settings()).clone() })
 }

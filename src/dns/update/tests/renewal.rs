@@ -105,6 +105,7 @@ fn table(octets: &[u8]) -> (Table, Index) {
         owner: Owner("anyone".into()),
         lease: Lease(10),
         state: State::Up,
+        decided: crate::membership::Decided::default(),
     };
     let mut table = Table::new(Duration::ZERO);
     let index = table.put(Item::Member(member), None).unwrap();

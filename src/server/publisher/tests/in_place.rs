@@ -173,7 +173,12 @@ fn policy(variant: u8, grace: u64) -> Policy {
     let leases = LeaseLimits { grace: Duration::from_millis(grace), min: Lease(1), max, ..LeaseLimits::default() };
     Policy {
         access: UpdateAccess::new(entries),
-        rules: Rules { leases, quotas: Quotas::default(), peer_address: variant == 3, forwarders: Vec::new() },
+        rules: Rules {
+            policies: Policies::of_zone(ServicePolicy::plain(leases)).into(),
+            quotas: Quotas::default(),
+            peer_address: variant == 3,
+            forwarders: Vec::new(),
+        },
         settle: Duration::ZERO,
     }
 }

@@ -55,7 +55,8 @@ fn told(stage: &mut Stage, reports: &Reports) -> Vec<Report> {
 }
 
 fn done(epoch: u64, state: State, changed: bool) -> Report {
-    Ok(Done { epoch: Epoch(epoch), lease: Some(Lease(10)), state: Some(state), changed })
+    let (lease, state) = (Some(Lease(10)), Some(state));
+    Ok(Done { epoch: Epoch(epoch), lease, state, damped_until: None, slot: None, changed })
 }
 
 /// Gives orders and sees their commit through.

@@ -44,7 +44,8 @@ fn chains() -> Vec<StaticNode> {
 /// A stage with the chains, a service that is announced, and one without an address set of its own.
 fn stage() -> Stage {
     let mut stage = Stage::new();
-    let service = |text: &str, host_name, dns_sd| ServiceSettings { service: name(text), host_name, dns_sd };
+    let service =
+        |text: &str, host_name, dns_sd| ServiceSettings { host_name, dns_sd, ..ServiceSettings::of(name(text)) };
     let services =
         vec![service("_p._tcp.z.", HostName::Default, true), service("_x._sctp.z.", HostName::Unpublished, false)];
     let settings = Settings { services, ..(*Universe::new("z.").settings()).clone() };
@@ -262,7 +263,7 @@ fn a_configuration_that_would_make_a_set_too_large_is_refused_and_leaves_all_as_
     let before = stage.state();
     let mut settings = (**stage.publisher.zone.contents().settings()).clone();
     let merged = HostName::Label(b"x".as_slice().into());
-    settings.services.push(ServiceSettings { service: name("_y._tcp.z."), host_name: merged, dns_sd: false });
+    settings.services.push(ServiceSettings { host_name: merged, ..ServiceSettings::of(name("_y._tcp.z.")) });
     let mut policy = stage.publisher.policy.clone();
     policy.rules.peer_address = true;
     let configuration = Configuration { settings: Arc::new(settings), statics: chains(), policy };
