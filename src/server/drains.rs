@@ -40,13 +40,13 @@ type Key = (Name, Name, MemberId);
 
 /// What a zone lays down about draining.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Terms {
+pub(super) struct Terms {
     /// The servers that must have the commit.
-    pub secondaries: Vec<SocketAddr>,
+    pub(super) secondaries: Vec<SocketAddr>,
     /// How long they are waited for.
-    pub timeout: Duration,
+    pub(super) timeout: Duration,
     /// The largest TTL that the member's records were served with.
-    pub ttl: Ttl,
+    pub(super) ttl: Ttl,
 }
 
 /// A member that drains.
@@ -62,13 +62,13 @@ struct Drain {
 
 /// How a member that drains stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Standing {
+pub(super) struct Standing {
     /// When it is safe to stop it; not known yet while servers are waited for.
-    pub safe_at: Option<Wall>,
+    pub(super) safe_at: Option<Wall>,
     /// The servers that don't serve the commit yet, or didn't by the end of the wait.
-    pub waiting_for: Vec<SocketAddr>,
+    pub(super) waiting_for: Vec<SocketAddr>,
     /// Whether the wait ended without them.
-    pub timed_out: bool,
+    pub(super) timed_out: bool,
 }
 
 impl Drain {
@@ -98,14 +98,14 @@ impl Drain {
 
 /// The members that drain, of all zones.
 #[derive(Debug, Default)]
-pub struct Drains {
+pub(super) struct Drains {
     members: Mutex<SeededMap<Key, Drain>>,
     changed: Notify,
 }
 
 impl Drains {
     /// How a member stands that drains since this epoch; begins to wait for it, if that is news.
-    pub fn standing(&self, key: Key, epoch: Epoch, terms: &Terms, now: Now) -> Standing {
+    pub(super) fn standing(&self, key: Key, epoch: Epoch, terms: &Terms, now: Now) -> Standing {
         let mut members = self.members.lock().expect("no panic holds it");
         if !members.contains_key(&key) && members.len() >= DRAINS {
             let oldest = members.iter().min_by_key(|(_, drain)| drain.began.mono).map(|(key, _)| key.clone());
@@ -123,7 +123,7 @@ impl Drains {
     }
 
     /// A member drains no longer.
-    pub fn end(&self, key: &Key) {
+    pub(super) fn end(&self, key: &Key) {
         self.members.lock().expect("no panic holds it").remove(key);
     }
 
@@ -149,7 +149,7 @@ impl Drains {
     }
 
     /// Asks secondaries while they are waited for, until `stop` turns. We listen at these addresses.
-    pub async fn run(
+    pub(super) async fn run(
         self: Arc<Drains>,
         clock: Arc<dyn Clock>,
         listening: Arc<[SocketAddr]>,
@@ -192,7 +192,9 @@ impl Drains {
     fn hear_own(&self, server: SocketAddr, zone: &Name, now: Monotonic) {
         let mut members = self.members.lock().expect("no panic holds it");
         let of_zone = members.iter_mut().filter(|((of, ..), _)| of == zone);
-        of_zone.for_each(|(_, drain)| drop(drain.served.entry(server).or_insert(now)));
+        of_zone.for_each(|(_, drain)| {
+            drain.served.entry(server).or_insert(now);
+        });
     }
 }
 
