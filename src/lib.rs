@@ -206,4 +206,6 @@ pub mod config;
 
 pub mod server;
 
+pub mod agent;
+
 pub mod cli;

@@ -1,7 +1,8 @@
 //! TOML as written, to validated configuration.
 //!
 //! `livezone.toml` becomes a [`Config`], each file `*.toml` in its `zones-dir` a [`Zone`]. The shape of the files is in
-//! `written`, one type for each table; the checks of `livezone.toml` are in `server`, those of a zone file in `zone`.
+//! `written`, one type for each table; the checks of `livezone.toml` are in `server`, those of a zone file in `zone`. The
+//! agent's file is read by [`agent`].
 //! Relative paths start from the folder of `livezone.toml` when one is given, else from the working directory; `static`
 //! starts from the folder of its zone file.
 //!
@@ -14,6 +15,7 @@
 //! Bounds: a file is at most 1 MiB.
 
 mod abuse;
+pub mod agent;
 mod http;
 mod key;
 mod later;

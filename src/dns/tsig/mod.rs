@@ -207,6 +207,12 @@ impl<'m> Signature<'m> {
         self.algorithm.eq_ignore_ascii_case(algorithm.wire_name())
     }
 
+    /// In an answer with BADTIME, the time of whoever answers (RFC 8945 §5.2.3).
+    pub fn server_time(&self) -> Option<u64> {
+        let is_bad_time = self.error == TsigError::BadTime as u16 && self.other.len() == 6;
+        is_bad_time.then(|| self.other.iter().fold(0, |time, &octet| time << 8 | u64::from(octet)))
+    }
+
     /// The mark that replays are told by.
     pub fn stamp(&self) -> Stamp {
         let mac = self.mac.iter().take(8).fold(0, |prefix, &octet| prefix << 8 | u64::from(octet));

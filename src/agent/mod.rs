@@ -1,0 +1,4 @@
+//! placeholder
+pub mod health;
+pub mod jitter;
+pub mod machine;
