@@ -2,6 +2,7 @@
 //!
 //! Exit status: 0 done, 1 it didn't work (the reason on standard error), 2 wrong usage.
 
+pub mod agent;
 pub mod check;
 pub mod client;
 pub mod demo;
@@ -37,6 +38,7 @@ struct Arguments {
 #[derive(Subcommand, Debug)]
 enum Command {
     Serve(serve::Args),
+    Agent(Box<agent::Args>),
     Check(check::Args),
     Demo(demo::Args),
     Keygen(keygen::Args),
@@ -50,6 +52,7 @@ pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let result = match &arguments.command {
         Command::Serve(args) => serve::run(args).map_err(|error| error.to_string()),
+        Command::Agent(args) => agent::run(args).map_err(|error| error.to_string()),
         Command::Check(args) => check::run(args).map_err(|error| error.to_string()),
         Command::Demo(args) => demo::run(args).map_err(|error| error.to_string()),
         Command::Export(args) => export::run(args).map_err(|error| error.to_string()),

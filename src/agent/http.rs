@@ -1,0 +1,255 @@
+//! Registering over HTTP: `PUT`, `DELETE` and `POST …/drain` of the server's API, with a bearer token.
+//!
+//! A heartbeat is the `PUT` again. The server itself says when it is safe to stop, so that nobody else is asked.
+
+use std::io::{self, Read as _};
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::time::{Instant, sleep_until};
+use ureq::http::{Method, Request};
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
+use crate::api::problem::{MEDIA_TYPE, Problem};
+use crate::base::Wall;
+use crate::config::agent::{Place, Token};
+use crate::server::clock::{Clock, SystemClock};
+
+use super::channel::{Channel, Failure, patience};
+use super::dns::{resolve, silent};
+use super::machine::{Order, Reply};
+use super::registration::Registration;
+
+/// Octets of an answer: more is none of ours.
+const ANSWER_OCTETS: u64 = 64 << 10;
+/// From one question whether it is safe to stop to the next.
+const ROUND: Duration = Duration::from_millis(500);
+
+/// Servers with an HTTP API.
+#[derive(Debug)]
+pub struct Http {
+    urls: Vec<String>,
+    token: Option<Token>,
+    agent: ureq::Agent,
+    clock: SystemClock,
+}
+
+/// What a server answered: the status, and the body if it is JSON.
+type Answer = (u16, Value);
+
+impl Http {
+    /// A channel to these servers. With a file of certificates, their ones are verified by those and no others.
+    pub fn new(urls: Vec<String>, token: Option<Token>, ca: Option<&Path>) -> io::Result<Http> {
+        let mut tls = TlsConfig::builder();
+        if let Some(path) = ca {
+            tls = tls.root_certs(RootCerts::Specific(Arc::new(read_certificates(path)?)));
+        }
+        let config = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            // A proxy of the environment is for the world outside.
+            .proxy(None)
+            // A token is for the server that it was made for.
+            .max_redirects(0)
+            .tls_config(tls.build());
+        Ok(Http { urls, token, agent: config.build().new_agent(), clock: SystemClock::start() })
+    }
+
+    /// One request, on a thread that may wait.
+    async fn ask(
+        &self,
+        method: Method,
+        url: String,
+        body: Option<Value>,
+        patience: Duration,
+    ) -> Result<Answer, Failure> {
+        let (agent, token) = (self.agent.clone(), self.token.clone());
+        let work = move || -> Result<Answer, Failure> {
+            let mut request = Request::builder().method(method).uri(&url).header("accept", "application/json");
+            if let Some(Token(token)) = &token {
+                request = request.header("authorization", format!("Bearer {token}"));
+            }
+            let sent = match body {
+                Some(body) => {
+                    let request = request.header("content-type", "application/json").body(body.to_string());
+                    let request = agent.configure_request(request.map_err(silent)?);
+                    agent.run(request.timeout_global(Some(patience)).build())
+                }
+                None => {
+                    let request = agent.configure_request(request.body(()).map_err(silent)?);
+                    agent.run(request.timeout_global(Some(patience)).build())
+                }
+            };
+            let response = sent.map_err(silent)?;
+            let status = response.status().as_u16();
+            let is_problem = response.headers().get("content-type").is_some_and(|value| value == MEDIA_TYPE);
+            let mut octets = Vec::new();
+            let read = response.into_body().into_reader().take(ANSWER_OCTETS).read_to_end(&mut octets);
+            read.map_err(silent)?;
+            if is_problem {
+                let problem: Option<Problem> = serde_json::from_slice(&octets).ok();
+                let detail = problem.map(|problem| format!(" {}: {}", problem.title, problem.detail));
+                return Err(refusal(status, &detail.unwrap_or_default()));
+            }
+            Ok((status, serde_json::from_slice(&octets).unwrap_or_default()))
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(silent(error)))
+    }
+
+    fn url(&self, server: usize, member: &Registration, rest: &str) -> String {
+        let Registration { zone, service, id, .. } = member;
+        format!("{}/v1/zones/{zone}/services/{service}/members/{id}{rest}", self.urls[server])
+    }
+
+    async fn drain_state(&self, server: usize, member: &Registration, method: Method) -> Result<Value, Failure> {
+        let body = (method == Method::POST).then(|| json!({}));
+        let (status, answer) = self.ask(method, self.url(server, member, "/drain"), body, patience(member)).await?;
+        if status == 200 { Ok(answer) } else { Err(refusal(status, "")) }
+    }
+}
+
+fn refusal(status: u16, detail: &str) -> Failure {
+    let advice = match status {
+        401 => "; --token-file must hold a token of the server's [[token]] entries",
+        403 => "; the token's [[token]] entry must cover this zone and service, with access = \"write\"",
+        404 | 405 if detail.is_empty() => "; does --api name livezone's HTTP API?",
+        _ => "",
+    };
+    Failure::Refused(format!("status {status}{detail}{advice}"))
+}
+
+fn read_certificates(path: &Path) -> io::Result<Vec<Certificate<'static>>> {
+    let wrong = |error: &dyn std::fmt::Display| io::Error::other(format!("{}: {error}", path.display()));
+    let text = std::fs::read(path).map_err(|error| wrong(&error))?;
+    let mut certificates = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| wrong(&error))? {
+            certificates.push(certificate);
+        }
+    }
+    match certificates.is_empty() {
+        true => Err(wrong(&"holds no certificate")),
+        false => Ok(certificates),
+    }
+}
+
+/// The body of a `PUT`.
+fn body(member: &Registration) -> Value {
+    let metadata: serde_json::Map<String, Value> =
+        member.metadata.iter().map(|(key, value)| (key.clone(), json!(value))).collect();
+    json!({
+        "port": member.port,
+        "addresses": member.addresses,
+        "target": null,
+        "priority": member.priority,
+        "weight": member.weight,
+        "lease": format!("{}s", member.lease),
+        "metadata": metadata,
+        "replaces": null,
+    })
+}
+
+#[async_trait]
+impl Channel for Http {
+    fn servers(&self) -> usize {
+        self.urls.len()
+    }
+
+    fn name(&self, server: usize) -> String {
+        self.urls[server].clone()
+    }
+
+    async fn place(&self, server: usize) -> io::Result<SocketAddr> {
+        let url = &self.urls[server];
+        let (authority, port) = match url.strip_prefix("https://") {
+            Some(authority) => (authority, 443),
+            None => (url.trim_start_matches("http://"), 80),
+        };
+        let place = Place::parse(authority, Some(port)).map_err(io::Error::other)?;
+        Ok(resolve(&place).await?[0])
+    }
+
+    async fn carry_out(&self, server: usize, order: Order, member: &Registration) -> Result<Reply, Failure> {
+        let url = self.url(server, member, "");
+        let patience = patience(member);
+        match order {
+            Order::Ask => {
+                // Where a drain stands can be asked of those who are there.
+                match self.ask(Method::GET, self.url(server, member, "/drain"), None, patience).await {
+                    Ok((status, answer)) => {
+                        let state = answer.get("state").and_then(Value::as_str).unwrap_or_default();
+                        Ok(Reply::Published(status == 200 && ["up", "suspect", "held"].contains(&state)))
+                    }
+                    Err(Failure::Refused(_)) => Ok(Reply::Published(false)),
+                    Err(failure) => Err(failure),
+                }
+            }
+            Order::Register { .. } => {
+                let (status, answer) = self.ask(Method::PUT, url, Some(body(member)), patience).await?;
+                if status != 200 && status != 201 {
+                    return Err(refusal(status, ""));
+                }
+                if let Some(until) = answer.get("damped-until").filter(|until| !until.is_null()) {
+                    tracing::warn!(%until, "registered, and not published before then: it came and went too often");
+                }
+                let lease = answer.get("lease").and_then(Value::as_str);
+                let lease = lease.and_then(|lease| humantime::parse_duration(lease).ok());
+                let slot = answer.get("slot").filter(|slot| !slot.is_null()).map(Value::to_string);
+                Ok(Reply::Granted { lease, slot })
+            }
+            Order::Drain => {
+                self.drain_state(server, member, Method::POST).await?;
+                Ok(Reply::Granted { lease: None, slot: None })
+            }
+            Order::Deregister => match self.ask(Method::DELETE, url, None, patience).await {
+                Ok((200..=299 | 404, _)) => Ok(Reply::Done),
+                Ok((status, _)) => Err(refusal(status, "")),
+                // It is gone already.
+                Err(Failure::Refused(text)) if text.starts_with("status 404") => Ok(Reply::Done),
+                Err(failure) => Err(failure),
+            },
+        }
+    }
+
+    async fn wait_until_safe(
+        &self,
+        servers: &[usize],
+        member: &Registration,
+        deadline: Instant,
+    ) -> Result<(), Failure> {
+        for &server in servers {
+            loop {
+                let late = match self.drain_state(server, member, Method::GET).await {
+                    Ok(answer) => match safe_in(&answer, self.clock.now().wall) {
+                        Some(span) if Instant::now() + span <= deadline => {
+                            sleep_until(Instant::now() + span).await;
+                            break;
+                        }
+                        Some(_) => Failure::Silent("it is safe later than --drain-timeout".to_owned()),
+                        None => Failure::Silent(format!("{} waits for {}", self.urls[server], answer["waiting-for"])),
+                    },
+                    Err(failure) => failure,
+                };
+                let next = Instant::now() + ROUND;
+                if next >= deadline {
+                    return Err(late);
+                }
+                sleep_until(next).await;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How long until it is safe to stop, if the server knows.
+fn safe_in(answer: &Value, now: Wall) -> Option<Duration> {
+    let at = humantime::parse_rfc3339(answer.get("safe-to-stop-at")?.as_str()?).ok()?;
+    let at = at.duration_since(std::time::UNIX_EPOCH).ok()?;
+    Some(Wall(0).after(at).since(now))
+}
+
+#[cfg(test)]
+mod tests;
