@@ -49,6 +49,7 @@
 //! - [`api`]: HTTP: zones, members and history, read through a trait of its own; problem documents.
 //! - [`config`]: TOML as written to checked configuration.
 //! - [`server`]: assembly: front, publishers, followers of copies, notifiers, start and stop.
+//! - [`agent`]: what runs beside a service and keeps it registered, by UPDATE or over HTTP.
 //! - [`cli`]: one file per subcommand.
 //!
 //! # Decisions
@@ -171,6 +172,12 @@
 //! come from memory, and older ones from the store in steps of a megabyte. What is stored of a commit says who registered a
 //! member; that this was a return after a lapse is derived from the commits before, once, and kept in memory
 //! ([`zone::lapses`]). Large responses are made while they are taken, and so many at a time.
+//!
+//! **The agent is a client like any other** ([`agent`]): its updates are what nsupdate could send, and it knows of the server
+//! what the answers say. What it decides is as pure as the publisher ([`agent::machine`]): results of checks, answers,
+//! addresses, signals and times go in, orders and a deadline come out. A renewal has the same octets each time, so that it is
+//! counted in place. What a service has in memory is thrown away before it joins only once a server has answered, and not where
+//! it is still published: an outage of the servers must not empty every cache.
 //!
 //! **One simulated machine** (`server::simulation`, in tests). Publisher, task, front and store run as they are, in one
 //! thread, on a clock, a disk and a network that a seed decides about; the process is killed at any step of a write, and

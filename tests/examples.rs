@@ -232,3 +232,25 @@ fn the_annotated_configuration_holds_the_defaults_and_warns_of_nothing() {
     assert_eq!(example.data_dir, Path::new("examples").join(default.data_dir));
     assert_eq!(example.zones_dir, Path::new("examples").join(default.zones_dir));
 }
+
+#[test]
+fn the_annotated_configuration_of_the_agent_holds_its_defaults() {
+    use livezone::config::agent::{self, Access, Check, OnJoin};
+    let text = std::fs::read_to_string("examples/agent.toml").unwrap();
+    let example = agent::load(Path::new("examples/agent.toml")).unwrap();
+    assert!(matches!(&example.access, Access::Dns { servers, key: None } if servers.len() == 2));
+    let [memcached, www] = example.services.as_slice() else { panic!("{example:?}") };
+    assert_eq!((&memcached.check, &memcached.on_join), (&Some(Check::Memcached(None)), &Some(OnJoin::Flush(None))));
+    assert!(matches!(&www.check, Some(Check::Http { path, .. }) if path == "/health"));
+    assert_eq!((memcached.weight, memcached.priority, memcached.lease), (256, 0, agent::LEASE));
+    // What is commented out is as if it were not: the same with those lines that show a default.
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agent.toml");
+    let shown = ["lease", "initial-delay", "drain-timeout", "all-servers", "weight", "priority", "interval", "timeout"];
+    let shown = shown.into_iter().chain(["rise", "fall", "join-timeout"]);
+    let with_defaults = shown.fold(text, |text, key| text.replace(&format!("\n# {key} "), &format!("\n{key} ")));
+    std::fs::write(&path, with_defaults).unwrap();
+    let spelt = agent::load(&path).unwrap_or_else(|problems| panic!("{problems}"));
+    let settings = |agent: &agent::Agent| format!("{:?}", (agent.initial_delay, agent.drain_timeout, &agent.services));
+    assert_eq!(settings(&spelt), settings(&example));
+}

@@ -115,10 +115,6 @@ struct Standing {
 impl Standing {
     fn tell(&self, number: usize, is_registered: bool) {
         let mut standing = self.registered.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let was_registered = standing.0.contains(&number);
-        if was_registered == is_registered {
-            return;
-        }
         standing.0.retain(|&other| other != number);
         if is_registered {
             standing.0.push(number);
@@ -167,6 +163,8 @@ struct Driver {
     tasks: JoinSet<()>,
     /// When draining began, on the clock of timers.
     stopping: Option<Instant>,
+    /// What was told last.
+    registered: bool,
 }
 
 impl Driver {
@@ -200,6 +198,7 @@ impl Driver {
             standing,
             tasks: JoinSet::new(),
             stopping: None,
+            registered: false,
         })
     }
 
@@ -221,7 +220,7 @@ impl Driver {
                 }
                 self.act(action);
             }
-            self.standing.tell(self.number, self.machine.is_registered());
+            self.tell_standing();
             let deadline = self.machine.deadline().map(|at| Instant::now() + at.since(self.now()));
             tokio::select! {
                 biased;
@@ -272,13 +271,23 @@ impl Driver {
                 Event::Told { seat, reply: None }
             }
         };
-        let (was, now) = (self.machine.is_registered(), self.now());
+        let now = self.now();
         self.machine.handle(event, now);
+    }
+
+    /// Tells whether the service is registered, when that has changed.
+    fn tell_standing(&mut self) {
         let is = self.machine.is_registered();
-        if was != is {
-            let Registration { service, id, .. } = &*self.member;
-            let what = if is { "registered" } else { "not registered any more" };
-            tracing::info!(%service, %id, what);
+        if std::mem::replace(&mut self.registered, is) == is {
+            return;
+        }
+        self.standing.tell(self.number, is);
+        if self.stopping.is_none() {
+            let Registration { service, id, addresses, .. } = &*self.member;
+            match is {
+                true => tracing::info!(%service, %id, ?addresses, "registered"),
+                false => tracing::warn!(%service, %id, "not registered any more"),
+            }
         }
     }
 

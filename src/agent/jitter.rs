@@ -45,7 +45,9 @@ mod tests {
         };
         let first = spans(7);
         assert!(first.iter().all(|span| (9.0..11.0).contains(&span.as_secs_f64())));
-        assert!(first.iter().any(|span| span.as_secs_f64() < 9.1) && first.iter().any(|span| span.as_secs_f64() > 10.9));
+        assert!(
+            first.iter().any(|span| span.as_secs_f64() < 9.1) && first.iter().any(|span| span.as_secs_f64() > 10.9)
+        );
         assert_eq!(first, spans(7));
         assert_ne!(first, spans(8));
         let mut jitter = Jitter::new(1);

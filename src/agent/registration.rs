@@ -1,8 +1,8 @@
 //! What a member registers, and how its updates look (RFC 2136, RFC 9664).
 //!
 //! A renewal has the same octets each time but for its id and signature, so that the server can count it where it comes
-//! in. The first registration deletes the host's addresses and the metadata before it adds its own, in one message: what
-//! an earlier run left goes, and what is the same doesn't move the serial.
+//! in. The first registration deletes the host's addresses and the metadata before it adds its own, in one message: what an
+//! earlier run left goes, and what is the same doesn't move the serial.
 
 use std::net::IpAddr;
 
@@ -61,14 +61,15 @@ impl Registration {
             count += 1;
             push_record(&mut changes, owner, rtype, class, rdata);
         };
+        let class = if order == Order::Drain { CLASS_NONE } else { CLASS_IN };
+        // First, since a refusal is about the first record that is not admitted: this one says most.
+        change(&self.service, RecordType::SRV, class, &self.srv());
         if order == (Order::Register { anew: true }) {
             for rtype in [RecordType::A, RecordType::AAAA] {
                 change(&self.host, rtype, CLASS_ANY, &[]);
             }
             change(&self.instance, RecordType::TXT, CLASS_ANY, &[]);
         }
-        let class = if order == Order::Drain { CLASS_NONE } else { CLASS_IN };
-        change(&self.service, RecordType::SRV, class, &self.srv());
         for address in &self.addresses {
             let (rtype, rdata) = address::rdata(address);
             change(&self.host, rtype, CLASS_IN, &rdata);
@@ -100,7 +101,9 @@ impl Registration {
 
     fn txt(&self) -> Vec<u8> {
         let strings = self.metadata.iter().map(|(key, value)| format!("{key}={value}"));
-        strings.flat_map(|text| [&[u8::try_from(text.len()).expect("checked when it was read")], text.as_bytes()].concat()).collect()
+        strings
+            .flat_map(|text| [&[u8::try_from(text.len()).expect("checked when it was read")], text.as_bytes()].concat())
+            .collect()
     }
 }
 
@@ -177,10 +180,10 @@ pub(super) mod tests {
         assert_eq!(
             changes(Order::Register { anew: true }),
             [
+                "_memcached._tcp.svc.example.test. IN SRV 1 256 11211 i-1.memcached.svc.example.test.",
                 "i-1.memcached.svc.example.test. ANY A",
                 "i-1.memcached.svc.example.test. ANY AAAA",
                 "i-1._memcached._tcp.svc.example.test. ANY TXT",
-                "_memcached._tcp.svc.example.test. IN SRV 1 256 11211 i-1.memcached.svc.example.test.",
                 "i-1.memcached.svc.example.test. IN A 192.0.2.7",
                 "i-1.memcached.svc.example.test. IN AAAA 2001:db8::7",
                 "i-1._memcached._tcp.svc.example.test. IN TXT az=a",
@@ -191,7 +194,8 @@ pub(super) mod tests {
     #[test]
     fn renewals_add_draining_deletes_the_srv_record_and_a_lease_of_0_withdraws() {
         let renewal = changes(Order::Register { anew: false });
-        assert_eq!(renewal, changes(Order::Register { anew: true })[3..]);
+        let first = changes(Order::Register { anew: true });
+        assert_eq!((&renewal[0], &renewal[1..]), (&first[0], &first[4..]));
         let draining = changes(Order::Drain);
         assert_eq!(
             draining,

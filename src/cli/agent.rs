@@ -140,7 +140,9 @@ pub enum Error {
     #[error("the system refuses: {0}")]
     System(#[from] io::Error),
     /// It ended before nobody could be using the member any more.
-    #[error("stopped before it was known to be safe: clients may still have been using the service; the log says what was missing")]
+    #[error(
+        "stopped before it was known to be safe: clients may still have been using the service; the log says what was missing"
+    )]
     Unsafe,
 }
 

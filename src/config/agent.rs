@@ -238,9 +238,9 @@ impl OnJoin {
             None if text == "flush" => Ok(OnJoin::Flush(None)),
             Some(("flush", place)) => Ok(OnJoin::Flush(Some(Place::parse(place, None)?))),
             Some(("exec", command)) if !command.trim().is_empty() => Ok(OnJoin::Exec(command.to_owned())),
-            _ => Err(format!(
-                "\"{text}\" is nothing to do before joining: write flush, flush:HOST:PORT or exec:COMMAND"
-            )),
+            _ => {
+                Err(format!("\"{text}\" is nothing to do before joining: write flush, flush:HOST:PORT or exec:COMMAND"))
+            }
         }
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod abuse;
+mod agent;
 mod answers;
 mod cli;
 mod conformance;

@@ -179,7 +179,7 @@ fn nothing_is_registered_before_the_checks_are_good_and_a_failing_service_is_wit
     assert_eq!(world.kinds().last(), Some(&Order::Deregister), "after three bad ones");
     assert_eq!(world.seconds(60).kinds(), []);
     world.well = true;
-    assert_eq!(world.seconds(4).kinds(), [ANEW]);
+    assert_eq!(world.seconds(5).kinds(), [ANEW]);
 }
 
 #[test]
@@ -334,7 +334,10 @@ fn the_end_drains_waits_until_it_is_safe_and_withdraws() {
     assert_eq!(world.log[0], drained);
     assert_eq!(world.log[1].1, Action::WaitUntilSafe { servers: vec![0] });
     let orders = world.seconds(30).kinds();
-    assert!(orders.len() > 4 && orders.iter().all(|order| *order == Order::Drain), "it stays for that long: {orders:?}");
+    assert!(
+        orders.len() > 4 && orders.iter().all(|order| *order == Order::Drain),
+        "it stays for that long: {orders:?}"
+    );
     world.tell(Event::Safe(true));
     world.seconds(1);
     let actions: Vec<Action> = world.log.iter().map(|(_, action)| action.clone()).collect();

@@ -24,7 +24,10 @@ fn services_share_what_stands_at_the_top() {
     assert_eq!(servers[0].to_string(), "192.0.2.53:53");
     assert_eq!((agent.initial_delay, agent.drain_timeout), (INITIAL_DELAY, DRAIN_TIMEOUT));
     let [cache, www] = agent.services.as_slice() else { panic!("{agent:?}") };
-    assert_eq!((cache.service.to_string().as_str(), cache.id.as_str(), cache.lease), ("_memcached._tcp.z.test.", "i-1", 30));
+    assert_eq!(
+        (cache.service.to_string().as_str(), cache.id.as_str(), cache.lease),
+        ("_memcached._tcp.z.test.", "i-1", 30)
+    );
     assert_eq!((&cache.check, &cache.on_join), (&Some(Check::Memcached(None)), &Some(OnJoin::Flush(None))));
     assert_eq!(cache.metadata, [("az".to_owned(), "a".to_owned())]);
     assert_eq!((www.id.as_str(), www.lease, www.addresses.len(), www.rise, www.fall), ("w-1", 5, 2, 1, FALL));
@@ -58,7 +61,9 @@ fn every_mistake_is_told_with_its_line() {
 
 #[test]
 fn a_token_goes_over_https_or_loopback() {
-    let agent = load_text("zone = \"z.\"\napi = \"https://[2001:db8::1]:8053/\"\ntoken-file = \"token\"\nid = \"i\"\n[[service]]\nname = \"_x._tcp\"\nport = 1\n");
+    let agent = load_text(
+        "zone = \"z.\"\napi = \"https://[2001:db8::1]:8053/\"\ntoken-file = \"token\"\nid = \"i\"\n[[service]]\nname = \"_x._tcp\"\nport = 1\n",
+    );
     let Access::Http { urls, token: Some(token), .. } = agent.unwrap().access else { panic!() };
     assert_eq!((urls[0].as_str(), token.0.as_str()), ("https://[2001:db8::1]:8053", "abc"));
     assert_eq!(format!("{token:?}"), "Token");
