@@ -21,6 +21,10 @@
 //!
 //! Bounds: one order a seat, one check and one join command are under way at most.
 
+mod ending;
+#[cfg(test)]
+mod tests;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
@@ -28,6 +32,8 @@ use crate::base::Monotonic;
 
 use super::health::Health;
 use super::jitter::Jitter;
+
+use ending::Stop;
 
 /// The first pause after all servers failed; it doubles from then on.
 const BACK_OFF: Duration = Duration::from_millis(250);
@@ -39,9 +45,6 @@ const LEAVING_BACK_OFF: Duration = Duration::from_secs(1);
 const RENEWAL_SHARE: f64 = 0.1;
 /// The same of back-off, which has to spread those who failed together.
 const BACK_OFF_SHARE: f64 = 0.25;
-/// How long the last withdrawal is tried, as a part of the time for draining: the lease ends by itself soon after.
-const LEAVE_PATIENCE: Duration = Duration::from_secs(5);
-
 /// What doesn't change while the agent runs.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -163,15 +166,6 @@ enum Join {
     Failed { again: Monotonic },
     /// They are.
     Done,
-}
-
-/// How the end is coming.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Stop {
-    No,
-    Draining { until: Monotonic, waits: bool },
-    Leaving { until: Monotonic, clean: bool },
-    Ended,
 }
 
 /// An order under way.
@@ -523,61 +517,4 @@ impl Machine {
     fn hurry(&mut self, now: Monotonic) {
         self.seats.iter_mut().for_each(|seat| seat.due = now);
     }
-
-    fn stop(&mut self, now: Monotonic) {
-        match self.stop {
-            Stop::No if self.plan.drain_timeout.is_zero() => self.leave(true, now),
-            Stop::No => {
-                let is_there = self.aim() == Aim::Present && self.seats.iter().any(|seat| seat.doubtful.is_some());
-                match is_there {
-                    true => {
-                        let timeout = self.plan.drain_timeout;
-                        let until = now.after(timeout - LEAVE_PATIENCE.min(timeout / 4));
-                        self.end = Some(now.after(timeout));
-                        self.stop = Stop::Draining { until, waits: false };
-                        self.hurry(now);
-                    }
-                    // Its withdrawal may still be under way.
-                    false => self.leave(true, now),
-                }
-            }
-            Stop::Draining { .. } => self.leave(false, now),
-            Stop::Leaving { .. } | Stop::Ended => {}
-        }
-    }
-
-    fn leave(&mut self, clean: bool, now: Monotonic) {
-        let until = now.after(LEAVE_PATIENCE);
-        self.stop = Stop::Leaving { until: self.end.map_or(until, |end| end.min(until)), clean };
-        self.hurry(now);
-    }
-
-    /// Goes on with the end, once everything before it is done.
-    fn wind_up(&mut self, now: Monotonic) {
-        match self.stop {
-            Stop::Draining { until, waits: false } => {
-                let open: Vec<&Seat> = self.seats.iter().filter(|seat| seat.doubtful.is_some()).collect();
-                if open.is_empty() {
-                    // The leases ended before any server could be told: who uses the member is not known.
-                    self.leave(false, now);
-                    self.wind_up(now);
-                } else if open.iter().all(|seat| seat.drained) {
-                    let servers = open.iter().map(|seat| seat.servers[seat.turn]).collect();
-                    self.stop = Stop::Draining { until, waits: true };
-                    self.actions.push_back(Action::WaitUntilSafe { servers });
-                }
-            }
-            Stop::Leaving { until, clean } => {
-                let done = self.seats.iter().all(|seat| seat.doubtful.is_none() && seat.flight.is_none());
-                if done || until <= now {
-                    self.stop = Stop::Ended;
-                    self.actions.push_back(Action::End { clean: clean && done });
-                }
-            }
-            _ => {}
-        }
-    }
 }
-
-#[cfg(test)]
-mod tests;

@@ -42,11 +42,10 @@ pub(super) async fn wait(
         let ttl = until(deadline, || ttl(dns, server, member, deadline)).await?;
         let serial = until(deadline, || serial(server, &member.zone, deadline)).await?;
         let mut open = until(deadline, || name_servers(dns, server, &member.zone, deadline)).await?;
-        open.iter_mut().for_each(|(_, addresses)| addresses.retain(|address| !drained.contains(address)));
         loop {
             let mut behind = Vec::new();
             for (name, addresses) in open {
-                if let Some(why) = lags(&addresses, &member.zone, serial, deadline).await {
+                if let Some(why) = lags(&addresses, drained, &member.zone, serial, deadline).await {
                     behind.push((name, addresses, why));
                 }
             }
@@ -109,10 +108,16 @@ async fn serial(server: SocketAddr, zone: &Name, deadline: Instant) -> Result<Se
 }
 
 /// Why a name server with these addresses is not satisfied; none if it is.
-async fn lags(addresses: &[SocketAddr], zone: &Name, wanted: Serial, deadline: Instant) -> Option<String> {
-    let mut is_served = addresses.is_empty();
+async fn lags(
+    addresses: &[SocketAddr],
+    drained: &[SocketAddr],
+    zone: &Name,
+    wanted: Serial,
+    deadline: Instant,
+) -> Option<String> {
+    let mut is_served = addresses.iter().any(|address| drained.contains(address));
     let mut why = None;
-    for &address in addresses {
+    for &address in addresses.iter().filter(|address| !drained.contains(address)) {
         match serial(address, zone, deadline).await {
             Ok(found) if found >= wanted => is_served = true,
             Ok(found) => return Some(format!("{address} serves {found}")),

@@ -31,10 +31,37 @@ fn sigterm_takes_the_srv_record_and_ends_only_once_caches_are_without_it() {
     assert_eq!(addresses(&server, HOST), [] as [String; 0]);
 }
 
+#[test]
+fn the_name_servers_are_those_that_the_zone_names() {
+    use crate::support::namespace::{Place, enter};
+    if enter("agent::drain::the_name_servers_are_those_that_the_zone_names", &["--net"]) != Place::Inside {
+        return; // done, or the system gives no network
+    }
+    // ns1 has two addresses, and serves at one of them; ns2 is a secondary that is behind at first.
+    let serial = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(1));
+    let other = name_server("127.0.0.2:53", &serial);
+    let server = TestServer::with(&Setup {
+        listen: "127.0.0.1:53".parse().unwrap(),
+        statics: "@ IN NS ns1\n@ IN NS ns2\nns1 IN A 127.0.0.1\nns1 IN AAAA ::1\nns2 IN A 127.0.0.2\n".to_owned(),
+        ..Setup::default()
+    });
+    let mut agent = Agent::start(&arguments("127.0.0.1", "1", &[]));
+    wait_for_members(&server, 1);
+    agent.signal("TERM");
+    wait_for_members(&server, 0);
+    wait_until(PATIENCE, "some questions", || (other.questions().len() >= 4).then_some(()));
+    assert_eq!(agent.has_ended(), None);
+    serial.store(server.client().serial(), std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(agent.wait().code(), Some(0));
+}
+
 /// Answers each query for a SOA record with this serial.
-fn name_server(serial: &std::sync::Arc<std::sync::atomic::AtomicU32>) -> crate::support::answering::Answering {
+fn name_server(
+    address: &str,
+    serial: &std::sync::Arc<std::sync::atomic::AtomicU32>,
+) -> crate::support::answering::Answering {
     let serial = serial.clone();
-    crate::support::answering::Answering::to_all("127.0.0.1:0", move |query, _| {
+    crate::support::answering::Answering::to_all(address, move |query, _| {
         let serial = serial.load(std::sync::atomic::Ordering::Relaxed);
         let rdata = [&[0, 0][..], &serial.to_be_bytes(), &[0; 16]].concat();
         let mut answer = [query, &crate::support::message::record(crate::support::ZONE, 6, 1, 5, &rdata)].concat();
@@ -48,7 +75,7 @@ fn it_waits_for_every_name_server() {
     let server = TestServer::start();
     let at = server.address.to_string();
     let serial = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(server.client().serial()));
-    let other = name_server(&serial);
+    let other = name_server("127.0.0.1:0", &serial);
     let behind = other.address.to_string();
     let mut agent = Agent::start(&arguments(&at, "1", &["--name-server", &at, "--name-server", &behind]));
     wait_for_members(&server, 1);
