@@ -23,7 +23,7 @@ use super::dns::Dns;
 use super::health::{Health, Rhythm};
 use super::http::Http;
 use super::jitter::Jitter;
-use super::machine::{Action, Event, Machine, Order, Plan};
+use super::machine::{Action, Event, Machine, Order, Plan, Reply};
 use super::notify::Notify;
 use super::registration::{Registration, names};
 
@@ -264,11 +264,12 @@ impl Driver {
             }
             Told::Failed { seat, server, order, failure } => {
                 let name = self.shared.channel.name(server);
+                let reply = matches!(failure, Failure::Refused(_)).then_some(Reply::Refused);
                 if self.told[server].as_ref() != Some(&failure) {
                     tracing::warn!(service = %self.member.service, server = name, "{}: {failure}", describe(order));
                     self.told[server] = Some(failure);
                 }
-                Event::Told { seat, reply: None }
+                Event::Told { seat, reply }
             }
         };
         let now = self.now();

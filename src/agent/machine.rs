@@ -8,7 +8,8 @@
 //!
 //! **A lapse.** A seat's lease is known to run until the granted lease after the moment at which its last acknowledged
 //! registration was sent: the server counts from a later moment, so a lapse is noticed here first. A member of which no
-//! seat is known to run is lapsed, as it is when it was withdrawn since its checks failed.
+//! seat is known to run is lapsed, as it is when it was withdrawn since its checks failed. So is one whose registration was not
+//! answered: it may have been seen for a lease.
 //!
 //! **Joining.** What a member has in memory may be stale when clients did without it for a while: before it registers at the
 //! start, which knows of nothing before it, and after each lapse and withdrawal, the on-join command must have succeeded. It
@@ -122,6 +123,8 @@ pub enum Reply {
     },
     /// It is done.
     Done,
+    /// It was not carried out.
+    Refused,
 }
 
 /// What happened.
@@ -135,7 +138,7 @@ pub enum Event {
     Told {
         /// Whose order it was.
         seat: usize,
-        /// `None`: no reply, or a refusal.
+        /// `None`: whether it was carried out isn't known.
         reply: Option<Reply>,
     },
     /// The member's addresses are known, or are others from now on.
@@ -401,7 +404,18 @@ impl Machine {
 
     fn told(&mut self, at: usize, reply: Option<Reply>, now: Monotonic) {
         let Some(flight) = self.seats[at].flight.take() else { return };
-        let Some(reply) = reply else { return self.failed(at, now) };
+        let is_registration = matches!(flight.order, Order::Register { .. });
+        let reply = match reply {
+            Some(Reply::Refused) => return self.failed(at, now),
+            Some(reply) => reply,
+            None => {
+                // The member may have been seen, and may have lapsed since.
+                if is_registration && self.plan.joins && self.join == Join::Done && !self.is_held() {
+                    self.join = Join::Needed { lapsed: true };
+                }
+                return self.failed(at, now);
+            }
+        };
         self.seats[at].failures = 0;
         let aim = self.aim();
         match (flight.order, reply) {
@@ -440,7 +454,7 @@ impl Machine {
                 let seat = &mut self.seats[at];
                 (seat.held, seat.doubtful, seat.content) = (None, None, None);
             }
-            (Order::Register { .. }, Reply::Published(_) | Reply::Done) => self.failed(at, now),
+            (Order::Register { .. }, _) => self.failed(at, now),
         }
     }
 

@@ -268,6 +268,19 @@ fn after_an_outage_that_nobody_saw_it_does_not_run() {
 }
 
 #[test]
+fn a_registration_without_an_answer_counts_as_one_that_may_have_lapsed_and_a_refused_one_does_not() {
+    let mut world = World::new(Plan { joins: true, ..plan(1) }, None);
+    let now = world.now;
+    world.machine.join = Join::Done;
+    world.machine.seats[0].flight = Some(Flight { order: ANEW, sent: now, content: 1 });
+    world.machine.handle(Event::Told { seat: 0, reply: Some(Reply::Refused) }, now);
+    assert_eq!(world.machine.join, Join::Done);
+    world.machine.seats[0].flight = Some(Flight { order: ANEW, sent: now, content: 1 });
+    world.machine.handle(Event::Told { seat: 0, reply: None }, now);
+    assert_eq!(world.machine.join, Join::Needed { lapsed: true });
+}
+
+#[test]
 fn a_short_outage_is_no_lapse() {
     let mut world = World::new(Plan { joins: true, ..plan(1) }, None);
     world.seconds(10).orders();

@@ -82,6 +82,7 @@ fn an_outage_of_the_server_empties_no_cache() {
     let (at, port) = (server.address.to_string(), memcached.address.port().to_string());
     let agent = Agent::start(&checked(&at, &port));
     wait_for_members(&server, 1);
+    agent.wait_for_line(": registered ");
     wait_until(PATIENCE, "something in memcached", || {
         memcached.put_something();
         memcached.has_something().then_some(())
