@@ -2,6 +2,7 @@
 
 pub mod limit;
 pub mod limits;
+pub mod meters;
 pub mod name;
 pub mod rtype;
 pub mod serial;

@@ -11,6 +11,7 @@ pub mod rate;
 pub mod reply;
 pub mod respond;
 pub mod soa;
+pub mod tally;
 #[cfg(test)]
 mod tests;
 pub mod transaction;

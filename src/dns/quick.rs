@@ -112,7 +112,7 @@ pub fn read<'p, 'z>(context: &Context<'z>, packet: &'p [u8], buffer: &mut NameBu
 }
 
 /// The length of an uncompressed name; `None` if it is none, or too long.
-fn name_len(octets: &[u8]) -> Option<usize> {
+pub(super) fn name_len(octets: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
         match usize::from(*octets.get(at)?) {
@@ -124,6 +124,11 @@ fn name_len(octets: &[u8]) -> Option<usize> {
 }
 
 impl Query<'_, '_> {
+    /// What is asked for.
+    pub fn qtype(&self) -> RecordType {
+        self.qtype
+    }
+
     /// What [`Answers::touch`] wants to know.
     pub fn sought(&self) -> (u64, RecordType) {
         (self.hash, self.qtype)

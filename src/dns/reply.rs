@@ -19,6 +19,20 @@ pub enum Transport {
     Tls,
 }
 
+impl Transport {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Transport; 3] = [Transport::Udp, Transport::Tcp, Transport::Tls];
+
+    /// Its name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Transport::Udp => "udp",
+            Transport::Tcp => "tcp",
+            Transport::Tls => "tls",
+        }
+    }
+}
+
 /// How a reply is authenticated.
 #[derive(Clone, Debug, Default)]
 pub enum Seal {
