@@ -16,6 +16,7 @@ use crate::answer::{Answers, Counts, End};
 use crate::base::{Limit, Monotonic, Name, NameMap, RecordType, Wall};
 use crate::membership::access::TransferAccess;
 use crate::zone::History;
+use crate::zone::figures::Figures;
 
 use super::cookie::Cookies;
 use super::edns::{Edns, ExtendedError};
@@ -48,6 +49,8 @@ pub struct ServedZone {
     pub expires: ArcSwapOption<Wall>,
     /// The commits that led to the answers, and perhaps beyond: a commit is here before its answers are there.
     pub history: Mutex<History>,
+    /// Its numbers.
+    pub figures: Figures,
 }
 
 impl ServedZone {
@@ -61,6 +64,7 @@ impl ServedZone {
             source: ArcSwapOption::empty(),
             expires: ArcSwapOption::empty(),
             history: Mutex::default(),
+            figures: Figures::default(),
         }
     }
 }

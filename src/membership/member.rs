@@ -114,8 +114,20 @@ pub enum State {
 }
 
 impl State {
-    /// How many there are.
-    pub const COUNT: usize = 6;
+    /// All of them, each at the place of its number.
+    pub const ALL: [State; 6] =
+        [State::Up, State::Suspect, State::Held, State::Damped, State::Draining, State::Drained];
+
+    /// Its name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            State::Up => "up",
+            State::Suspect => "suspect",
+            State::Held => "held",
+            State::Damped => "damped",
+            State::Draining | State::Drained => "draining",
+        }
+    }
 
     /// Whether a member is out of the answers, but for its own host record.
     pub fn is_draining(self) -> bool {

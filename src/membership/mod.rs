@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod cell;
+pub mod census;
 pub mod damping;
 pub mod holdings;
 pub mod limits;
@@ -15,6 +16,7 @@ pub mod table;
 
 pub use access::{Grant, Identity, Owner, Permit, UpdateAccess};
 pub use cell::{Beat, CellId, Cells, Freshness, Heartbeats, Reading, Stamp};
+pub use census::Census;
 pub use holdings::Holding;
 pub use limits::{LeaseLimits, Quotas};
 pub use member::{Decided, HeldAddresses, IdError, Item, Key, LeasedRecord, Member, MemberId, Registration, State};

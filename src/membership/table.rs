@@ -20,6 +20,7 @@ use crate::base::{Monotonic, Name, NameMap, Now, SeededMap, SeededSet, Wall};
 
 use super::access::Owner;
 use super::cell::{CellId, Cells, Heartbeats, Reading, Stamp};
+use super::census::Census;
 use super::holdings::{Holding, Holdings};
 use super::limits::LeaseLimits;
 use super::member::{HeldAddresses, Item, Key, LeasedRecord, Member, MemberId, State};
@@ -109,6 +110,7 @@ pub struct Table {
     free: Vec<Index>,
     /// Items there are: the places of those that the transaction under way took out are not free yet.
     items: usize,
+    census: Census,
     holdings: Holdings,
     /// Members of each service, by id.
     services: NameMap<Vec<Index>>,
@@ -162,6 +164,7 @@ impl Table {
             slots: Vec::new(),
             free: Vec::new(),
             items: 0,
+            census: Census::default(),
             holdings: Holdings::default(),
             services: NameMap::default(),
             leased: NameMap::default(),
@@ -195,6 +198,11 @@ impl Table {
     /// How many items there are.
     pub fn len(&self) -> usize {
         self.items
+    }
+
+    /// How many there are of what, with the edits of the transaction under way.
+    pub fn census(&self) -> &Census {
+        &self.census
     }
 
     /// What an owner holds; `None`: nothing.
@@ -548,12 +556,14 @@ impl Table {
         self.renewals.void(index.cell());
         if let Some(item) = &mut item {
             self.items += 1;
+            self.census.add(item);
             self.holdings.add(item);
         }
         self.unlist_member(index);
         let before = std::mem::replace(&mut self.slots[index.at()].item, item);
         if let Some(before) = &before {
             self.items -= 1;
+            self.census.take(before);
             self.holdings.take(before);
         }
         match &before {

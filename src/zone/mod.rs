@@ -6,6 +6,7 @@ pub mod copy;
 pub mod cut;
 pub mod delta;
 mod derive;
+pub mod figures;
 pub mod file;
 pub mod history;
 pub mod lapses;

@@ -494,6 +494,22 @@ impl Run {
         }
     }
 
+    /// How many there are of what, counted again.
+    fn check_census(&self) {
+        let mut counted = [0; State::ALL.len()];
+        let (mut leased, mut held) = (0, 0);
+        for item in self.table.items() {
+            match item {
+                Item::Member(member) => counted[member.state as usize] += 1,
+                Item::Leased(_) => leased += 1,
+                Item::Held(_) => held += 1,
+            }
+        }
+        let census = self.table.census();
+        assert_eq!(State::ALL.map(|state| census.members(state)), counted);
+        assert_eq!((census.leased, census.held), (leased, held));
+    }
+
     /// What each owner holds, counted again.
     fn check_holdings(&self) {
         for variant in 0..4 {
@@ -548,6 +564,7 @@ impl Run {
             assert_eq!(self.table.held(&host).is_some(), expected);
         }
         self.check_holdings();
+        self.check_census();
         assert_eq!(self.table.len(), self.model.items.len());
         if !self.table.is_dirty() {
             assert!(self.table.slots.len() <= ITEMS * 4, "free places are taken first");

@@ -21,6 +21,7 @@ impl Table {
         match state {
             Some(state @ State::Suspect) => {
                 *state = State::Up;
+                self.census.turn(State::Suspect, State::Up);
                 self.cells.unclaim(index.cell());
             }
             // That it is held no longer is published, with the next look at the time.
@@ -140,6 +141,7 @@ impl Table {
             && !grace.is_zero()
         {
             member.state = State::Suspect;
+            self.census.turn(State::Up, State::Suspect);
             self.arm(index, self.stalls.extend(&reading, reading.deadline.after(grace)));
             return false;
         }
