@@ -10,6 +10,7 @@
 #[cfg(test)]
 pub mod conformance;
 pub mod embedded;
+pub mod figures;
 pub mod format;
 pub mod items;
 pub mod start;
@@ -23,6 +24,7 @@ use crate::membership::{Item, Key, Slots, Stamp, Tombstone};
 use crate::zone::{Commit, Lapses, ServiceState, Settings, StaticNode};
 
 pub use embedded::{Embedded, inspect};
+pub use figures::Figures;
 pub use items::{StoredItem, StoredItems};
 pub use start::Starts;
 
@@ -152,4 +154,14 @@ pub trait Store: Send + Sync + 'static {
     /// [`HISTORY_PAGE_OCTETS`](crate::base::limits::HISTORY_PAGE_OCTETS) unless the first alone has more. None: there are
     /// no later ones.
     fn commits(&self, zone: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Vec<Commit>, String>>;
+
+    /// What it measures, if it does.
+    fn figures(&self) -> Option<&Figures> {
+        None
+    }
+
+    /// Octets that it takes on its disk, if that can be told. May wait for the disk.
+    fn octets(&self) -> Option<u64> {
+        None
+    }
 }

@@ -14,6 +14,7 @@ mod tests;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
@@ -25,7 +26,7 @@ use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Key, Stamp};
 use crate::zone::Commit;
 
-use super::{Appended, Pending, Store, StoreError, StoredZone, Write};
+use super::{Appended, Figures, Pending, Store, StoreError, StoredZone, Write};
 
 pub use file::{Entry, Medium, Reading, StoreFile, inspect};
 
@@ -37,6 +38,8 @@ const FILE: &str = "livezone.redb";
 pub struct Embedded {
     jobs: Option<mpsc::Sender<Job>>,
     writer: Option<JoinHandle<()>>,
+    path: PathBuf,
+    figures: Arc<Figures>,
 }
 
 enum Job {
@@ -52,13 +55,17 @@ impl Embedded {
     pub fn open(folder: &Path) -> Result<Embedded, StoreError> {
         std::fs::create_dir_all(folder).map_err(|error| file::io_error(folder, &error))?;
         let path: PathBuf = folder.join(FILE);
-        let file = StoreFile::open(Box::new(path))?;
+        let file = StoreFile::open(Box::new(path.clone()))?;
+        let figures: Arc<Figures> = Arc::default();
         let (jobs, waiting) = mpsc::channel(STORE_QUEUE);
         let writer = std::thread::Builder::new()
             .name("store".to_owned())
-            .spawn(move || run(file, waiting))
+            .spawn({
+                let figures = figures.clone();
+                move || run(file, waiting, &figures)
+            })
             .map_err(|error| file::io_error(folder, &error))?;
-        Ok(Embedded { jobs: Some(jobs), writer: Some(writer) })
+        Ok(Embedded { jobs: Some(jobs), writer: Some(writer), path, figures })
     }
 
     fn submit<T: Send + 'static>(&self, job: impl FnOnce(oneshot::Sender<T>) -> Job, closed: T, full: T) -> Pending<T> {
@@ -134,10 +141,18 @@ impl Store for Embedded {
         let job = |reply| Job::Commits(zone, since, limit, reply);
         self.submit(job, Err(CLOSED.to_owned()), Err(BUSY.to_owned()))
     }
+
+    fn figures(&self) -> Option<&Figures> {
+        Some(&self.figures)
+    }
+
+    fn octets(&self) -> Option<u64> {
+        std::fs::metadata(&self.path).ok().map(|metadata| metadata.len())
+    }
 }
 
 /// The writer thread.
-fn run(mut file: StoreFile, mut waiting: mpsc::Receiver<Job>) {
+fn run(mut file: StoreFile, mut waiting: mpsc::Receiver<Job>, figures: &Figures) {
     while let Some(first) = waiting.blocking_recv() {
         let mut jobs = vec![first];
         while jobs.len() < STORE_BATCH {
@@ -157,7 +172,11 @@ fn run(mut file: StoreFile, mut waiting: mpsc::Receiver<Job>) {
             }
         }
         if !entries.is_empty() {
-            for (reply, outcome) in replies.into_iter().zip(file.write(&entries, Instant::now())) {
+            let begun = Instant::now();
+            let outcomes = file.write(&entries, begun);
+            figures.times.observe(begun.elapsed());
+            for (reply, outcome) in replies.into_iter().zip(outcomes) {
+                figures.count(&outcome);
                 drop(reply.send(outcome));
             }
         }
