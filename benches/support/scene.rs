@@ -163,7 +163,7 @@ impl Scene {
 
     fn submit(&mut self, request: Box<Request>) {
         let completion = Box::new(|reply: Vec<u8>| assert_eq!(reply[3] & 15, 0, "refused: {reply:?}"));
-        self.publisher.submit(Submission::Update(Update { request, completion }), self.now);
+        self.publisher.submit(Submission::Update(Update { request, completion, received: Instant::now() }), self.now);
     }
 
     fn reply(&mut self) {

@@ -30,7 +30,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hickory_server::net::runtime::Time;
 use hickory_server::proto::op::{Header, HeaderCounts, Message, Metadata, ResponseCode};
@@ -112,7 +112,10 @@ enum Outcome {
 impl RequestHandler for Adapter {
     async fn handle_request<R: ResponseHandler, T: Time>(&self, request: &Request, mut handle: R) -> ResponseInfo {
         let failed = || MessageResponseBuilder::from_message_request(request);
-        let sent = match self.handle(request.as_slice(), request.src()).await {
+        let since = Instant::now();
+        let outcome = self.handle(request.as_slice(), request.src()).await;
+        let is_reply = matches!(outcome, Outcome::Reply(_));
+        let sent = match outcome {
             Outcome::Silence => return info(request.metadata),
             Outcome::Dropped => {
                 handle.send_response(failed().error_msg(&request.metadata, ResponseCode::ServFail)).await
@@ -125,6 +128,9 @@ impl RequestHandler for Adapter {
                 }
             },
         };
+        if is_reply {
+            self.handler.answered(request.as_slice(), Transport::Tls, since.elapsed());
+        }
         sent.unwrap_or_else(|error| {
             tracing::debug!(%error, peer = %request.src(), "sending over TLS");
             info(request.metadata)

@@ -10,6 +10,7 @@ pub mod transfer;
 pub mod udp;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::runtime::{Handle, RuntimeFlavor};
 
@@ -47,8 +48,19 @@ pub enum Handled {
 /// What the transports hand messages to.
 pub trait Handler: Send + Sync + 'static {
     /// Answers those datagrams of a batch that need no more than a look-up, copying and perhaps a signature, without waiting
-    /// for anything; the others go to `general`, and from there to [`Handler::handle`].
-    fn quick(&self, datagrams: &mut dyn Iterator<Item = udp::Received<'_>>, general: &mut dyn FnMut(udp::Received<'_>));
+    /// for anything; the others go to `general`, and from there to [`Handler::handle`]. Returns how many queries were answered.
+    fn quick(
+        &self,
+        datagrams: &mut dyn Iterator<Item = udp::Received<'_>>,
+        general: &mut dyn FnMut(udp::Received<'_>),
+    ) -> u64;
+
+    /// Told how long the answers to so many queries of [`Handler::quick`] took, from when these were received until the answers
+    /// were on their way.
+    fn took(&self, queries: u64, took: Duration);
+
+    /// The same for one message that [`Handler::handle`] answered at once.
+    fn answered(&self, packet: &[u8], transport: Transport, took: Duration);
 
     /// Counts what a transport dropped.
     fn count(&self, limit: Limit, count: u64);

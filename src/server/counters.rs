@@ -14,6 +14,8 @@ use crate::base::{Limit, Monotonic};
 use crate::dns::update::{Request, Verdict};
 use crate::dns::wire::Rcode;
 
+use super::figures::Figures;
+
 /// How often the log tells of limits that were reached again.
 const INTERVAL: Duration = Duration::from_secs(60);
 /// Refused registrations that have a line of their own in a second.
@@ -27,6 +29,8 @@ pub struct Counters {
     /// What the log has told of these.
     told: [AtomicU64; Limit::COUNT],
     refusals: Mutex<Throttle>,
+    /// What else is counted and measured, which is nothing for the log.
+    pub figures: Figures,
 }
 
 impl Counters {

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::answer::AHEAD;
 use crate::base::limits::TRANSFERS;
@@ -18,22 +19,27 @@ use crate::dns::quick;
 use crate::dns::rate::{Admission, Rate};
 use crate::dns::reply::Transport;
 use crate::dns::respond::{Context, Verdict, Zones, hold, respond};
+use crate::dns::tally::Tally;
 use crate::dns::transfer::outgoing::Outgoing;
 use crate::dns::tsig::{self, Keys};
 use crate::dns::update::Request;
 use crate::dns::update::renewal::{self, Candidate, InPlace, Place};
+use crate::dns::wire::{Header, Opcode, Rcode};
 use crate::membership::{Renewals, UpdateAccess};
 use crate::net::udp::Received;
-use crate::net::{Completion, Handled, Handler, Messages};
+use crate::net::{Completion, Handled, Handler};
 
 use super::clock::Clock;
 use super::counters::Counters;
 use super::directory::Inquiry;
+use super::figures::{Channel, Figures, Outcome};
 use super::follower::{FollowState, Notified};
 use super::forward::Forwarded;
 use super::notifier::Notices;
 use super::publisher::{Submission, Update};
 use super::update_rate::RateLimit;
+
+use transfer::Transfer;
 
 /// A zone's side that takes updates.
 #[derive(Debug)]
@@ -106,10 +112,11 @@ pub struct Front {
 }
 
 impl Handler for Front {
-    fn quick(&self, datagrams: &mut dyn Iterator<Item = Received<'_>>, general: &mut dyn FnMut(Received<'_>)) {
+    fn quick(&self, datagrams: &mut dyn Iterator<Item = Received<'_>>, general: &mut dyn FnMut(Received<'_>)) -> u64 {
         let now = self.clock.now();
         let routing = self.routing.load();
         let mut group: Group<'_, '_> = Group::default();
+        let (mut renewed, mut dropped) = (0, 0);
         for mut received in datagrams {
             let context = self.context(&routing, received.peer, Transport::Udp, now);
             if let Some(query) = quick::read(&context, received.packet, &mut received.answer.name) {
@@ -117,12 +124,30 @@ impl Handler for Front {
                 continue;
             }
             match self.renew(&routing, &mut received, now) {
-                InPlace::Answered => received.answer.is_due = true,
-                InPlace::Dropped => {}
+                InPlace::Answered => {
+                    received.answer.is_due = true;
+                    renewed += 1;
+                }
+                InPlace::Dropped => dropped += 1,
                 InPlace::General => general(received),
             }
         }
         group.answer(&self.counters, general);
+        let Figures { queries, heartbeats, .. } = &self.counters.figures;
+        queries.add(Transport::Udp, &group.tally);
+        heartbeats.count_many(Channel::Udp, Outcome::Renewed, renewed);
+        heartbeats.count_many(Channel::Udp, Outcome::Dropped, dropped);
+        group.tally.answered()
+    }
+
+    fn took(&self, queries: u64, took: Duration) {
+        self.counters.figures.queries.observe(Transport::Udp, took, queries);
+    }
+
+    fn answered(&self, packet: &[u8], transport: Transport, took: Duration) {
+        if Header::read(packet).is_some_and(|header| header.opcode() == Opcode::QUERY) {
+            self.counters.figures.queries.observe(transport, took, 1);
+        }
     }
 
     fn count(&self, limit: Limit, count: u64) {
@@ -137,49 +162,9 @@ impl Handler for Front {
         out: &mut Vec<u8>,
         complete: &mut dyn FnMut() -> Completion,
     ) -> Handled {
-        let now = self.clock.now();
-        let routing = self.routing.load();
-        let context = self.context(&routing, peer, transport, now);
-        // Datagrams come here since they are not for that. Heartbeats are not counted in place over a connection, whose updates
-        // are carried out in their order.
-        if transport != Transport::Udp && quick::answer(&context, packet, out) {
-            return Handled::Answered;
-        }
-        match respond(&context, packet, out) {
-            Verdict::Reply => Handled::Answered,
-            Verdict::ReplyAtLimit(limit) => {
-                self.counters.count(limit);
-                Handled::Answered
-            }
-            Verdict::Drop(limit) => {
-                self.counters.count(limit);
-                Handled::Nothing
-            }
-            Verdict::Silence => Handled::Nothing,
-            Verdict::Transfer(outgoing) => self.transfer(outgoing, peer, complete),
-            Verdict::Notified(zone) => {
-                if let Some(copied) = routing.copies.get(&zone) {
-                    copied.notified.send_replace(Some(peer.ip().to_canonical()));
-                }
-                Handled::Answered
-            }
-            Verdict::Forward(forward) => {
-                if let Some(copied) = routing.copies.get(&forward.zone)
-                    && (forward.is_verified || self.may_update(peer, transport, now, complete))
-                {
-                    self.forward(packet, peer, forward.is_verified, copied, transport, complete());
-                }
-                Handled::Nothing
-            }
-            Verdict::Update(request) => {
-                // Deviates: RFC 9664 §5.3 has a least interval between updates of one client; several members may share an
-                // address, so livezone has a rate per source instead. What exceeds it is ignored silently, as there.
-                if request.identity.key.is_none() && !self.may_update(peer, transport, now, complete) {
-                    return Handled::Nothing;
-                }
-                self.submit(&routing, &context, packet, request, out, complete)
-            }
-        }
+        let handled = self.carry_out(packet, peer, transport, out, complete);
+        self.tell(packet, transport, &handled, out);
+        handled
     }
 
     fn seal_again(&self, request: &[u8], reply: &[u8], octets: &mut Vec<u8>) -> bool {
@@ -204,6 +189,82 @@ impl Front {
             transfers: Arc::new(Semaphore::new(TRANSFERS)),
             rate: Mutex::new(RateLimit::new(config.dns.update_rate)),
             counters,
+        }
+    }
+
+    /// Counts what was answered at once.
+    fn tell(&self, packet: &[u8], transport: Transport, handled: &Handled, out: &[u8]) {
+        let Some(header) = Header::read(packet) else { return };
+        let Figures { queries, heartbeats, .. } = &self.counters.figures;
+        match (header.opcode(), handled) {
+            (Opcode::QUERY, Handled::Answered) => queries.count(transport, packet, Some(out)),
+            (Opcode::QUERY, Handled::Stream(_)) => queries.count(transport, packet, None),
+            (Opcode::UPDATE, Handled::Answered) => {
+                let refused = Header::read(out).map_or(Rcode::SERVFAIL, |reply| reply.rcode());
+                heartbeats.count(transport, Outcome::of_rcode(refused));
+            }
+            _ => {}
+        }
+    }
+
+    /// Handles one message.
+    fn carry_out(
+        &self,
+        packet: &[u8],
+        peer: SocketAddr,
+        transport: Transport,
+        out: &mut Vec<u8>,
+        complete: &mut dyn FnMut() -> Completion,
+    ) -> Handled {
+        let now = self.clock.now();
+        let routing = self.routing.load();
+        let context = self.context(&routing, peer, transport, now);
+        // Datagrams come here since they are not for that. Heartbeats are not counted in place over a connection, whose updates
+        // are carried out in their order.
+        if transport != Transport::Udp && quick::answer(&context, packet, out) {
+            return Handled::Answered;
+        }
+        match respond(&context, packet, out) {
+            Verdict::Reply => Handled::Answered,
+            Verdict::ReplyAtLimit(limit) => {
+                self.counters.count(limit);
+                Handled::Answered
+            }
+            Verdict::Drop(limit) => {
+                self.counters.count(limit);
+                if Header::read(packet).is_some_and(|header| header.opcode() == Opcode::UPDATE) {
+                    self.counters.figures.heartbeats.count(transport, Outcome::Dropped);
+                }
+                Handled::Nothing
+            }
+            Verdict::Silence => Handled::Nothing,
+            Verdict::Transfer(outgoing) => {
+                let notices = routing.notices.get(outgoing.origin()).cloned();
+                self.transfer(outgoing, peer, notices, complete)
+            }
+            Verdict::Notified(zone) => {
+                self.counters.figures.notified.fetch_add(1, Ordering::Relaxed);
+                if let Some(copied) = routing.copies.get(&zone) {
+                    copied.notified.send_replace(Some(peer.ip().to_canonical()));
+                }
+                Handled::Answered
+            }
+            Verdict::Forward(forward) => {
+                if let Some(copied) = routing.copies.get(&forward.zone)
+                    && (forward.is_verified || self.may_update(peer, transport, now, complete))
+                {
+                    self.forward(packet, peer, forward.is_verified, copied, transport, complete());
+                }
+                Handled::Nothing
+            }
+            Verdict::Update(request) => {
+                // Deviates: RFC 9664 §5.3 has a least interval between updates of one client; several members may share an
+                // address, so livezone has a rate per source instead. What exceeds it is ignored silently, as there.
+                if request.identity.key.is_none() && !self.may_update(peer, transport, now, complete) {
+                    return Handled::Nothing;
+                }
+                self.submit(&routing, &context, packet, request, out, complete)
+            }
         }
     }
 
@@ -254,6 +315,9 @@ impl Front {
         complete: &mut dyn FnMut() -> Completion,
     ) -> bool {
         let admitted = self.is_within_rate(peer, now);
+        if !admitted {
+            self.counters.figures.heartbeats.count(transport, Outcome::Dropped);
+        }
         if !admitted && transport != Transport::Udp {
             drop(complete()); // closes the connection: a client that waits there should know
         }
@@ -291,12 +355,17 @@ impl Front {
             if let Some(limit) = admission.limit() {
                 self.counters.count(limit);
             }
-            return if admission == Admission::Drop { Handled::Nothing } else { Handled::Answered };
+            if admission == Admission::Drop {
+                self.counters.figures.heartbeats.count(context.transport, Outcome::Dropped);
+                return Handled::Nothing;
+            }
+            return Handled::Answered;
         }
-        let submission = Submission::Update(Update { request, completion: complete() });
+        let submission = Submission::Update(Update { request, completion: complete(), received: Instant::now() });
         if registrar.is_none_or(|registrar| registrar.queue.try_send(submission).is_err()) {
             // Its sender retransmits; the queue has emptied by then, or tells so again.
             self.counters.count(Limit::PublisherQueue);
+            self.counters.figures.heartbeats.count(context.transport, Outcome::Dropped);
         }
         Handled::Nothing
     }
@@ -316,13 +385,22 @@ impl Front {
         primaries.sort_by_key(|&primary| Some(primary) != last);
         let connected = transport != Transport::Udp;
         let forwarded = Forwarded { packet: packet.to_vec(), sender, is_verified, primaries, connected, completion };
-        if self.forwards.try_send(forwarded).is_err() {
+        let sent = self.forwards.try_send(forwarded).is_ok();
+        if !sent {
             self.counters.count(Limit::Forwards);
         }
+        let outcome = if sent { Outcome::Forwarded } else { Outcome::Dropped };
+        self.counters.figures.heartbeats.count(transport, outcome);
     }
 
     /// Begins a transfer. Another message may have taken the last place since this one was read; then its client tries again.
-    fn transfer(&self, outgoing: Box<Outgoing>, peer: SocketAddr, complete: &mut dyn FnMut() -> Completion) -> Handled {
+    fn transfer(
+        &self,
+        outgoing: Box<Outgoing>,
+        peer: SocketAddr,
+        notices: Option<Notices>,
+        complete: &mut dyn FnMut() -> Completion,
+    ) -> Handled {
         let Ok(place) = self.transfers.clone().try_acquire_owned() else {
             self.counters.count(Limit::Transfers);
             drop(complete()); // closes the connection
@@ -334,7 +412,15 @@ impl Front {
         } else {
             tracing::debug!(%zone, %serial, %peer, form, "zone transfer");
         }
-        Handled::Stream(Box::new(Transfer { outgoing, clock: self.clock.clone(), _place: place }))
+        Handled::Stream(Box::new(Transfer {
+            outgoing,
+            peer,
+            notices,
+            clock: self.clock.clone(),
+            counters: self.counters.clone(),
+            is_complete: false,
+            place,
+        }))
     }
 }
 
@@ -343,6 +429,8 @@ impl Front {
 struct Group<'b, 'r> {
     queries: [Option<(Context<'r>, quick::Query<'b, 'r>, Received<'b>)>; AHEAD],
     len: usize,
+    /// Those that were answered.
+    tally: Tally,
 }
 
 impl<'b, 'r> Group<'b, 'r> {
@@ -379,6 +467,9 @@ impl<'b, 'r> Group<'b, 'r> {
                     let answer = received.answer;
                     let admission = query.answer(&context, answers, &answer.name, &mut answer.octets);
                     answer.is_due = admission != Admission::Drop;
+                    if answer.is_due {
+                        self.tally.note(&counters.figures.queries, Transport::Udp, query.qtype(), &answer.octets);
+                    }
                     if let Some(limit) = admission.limit() {
                         counters.count(limit);
                     }
@@ -389,18 +480,6 @@ impl<'b, 'r> Group<'b, 'r> {
     }
 }
 
-/// A transfer under way.
-struct Transfer {
-    outgoing: Box<Outgoing>,
-    clock: Arc<dyn Clock>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Messages for Transfer {
-    fn next(&mut self, out: &mut Vec<u8>) -> bool {
-        self.outgoing.message(self.clock.now().wall, out)
-    }
-}
-
 #[cfg(test)]
 mod tests;
+mod transfer;

@@ -5,6 +5,7 @@ pub mod counters;
 mod defence;
 pub mod directory;
 mod drains;
+pub mod figures;
 mod first_epoch;
 mod fleet;
 pub mod follower;

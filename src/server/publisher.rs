@@ -16,13 +16,14 @@ use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, See
 use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
-use crate::membership::{Decision, Item, Key, MemberId, Stamp, Table, UpdateAccess};
+use crate::membership::{Census, Decision, Item, Key, MemberId, Stamp, Table, UpdateAccess};
 use crate::zone::registration::{Objection, Outcome};
 use crate::zone::{
     Cause, CausedChange, Change, Commit, Published, PublishedMember, Settings, Snapshot, Staged, StaticNode, Zone,
 };
 
 use super::counters::Counters;
+use super::figures;
 
 pub use configure::{Clash, Configuration};
 pub use submission::{ORDERS, Orders, Reply, Submission, Update};
@@ -98,9 +99,10 @@ const REMEMBERED_KEYS: usize = 4;
 /// Lets a retransmission have the reply of its original; more of them than a batch has requests are dropped.
 fn join(replies: &mut Vec<Reply>, update: Update, verdict: Verdict, counters: &Counters) {
     if replies.len() < 2 * BATCH_REQUESTS {
-        replies.push(Reply::Update(update, verdict));
+        replies.push(Reply::Update(update, verdict, figures::Outcome::Repeated));
     } else {
         counters.count(Limit::Retransmissions);
+        counters.figures.heartbeats.count(update.request.transport, figures::Outcome::Dropped);
     }
 }
 
@@ -189,7 +191,21 @@ impl Publisher {
 
     /// Replies that may go now.
     pub fn take_replies(&mut self) -> Vec<Reply> {
-        std::mem::take(&mut self.outbox)
+        let replies = std::mem::take(&mut self.outbox);
+        for reply in &replies {
+            reply.count(&self.counters.figures.heartbeats);
+        }
+        replies
+    }
+
+    /// Who is in the zone, and how many services it knows; what waits for the store included.
+    pub fn census(&self) -> (&Census, usize) {
+        (self.table.census(), self.zone.contents().service_count())
+    }
+
+    /// What it counts in.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Whether requests or changes wait for a write.
@@ -235,18 +251,20 @@ impl Publisher {
             Some(Ok(Execution::Apply(outcome))) if self.only_renews(&outcome) => {
                 self.renew(&outcome, request.stamp, now);
                 self.note(&update.request, &outcome);
-                self.outbox.push(Reply::Update(update, Verdict::Done(outcome.granted)));
+                self.outbox.push(Reply::Update(update, Verdict::Done(outcome.granted), figures::Outcome::Renewed));
             }
             // A retransmission of such a message.
             Some(Ok(Execution::Repeat(outcome))) if self.only_renews(&outcome) => {
-                self.outbox.push(Reply::Update(update, Verdict::Done(outcome.granted)));
+                self.outbox.push(Reply::Update(update, Verdict::Done(outcome.granted), figures::Outcome::Repeated));
             }
-            _ if given_up => self.outbox.push(Reply::Update(update, not_ready(NO_ANSWER))),
+            _ if given_up => {
+                self.outbox.push(Reply::Update(update, not_ready(NO_ANSWER), figures::Outcome::Unavailable));
+            }
             _ if self.waiting.len() >= PUBLISHER_QUEUE => {
                 let refusal = Refusal::not_ready("too many updates wait for the store; retry later");
                 let verdict = Verdict::Refused(refusal.at(Limit::StoreQueue));
                 self.counters.note(&update.request, &verdict, now.mono);
-                self.outbox.push(Reply::Update(update, verdict));
+                self.outbox.push(Reply::Update(update, verdict, figures::Outcome::Unavailable));
             }
             _ => self.waiting.push_back(Submission::Update(update)),
         }
@@ -289,6 +307,7 @@ impl Publisher {
         }
         let remembered = self.recent.get(&request.id).map(|remembered| remembered.verdict.clone());
         let execution = self.execute(request, now);
+        let mut done = figures::Outcome::Repeated;
         let verdict = match (execution, remembered) {
             // Of a retransmission too: it is told the lease that it renews.
             (Ok(Execution::Apply(outcome)), _) if outcome.puts.is_empty() && outcome.removals.is_empty() => {
@@ -299,8 +318,12 @@ impl Publisher {
                 };
                 self.renew(&outcome, request.stamp, now);
                 let verdict = Verdict::Done(outcome.granted);
+                done = match outcome.renewals.is_empty() {
+                    true => figures::Outcome::Unchanged,
+                    false => figures::Outcome::Renewed,
+                };
                 if waits {
-                    return self.join(update, verdict, now);
+                    return self.join(update, verdict, done, now);
                 }
                 self.note(request, &outcome);
                 verdict
@@ -313,7 +336,7 @@ impl Publisher {
                         let keys = (outcome.puts.len() <= REMEMBERED_KEYS)
                             .then(|| outcome.puts.iter().map(|put| put.item.key()).collect());
                         self.batch.joined.insert(request.id, Remembered { verdict: verdict.clone(), keys });
-                        self.batch.replies.push(Reply::Update(update, verdict));
+                        self.batch.replies.push(Reply::Update(update, verdict, figures::Outcome::Repeated));
                         return;
                     }
                     Err(objection) => Verdict::Refused(objection.into()),
@@ -323,19 +346,19 @@ impl Publisher {
             (Ok(Execution::Older), None) => Verdict::Replayed,
             // A prerequisite that fails by what is not durable yet.
             (Err(refusal), None) if refusal.is_of_prerequisite() && self.table.is_dirty() => {
-                return self.join(update, Verdict::Refused(refusal), now);
+                return self.join(update, Verdict::Refused(refusal), done, now);
             }
             (Err(refusal), None) => Verdict::Refused(refusal),
         };
         self.counters.note(&update.request, &verdict, now.mono);
-        self.outbox.push(Reply::Update(update, verdict));
+        self.outbox.push(Reply::Update(update, verdict, done));
     }
 
     /// Lets a request that adds nothing to the batch wait for it, since its verdict holds only if the batch becomes
     /// durable.
-    fn join(&mut self, update: Update, verdict: Verdict, now: Now) {
+    fn join(&mut self, update: Update, verdict: Verdict, done: figures::Outcome, now: Now) {
         self.open(now);
-        self.batch.replies.push(Reply::Update(update, verdict));
+        self.batch.replies.push(Reply::Update(update, verdict, done));
     }
 
     fn renew(&mut self, outcome: &Outcome, stamp: Option<Stamp>, now: Now) {
@@ -562,7 +585,7 @@ impl Publisher {
         in_flight.given_up = true;
         let replies = std::mem::take(&mut in_flight.replies).into_iter();
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|submission| match submission {
-            Submission::Update(update) => Reply::Update(update, not_ready(NO_ANSWER)),
+            Submission::Update(update) => Reply::Update(update, not_ready(NO_ANSWER), figures::Outcome::Unavailable),
             Submission::Orders(orders) => Reply::Orders(orders),
         });
         self.outbox.extend(replies.chain(waiting).map(|reply| reply.refused(NO_ANSWER)));

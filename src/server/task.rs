@@ -132,6 +132,7 @@ impl Task {
                 Err(_) => return Err(silence(doubt)),
             }
         }
+        self.populate();
         Ok(())
     }
 
@@ -340,9 +341,19 @@ impl Task {
         if !replies.is_empty() {
             let now = self.clock.now();
             for reply in replies {
+                if let Some(received) = reply.changed_since() {
+                    self.publisher.counters().figures.publication.observe(received.elapsed());
+                }
                 reply.send(now);
             }
         }
+        self.populate();
+    }
+
+    /// Shows who is in the zone.
+    fn populate(&self) {
+        let (census, services) = self.publisher.census();
+        self.visible.served.figures.populate(census, services);
     }
 
     /// Notes that this run has begun.

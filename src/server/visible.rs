@@ -61,6 +61,7 @@ impl Visible {
         // Of answers that the new ones share nothing with, one set in memory is enough.
         let replaced = served.answers.swap(Some(Arc::new(answers))).filter(|_| before.is_some());
         drop(std::mem::replace(&mut *retired.lock().expect("no panic holds it"), replaced));
+        served.figures.committed(commit.at);
         newest.send_replace(Some(soa));
         tracing::info!(
             %zone,

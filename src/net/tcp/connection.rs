@@ -252,8 +252,12 @@ impl Connection<'_> {
             let pending = Pending(Some(replies.clone()));
             Box::new(move |octets| pending.complete(octets))
         };
+        let since = std::time::Instant::now();
         let pushed = match self.handler.handle(message, self.peer, Transport::Tcp, &mut out, &mut complete) {
-            Handled::Answered => self.push(&out),
+            Handled::Answered => {
+                self.handler.answered(message, Transport::Tcp, since.elapsed());
+                self.push(&out)
+            }
             Handled::Nothing => Ok(()),
             Handled::Stream(messages) => {
                 self.streams.push_back((messages, Instant::now()));

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::JoinHandle;
+use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -120,6 +121,8 @@ struct Waiting {
     packet: Box<[u8]>,
     peer: SocketAddr,
     local: Local,
+    /// When it was received.
+    since: Instant,
 }
 
 /// The queue of a general thread, for its only sender.
@@ -142,13 +145,13 @@ fn queue() -> (Queue, Arrivals) {
 
 impl Queue {
     /// Puts a datagram at the end; false if there is no room.
-    fn put(&self, packet: &[u8], peer: SocketAddr, local: Local) -> bool {
+    fn put(&self, packet: &[u8], peer: SocketAddr, local: Local, since: Instant) -> bool {
         // Nobody else adds to it, so it doesn't grow meanwhile.
         if self.octets.load(Ordering::Relaxed) + packet.len() > QUEUE_OCTETS {
             return false;
         }
         self.octets.fetch_add(packet.len(), Ordering::Relaxed);
-        let put = self.datagrams.try_send(Waiting { packet: packet.into(), peer, local }).is_ok();
+        let put = self.datagrams.try_send(Waiting { packet: packet.into(), peer, local, since }).is_ok();
         if !put {
             self.octets.fetch_sub(packet.len(), Ordering::Relaxed);
         }
@@ -183,16 +186,16 @@ impl Quick {
                 return;
             }
             match received {
-                Ok(_) => self.answer(&mut batch),
+                Ok(_) => self.answer(&mut batch, Instant::now()),
                 // Errors of earlier sends (ICMP) show up here; they concern nobody else.
                 Err(error) => tracing::debug!(%error, "receiving datagrams"),
             }
         }
     }
 
-    fn answer(&self, batch: &mut Batch) {
-        self.handler.quick(&mut batch.datagrams(), &mut |general| {
-            if !self.queue.put(general.packet, general.peer, general.local) {
+    fn answer(&self, batch: &mut Batch, since: Instant) {
+        let queries = self.handler.quick(&mut batch.datagrams(), &mut |general| {
+            if !self.queue.put(general.packet, general.peer, general.local, since) {
                 self.handler.count(Limit::GeneralQueue, 1);
             }
         });
@@ -202,6 +205,9 @@ impl Quick {
             tracing::debug!(%error, count, "sending datagrams");
             self.handler.count(Limit::Unsent, count.try_into().unwrap_or(u64::MAX));
         });
+        if queries > 0 {
+            self.handler.took(queries, since.elapsed());
+        }
     }
 }
 
@@ -214,7 +220,7 @@ struct General {
 impl General {
     fn run(&self, arrivals: &Arrivals) {
         let mut out = Vec::with_capacity(MESSAGE_OCTETS);
-        while let Some(Waiting { packet, peer, local }) = arrivals.next() {
+        while let Some(Waiting { packet, peer, local, since }) = arrivals.next() {
             let mut complete = || -> Completion {
                 let (socket, handler) = (self.socket.clone(), self.handler.clone());
                 Box::new(move |octets| {
@@ -223,10 +229,11 @@ impl General {
                     }
                 })
             };
-            if let Handled::Answered = self.handler.handle(&packet, peer, Transport::Udp, &mut out, &mut complete)
-                && !send(&self.socket, &out, peer, local)
-            {
-                self.handler.count(Limit::Unsent, 1);
+            if let Handled::Answered = self.handler.handle(&packet, peer, Transport::Udp, &mut out, &mut complete) {
+                if !send(&self.socket, &out, peer, local) {
+                    self.handler.count(Limit::Unsent, 1);
+                }
+                self.handler.answered(&packet, Transport::Udp, since.elapsed());
             }
         }
     }
@@ -253,15 +260,15 @@ mod tests {
 
     #[test]
     fn a_queue_is_bounded_in_datagrams_and_in_octets() {
-        let peer = "127.0.0.1:1".parse().unwrap();
+        let (peer, now) = ("127.0.0.1:1".parse().unwrap(), Instant::now());
         let (queue, arrivals) = queue();
-        assert_eq!((0..QUEUE + 10).filter(|_| queue.put(b"x", peer, Local::Bound)).count(), QUEUE);
+        assert_eq!((0..QUEUE + 10).filter(|_| queue.put(b"x", peer, Local::Bound, now)).count(), QUEUE);
         assert_eq!(arrivals.next().map(|waiting| waiting.packet.len()), Some(1));
-        assert!(queue.put(b"y", peer, Local::Bound));
+        assert!(queue.put(b"y", peer, Local::Bound, now));
         let (queue, arrivals) = super::queue();
         let large = vec![0; 60_000];
-        assert_eq!((0..QUEUE).filter(|_| queue.put(&large, peer, Local::Bound)).count(), QUEUE_OCTETS / 60_000);
-        assert!(arrivals.next().is_some() && queue.put(&large, peer, Local::Bound));
+        assert_eq!((0..QUEUE).filter(|_| queue.put(&large, peer, Local::Bound, now)).count(), QUEUE_OCTETS / 60_000);
+        assert!(arrivals.next().is_some() && queue.put(&large, peer, Local::Bound, now));
         drop(queue);
         assert_eq!(std::iter::from_fn(|| arrivals.next()).count(), QUEUE_OCTETS / 60_000);
     }

@@ -72,6 +72,19 @@ pub struct FollowState {
     pub asking: bool,
     /// What each primary said that was asked in vain in the last round.
     pub failures: Vec<(SocketAddr, String)>,
+    /// How rounds ended so far.
+    pub rounds: Rounds,
+}
+
+/// How rounds of asking the primaries ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Rounds {
+    /// A primary had the zone as it is here.
+    pub current: u64,
+    /// What a primary had was taken over.
+    pub transferred: u64,
+    /// No primary had anything of use.
+    pub failed: u64,
 }
 
 /// Whoever said last that the zone has changed.
@@ -284,6 +297,10 @@ impl Follower {
         };
         match taken {
             Ok(write) => {
+                {
+                    let rounds = &mut self.state.lock().expect("no panic holds it").rounds;
+                    *(if write.is_some() { &mut rounds.transferred } else { &mut rounds.current }) += 1;
+                }
                 let refreshed = Some(self.succeed(primary, expires_in));
                 let again = || self.kept.missing.clone().map(|commit| aside(|| self.whole(commit)));
                 write.or_else(again).map(|write| Write { refreshed, ..write })
@@ -331,6 +348,7 @@ impl Follower {
     fn fail(&mut self, failures: Failures) {
         let now = self.clock.now();
         self.schedule.fail(now.mono);
+        self.state.lock().expect("no panic holds it").rounds.failed += 1;
         let lines = failures.iter().map(|(primary, failure)| format!("{primary}: {failure}"));
         let primaries = lines.collect::<Vec<_>>().join("; ");
         let zone = self.origin();

@@ -44,12 +44,19 @@ fn answers(front: &Front, packets: &[Vec<u8>]) -> Vec<Option<Vec<u8>>> {
     let peer = PEER.parse().unwrap();
     let received = packets.iter().zip(&mut answers);
     let mut received = received.map(|(packet, answer)| Received { packet, peer, local: Local::Bound, answer });
-    front.quick(&mut received, &mut |received| general.push(received.packet.as_ptr()));
+    let before = answered(front);
+    let queries = front.quick(&mut received, &mut |received| general.push(received.packet.as_ptr()));
+    assert_eq!(answered(front) - before, queries);
     let each = packets.iter().zip(answers).map(|(packet, answer)| match general.contains(&packet.as_ptr()) {
         true => None,
         false => Some(if answer.is_due { answer.octets } else { Vec::new() }),
     });
     each.collect()
+}
+
+/// Queries that were counted.
+fn answered(front: &Front) -> u64 {
+    front.counters.figures.queries.answered().iter().map(|(.., count)| count).sum()
 }
 
 /// What one datagram by itself is answered.
@@ -101,6 +108,8 @@ fn what_comes_in_together_is_answered_as_by_itself_whatever_zones_it_is_for() {
         }
     }
     assert!(quick > 1000 && general > 500, "{quick} {general}");
+    // Each that was quick was asked twice, and both ways are counted alike.
+    assert_eq!(answered(&front), 2 * quick);
 }
 
 #[test]

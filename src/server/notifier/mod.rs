@@ -24,7 +24,7 @@ pub mod schedule;
 
 use std::collections::hash_map::Entry;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -32,7 +32,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{Instant, sleep_until};
 
-use crate::base::{Name, NameMap, NameSet};
+use crate::base::{Name, NameMap, NameSet, Serial};
 use crate::config::Secondary;
 use crate::dns::notify;
 use crate::dns::transaction::Transaction;
@@ -142,6 +142,11 @@ impl Notices {
     /// The state of each target, by address.
     pub fn states(&self) -> Vec<NotifyState> {
         self.lock().states()
+    }
+
+    /// A transfer to this address has come to its end, with this serial.
+    pub fn transferred(&self, address: IpAddr, serial: Serial) {
+        self.lock().transferred(address, serial);
     }
 
     fn lock(&self) -> MutexGuard<'_, Schedule> {

@@ -8,7 +8,7 @@
 //! between those that are not answered; two lines a minute in the log for each target.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::base::{Monotonic, Name, Now, Serial, Wall};
@@ -119,6 +119,23 @@ pub struct NotifyState {
     pub since: Wall,
     /// Requests in a row that were not answered.
     pub attempts: u32,
+    /// When it last acknowledged one.
+    pub acknowledged_at: Option<Wall>,
+    /// The serial of the last transfer to its address that came to its end.
+    pub transferred: Option<Serial>,
+    /// What came of requests so far.
+    pub counts: Counts,
+}
+
+/// What came of requests to a target.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counts {
+    /// It said that it knows.
+    pub acknowledged: u64,
+    /// It wants to know nothing.
+    pub refused: u64,
+    /// No answer that counts.
+    pub missed: u64,
 }
 
 /// What came of a request.
@@ -282,6 +299,8 @@ impl Schedule {
             }
             Outcome::Answered(Rcode::NOERROR) => {
                 entry.state.acknowledged = entry.state.sent;
+                entry.state.acknowledged_at = Some(now.wall);
+                entry.state.counts.acknowledged += 1;
                 entry.state.attempts = 0;
                 entry.stand(if is_behind { Standing::Waiting } else { Standing::Acknowledged }, now);
                 entry.go_on(is_behind, now);
@@ -293,11 +312,20 @@ impl Schedule {
             // The others mean that it never will, RFC 1996 §3.12: the transaction is complete.
             Outcome::Answered(rcode) => {
                 entry.state.attempts = 0;
+                entry.state.counts.refused += 1;
                 entry.stand(Standing::Refused(rcode), now);
                 entry.go_on(is_behind, now);
                 entry.warn(Told::Refused(rcode), News::Refused(rcode), now)
             }
             Outcome::Missed(miss) => entry.miss(miss, is_behind, now),
+        }
+    }
+
+    /// A transfer to this address has come to its end. All targets there have it: they can't be told apart by it.
+    pub fn transferred(&mut self, address: IpAddr, serial: Serial) {
+        let address = address.to_canonical();
+        for (_, entry) in self.targets.iter_mut().filter(|(target, _)| target.ip().to_canonical() == address) {
+            entry.state.transferred = Some(serial);
         }
     }
 
@@ -324,6 +352,9 @@ impl Entry {
             standing: Standing::Waiting,
             since: now.wall,
             attempts: 0,
+            acknowledged_at: None,
+            transferred: None,
+            counts: Counts::default(),
         };
         Entry {
             state,
@@ -357,6 +388,7 @@ impl Entry {
 
     fn miss(&mut self, miss: Miss, is_behind: bool, now: Now) -> Option<News> {
         let pause = back_off(self.state.attempts);
+        self.state.counts.missed += 1;
         self.state.attempts = self.state.attempts.saturating_add(1);
         self.left = self.left.saturating_sub(1);
         self.stand(Standing::Missed(miss.clone()), now);

@@ -1,12 +1,15 @@
 //! What a publisher is handed, each with the way back to its sender, and the replies.
 
 use std::fmt;
+use std::time::Instant;
 
 use crate::base::limits::SERVICE_MEMBERS;
 use crate::base::{Epoch, Now};
 use crate::dns::update::{Refusal, Request, Verdict};
 use crate::net::Completion;
-use crate::zone::registration::order::{Failure, Order, Orderer, Report};
+use crate::server::figures::{Channel, Heartbeats, Outcome};
+use crate::zone::registration::Kind;
+use crate::zone::registration::order::{Action, Failure, Order, Orderer, Report};
 
 /// Orders of one submission at most; a longer batch is several. They are carried out in one go, which takes some
 /// milliseconds, and those that change something share a commit: a whole service fits.
@@ -27,6 +30,8 @@ pub struct Update {
     pub request: Box<Request>,
     /// Takes the reply.
     pub completion: Completion,
+    /// When it came in.
+    pub received: Instant,
 }
 
 impl fmt::Debug for Update {
@@ -41,6 +46,8 @@ pub struct Orders {
     pub(super) orderer: Orderer,
     /// What became of each so far.
     pub(super) reports: Vec<Option<Report>>,
+    /// When they came in.
+    received: Instant,
     completion: Box<dyn FnOnce(Vec<Report>) + Send>,
 }
 
@@ -59,7 +66,7 @@ impl Orders {
     ) -> Box<Orders> {
         debug_assert!(orders.len() <= ORDERS, "longer batches are split");
         let reports = vec![None; orders.len()];
-        Box::new(Orders { orders, orderer, reports, completion: Box::new(completion) })
+        Box::new(Orders { orders, orderer, reports, received: Instant::now(), completion: Box::new(completion) })
     }
 
     /// Whether each has its report.
@@ -78,17 +85,44 @@ impl Orders {
 /// A reply that is ready to go, or will be with the batch that it waits for.
 #[derive(Debug)]
 pub enum Reply {
-    /// To an update.
-    Update(Update, Verdict),
+    /// To an update; what became of it if its verdict is that it was carried out.
+    Update(Update, Verdict, Outcome),
     /// To orders.
     Orders(Box<Orders>),
 }
 
 impl Reply {
+    /// Since when the request was under way, if it changed something.
+    pub fn changed_since(&self) -> Option<Instant> {
+        match self {
+            Reply::Update(update, verdict, done) => {
+                (Outcome::of(verdict, *done) == Outcome::Changed).then_some(update.received)
+            }
+            Reply::Orders(orders) => {
+                let changed = |report: &Report| report.as_ref().is_ok_and(|done| done.changed);
+                orders.reports.iter().flatten().any(changed).then_some(orders.received)
+            }
+        }
+    }
+
+    /// Counts what became of it.
+    pub(super) fn count(&self, heartbeats: &Heartbeats) {
+        match self {
+            Reply::Update(update, verdict, done) => {
+                heartbeats.count(update.request.transport, Outcome::of(verdict, *done));
+            }
+            Reply::Orders(orders) => {
+                for (order, report) in orders.orders.iter().zip(&orders.reports) {
+                    heartbeats.count(Channel::Http, outcome_of(order, report.as_ref()));
+                }
+            }
+        }
+    }
+
     /// Encodes, signs and sends it.
     pub fn send(self, now: Now) {
         match self {
-            Reply::Update(Update { request, completion }, verdict) => {
+            Reply::Update(Update { request, completion, .. }, verdict, _) => {
                 let mut octets = Vec::new();
                 request.reply(&verdict, now.wall, &mut octets);
                 completion(octets);
@@ -104,7 +138,7 @@ impl Reply {
     /// The same with what could not be kept taken back.
     pub(super) fn refused(self, text: &str) -> Reply {
         match self {
-            Reply::Update(update, _) => Reply::Update(update, Verdict::Refused(Refusal::not_ready(text))),
+            Reply::Update(update, _, done) => Reply::Update(update, Verdict::Refused(Refusal::not_ready(text)), done),
             Reply::Orders(mut orders) => {
                 // Whoever only renewed has its lease, whatever becomes of the write.
                 for report in &mut orders.reports {
@@ -123,5 +157,17 @@ impl Reply {
             orders.reports.iter_mut().flatten().flatten().for_each(|done| done.epoch = epoch);
         }
         self
+    }
+}
+
+/// What became of an order.
+fn outcome_of(order: &Order, report: Option<&Report>) -> Outcome {
+    match report {
+        Some(Ok(done)) if done.changed => Outcome::Changed,
+        Some(Ok(_)) if matches!(order.action, Action::Register(_) | Action::Renew) => Outcome::Renewed,
+        Some(Ok(_)) => Outcome::Unchanged,
+        Some(Err(Failure::Objection(objection))) if objection.kind == Kind::Unknown => Outcome::Failed,
+        Some(Err(Failure::Objection(_))) => Outcome::Refused,
+        Some(Err(Failure::Unavailable(_))) | None => Outcome::Unavailable,
     }
 }

@@ -24,6 +24,7 @@ use super::*;
 mod in_place;
 mod inquiry;
 mod orders;
+mod outcomes;
 mod room;
 
 /// Replies by the id of their request, in order: rcode, and lease granted.
@@ -115,7 +116,10 @@ impl Stage {
             let id = u16::from_be_bytes([reply[0], reply[1]]);
             inbox.lock().unwrap().push((id, reply[3] & 0xf));
         });
-        self.publisher.submit(Submission::Update(submission::Update { request, completion }), self.time());
+        self.publisher.submit(
+            Submission::Update(submission::Update { request, completion, received: Instant::now() }),
+            self.time(),
+        );
     }
 
     fn send(&mut self, id: u16, update: Update) {

@@ -83,6 +83,25 @@ fn a_commit_is_told_at_once_and_its_acknowledgement_is_no_news() {
 }
 
 #[test]
+fn what_came_of_each_request_is_counted_and_a_transfer_is_that_of_its_address() {
+    let mut schedule = acknowledged();
+    schedule.commit(Serial(101), at(1000));
+    let flight = depart(&mut schedule, Serial(101), 1000);
+    schedule.settle(address(1), flight, late(), at(5000));
+    let flight = depart(&mut schedule, Serial(101), 6000);
+    schedule.settle(address(1), flight, Outcome::Answered(Rcode::SERVFAIL), at(6001));
+    let flight = depart(&mut schedule, Serial(101), 9000);
+    schedule.settle(address(1), flight, Outcome::Answered(Rcode::REFUSED), at(9001));
+    let known = state(&schedule);
+    assert_eq!(known.counts, Counts { acknowledged: 1, refused: 1, missed: 2 });
+    assert_eq!((known.acknowledged_at, known.transferred), (Some(at(1).wall), None));
+    schedule.transferred("192.0.2.9".parse().unwrap(), Serial(7));
+    assert_eq!(state(&schedule).transferred, None);
+    schedule.transferred("::ffff:192.0.2.1".parse().unwrap(), Serial(101));
+    assert_eq!(state(&schedule).transferred, Some(Serial(101)));
+}
+
+#[test]
 fn a_thousand_commits_in_a_second_are_some_twenty_notifies_and_the_last_has_the_newest_serial() {
     // Answers take 1, 7 and 120 milliseconds.
     for delay in [1, 7, 120] {

@@ -83,7 +83,10 @@ impl Side {
                 None => {
                     let replies = self.replies.clone();
                     let completion: Completion = Box::new(move |reply| replies.lock().unwrap().push((number, reply)));
-                    self.stage.publisher.submit(Submission::Update(submission::Update { request, completion }), now);
+                    self.stage.publisher.submit(
+                        Submission::Update(submission::Update { request, completion, received: Instant::now() }),
+                        now,
+                    );
                 }
             },
             Answer::Reply => self.replies.lock().unwrap().push((number, out)),
