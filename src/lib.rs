@@ -46,7 +46,7 @@
 //! - [`store`]: durable truth.
 //! - [`net`]: sockets: UDP threads, TCP connections, hickory-server's transports (TLS) behind one request handler; and
 //!   asking and telling other servers.
-//! - [`api`]: HTTP: zones, members and history, read through a trait of its own; problem documents.
+//! - [`api`]: HTTP: zones, members, history and metrics, read through a trait of its own; problem documents.
 //! - [`config`]: TOML as written to checked configuration.
 //! - [`server`]: assembly: front, publishers, followers of copies, notifiers, start and stop.
 //! - [`agent`]: what runs beside a service and keeps it registered, by UPDATE or over HTTP.
@@ -178,6 +178,11 @@
 //! addresses, signals and times go in, orders and a deadline come out. A renewal has the same octets each time, so that it is
 //! counted in place. What a service has in memory is thrown away before it joins only once a server has answered, and not where
 //! it is still published: an outage of the servers must not empty every cache.
+
+//! **Metrics are read where they stand** (`server::metrics`). Whoever counts adds to atomics of its own thread
+//! ([`base::meters`], [`dns::tally`], [`server::figures`]), once for a batch of datagrams; a zone's writer leaves its numbers
+//! beside the zone's answers ([`zone::figures`]), and the table counts members by state with each edit
+//! ([`membership::census`]). A scrape adds up and asks nobody, so that it holds up nobody.
 //!
 //! **One simulated machine** (`server::simulation`, in tests). Publisher, task, front and store run as they are, in one
 //! thread, on a clock, a disk and a network that a seed decides about; the process is killed at any step of a write, and

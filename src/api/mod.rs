@@ -17,6 +17,7 @@
 //! | `/v1/zones/{zone}/services/{service}/release` | POST withdraws all that are held: [`drain::ReleaseView`] |
 //! | `/v1/zones/{zone}/heartbeats` | POST: a batch of these PUTs |
 //! | `/v1/zones/{zone}/commits` | its kept history, `?since=EPOCH&limit=N`: [`views::Commits`] |
+//! | `/metrics` | the server's metrics, for Prometheus |
 //! | `/healthz` | 200 while the process serves |
 //!
 //! GET and HEAD where nothing else is said. A zone is named with or without its final dot; a service below its zone, or absolute. Bodies are JSON
@@ -89,6 +90,9 @@ pub trait Directory: Send + Sync + 'static {
     /// Commits kept of a zone after an epoch, or all, from the oldest: so many at most, and fewer where they are large.
     /// None: there are no later ones.
     fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Page, Unavailable>>;
+
+    /// The server's metrics in the text format of Prometheus, as they stand now. May take as long as a look at every zone.
+    fn metrics(&self) -> String;
 }
 
 /// A page of the kept history.

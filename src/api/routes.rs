@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Router};
+use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -36,6 +37,10 @@ pub const PAGE_COMMITS: u64 = 100;
 /// Commits of a page at most: no history has more.
 pub const PAGE_COMMITS_LIMIT: u64 = HISTORY_COMMITS;
 
+/// Pages of metrics at a time: what reads them are a few servers, which give up after ten seconds. Not counted with the large
+/// responses, so that whoever exports zones keeps nobody from seeing how the server is.
+pub const METRICS_PAGES: usize = 4;
+
 /// The media type of master files (RFC 4027).
 pub const MASTER_FILE: &str = "text/dns";
 
@@ -44,6 +49,7 @@ pub(super) struct Shared {
     pub(super) directory: Arc<dyn Directory>,
     large: Arc<Semaphore>,
     batches: Semaphore,
+    metrics: Arc<Semaphore>,
 }
 
 pub(super) type Api = State<Arc<Shared>>;
@@ -52,8 +58,13 @@ pub(super) type Answer = Result<Response, Problem>;
 
 /// All resources.
 pub fn router(directory: Arc<dyn Directory>) -> Router {
-    let large = Arc::new(Semaphore::new(LARGE_RESPONSES));
-    let shared = Shared { directory, large, batches: Semaphore::new(BATCHES) };
+    let places = |count| Arc::new(Semaphore::new(count));
+    let shared = Shared {
+        directory,
+        large: places(LARGE_RESPONSES),
+        batches: Semaphore::new(BATCHES),
+        metrics: places(METRICS_PAGES),
+    };
     Router::new()
         .route("/v1/zones", get(zones))
         .route("/v1/zones/{zone}", get(zone))
@@ -66,6 +77,7 @@ pub fn router(directory: Arc<dyn Directory>) -> Router {
         .route("/v1/zones/{zone}/services/{service}/release", post(drain::release_all))
         .route("/v1/zones/{zone}/heartbeats", post(heartbeats))
         .route("/v1/zones/{zone}/commits", get(commits))
+        .route("/metrics", get(metrics))
         .route("/healthz", get(healthz))
         .fallback(nothing_there)
         .method_not_allowed_fallback(not_allowed)
@@ -81,7 +93,7 @@ async fn nothing_there() -> Problem {
         StatusCode::NOT_FOUND,
         "nothing is here; there are /v1/zones, /v1/zones/{zone}, /v1/zones/{zone}/services, \
          /v1/zones/{zone}/services/{service}, …/members/{id}, …/members/{id}/drain, /undrain and /release, \
-         /v1/zones/{zone}/heartbeats, /v1/zones/{zone}/commits and /healthz",
+         /v1/zones/{zone}/heartbeats, /v1/zones/{zone}/commits, /metrics and /healthz",
     )
 }
 
@@ -237,6 +249,15 @@ async fn heartbeats(
 
 // ---- history ------------------------------------------------------------------------------------------------------------
 
+async fn metrics(State(api): Api, parameters: Parameters) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let permit = take_place(&api.metrics, METRICS_PAGES)?;
+    let directory = api.directory.clone();
+    let page = look(move || directory.metrics()).await?;
+    let body = Body::new(Pieces::whole(page.into_bytes(), Some(permit)));
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
+}
+
 async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, parameters: Parameters) -> Answer {
     let [since, limit] = accept_parameters(parameters, &["since", "limit"])?;
     let since = since.map(|text| number("since", &text, "an epoch, as in ?since=1795393247")).transpose()?.map(Epoch);
@@ -318,11 +339,15 @@ impl Shared {
     }
 
     fn large(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        self.large.clone().try_acquire_owned().map_err(|_| {
-            let detail = format!("{LARGE_RESPONSES} responses of this size are being read; ask again in a second");
-            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-        })
+        take_place(&self.large, LARGE_RESPONSES)
     }
+}
+
+fn take_place(places: &Arc<Semaphore>, count: usize) -> Result<OwnedSemaphorePermit, Problem> {
+    places.clone().try_acquire_owned().map_err(|_| {
+        let detail = format!("{count} responses of this size are being read; ask again in a second");
+        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+    })
 }
 
 pub(super) fn loaded(zone: &ServedZone) -> Result<Snapshot, Problem> {

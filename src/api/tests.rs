@@ -74,6 +74,10 @@ impl Directory for Played {
         let page = self.page.clone();
         Box::pin(async { page })
     }
+
+    fn metrics(&self) -> String {
+        "up 1\n".to_owned()
+    }
 }
 
 fn member(id: &str, there: bool) -> Change {
@@ -217,6 +221,7 @@ async fn clients_that_take_nothing_keep_others_from_large_responses_for_a_while_
     }
     assert_eq!(get(address, "/v1/zones/z/services").await.0, 503);
     assert_eq!(get(address, "/healthz").await.0, 200);
+    assert_eq!(get(address, "/metrics").await.0, 200, "it has places of its own");
     tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
     assert_eq!(get(address, "/v1/zones/z/services").await.0, 200);
     // Nor do they hold up the end.

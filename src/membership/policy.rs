@@ -130,6 +130,36 @@ pub enum Reason {
     Ramped,
 }
 
+impl Reason {
+    /// All of them, each at the place of its number.
+    pub const ALL: [Reason; 9] = [
+        Reason::Held,
+        Reason::Floor,
+        Reason::Heard,
+        Reason::LetGo,
+        Reason::HoldEnded,
+        Reason::Damped,
+        Reason::Reused,
+        Reason::Slotted,
+        Reason::Ramped,
+    ];
+
+    /// Its name in metrics.
+    pub fn label(self) -> &'static str {
+        match self {
+            Reason::Held => "held",
+            Reason::Floor => "held-by-floor",
+            Reason::Heard => "heard-again",
+            Reason::LetGo => "let-go",
+            Reason::HoldEnded => "hold-ended",
+            Reason::Damped => "damped",
+            Reason::Reused => "reused",
+            Reason::Slotted => "given-slot",
+            Reason::Ramped => "ramped",
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -20,7 +20,8 @@ use crate::zone::registration::order::{Order, Orderer, Report};
 use crate::zone::{Commit, History, Lapses, Returns};
 
 use super::drains::{Drains, Terms};
-use super::front::{Copied, Front, Routing};
+use super::front::{Copied, Routing};
+use super::metrics::{self, Sources};
 use super::notifier::NotifyState;
 use super::publisher::{ORDERS, Orders, Publisher, Submission};
 
@@ -63,27 +64,26 @@ pub(super) fn look(publisher: &Publisher, service: &Name, now: Now) -> Option<Se
 
 /// What a running server has to tell.
 pub(super) struct Directory {
-    pub(super) front: Arc<Front>,
-    pub(super) store: Arc<dyn Store>,
+    pub(super) sources: Sources,
     pub(super) drains: Arc<Drains>,
 }
 
 impl Directory {
     fn inquiries(&self, origin: &Name) -> Option<mpsc::Sender<Inquiry>> {
-        self.front.routing.load().registrars.get(origin).map(|registrar| registrar.inquiries.clone())
+        self.sources.front.routing.load().registrars.get(origin).map(|registrar| registrar.inquiries.clone())
     }
 }
 
 impl api::Directory for Directory {
     fn zones(&self) -> Vec<ServedZone> {
-        let routing = self.front.routing.load();
+        let routing = self.sources.front.routing.load();
         let mut zones: Vec<ServedZone> = routing.zones.iter().map(|zone| served(&routing, zone)).collect();
         zones.sort_by(|a, b| a.origin.canonical_cmp(&b.origin));
         zones
     }
 
     fn zone(&self, origin: &Name) -> Option<ServedZone> {
-        let routing = self.front.routing.load();
+        let routing = self.sources.front.routing.load();
         routing.zones.find(origin.as_wire()).map(|zone| served(&routing, zone))
     }
 
@@ -105,7 +105,7 @@ impl api::Directory for Directory {
     }
 
     fn order(&self, origin: &Name, orderer: Orderer, orders: Vec<Order>) -> Pending<Result<Vec<Report>, Unavailable>> {
-        let queue = self.front.routing.load().registrars.get(origin).map(|registrar| registrar.queue.clone());
+        let queue = self.sources.front.routing.load().registrars.get(origin).map(|registrar| registrar.queue.clone());
         let unavailable = |why: &str| Unavailable(format!("the zone {origin} takes no registrations: {why}"));
         let ended = unavailable("it was taken away or the server ends");
         let full = unavailable("more wait for its publisher than it takes; send it again in a second");
@@ -113,13 +113,14 @@ impl api::Directory for Directory {
     }
 
     fn drained(&self, origin: &Name, service: &Name, id: &MemberId, state: MemberState, epoch: Epoch) -> DrainView {
-        let routing = self.front.routing.load();
+        let routing = self.sources.front.routing.load();
         let (secondaries, timeout) =
             routing.registrars.get(origin).map_or_else(Default::default, |registrar| registrar.draining.clone());
         let answers = routing.zones.find(origin.as_wire()).and_then(|zone| zone.answers.load_full());
         let ttl = answers.map_or(Ttl(0), |answers| answers.snapshot().settings.ttl);
         let key = (origin.clone(), service.clone(), id.clone());
-        let standing = self.drains.standing(key, epoch, &Terms { secondaries, timeout, ttl }, self.front.clock.now());
+        let standing =
+            self.drains.standing(key, epoch, &Terms { secondaries, timeout, ttl }, self.sources.front.clock.now());
         DrainView {
             state,
             safe_to_stop_at: standing.safe_at.map(time),
@@ -133,9 +134,14 @@ impl api::Directory for Directory {
     }
 
     fn commits(&self, origin: &Name, since: Option<Epoch>, limit: usize) -> Pending<Result<Page, Unavailable>> {
-        let (zone, store) = (self.front.routing.load().zones.find(origin.as_wire()).cloned(), self.store.clone());
+        let (zone, store) =
+            (self.sources.front.routing.load().zones.find(origin.as_wire()).cloned(), self.sources.store.clone());
         let gone = Unavailable(format!("the zone {origin} was taken away"));
         Box::pin(async move { read_page(&*store, &*zone.ok_or(gone)?, since, limit).await })
+    }
+
+    fn metrics(&self) -> String {
+        metrics::page(&self.sources)
     }
 }
 

@@ -8,6 +8,7 @@ use crate::dns::reply::Transport;
 use crate::dns::tally::Queries;
 use crate::dns::update::Verdict;
 use crate::dns::wire::Rcode;
+use crate::membership::Reason;
 
 /// The figures of a server.
 #[derive(Debug, Default)]
@@ -20,6 +21,8 @@ pub struct Figures {
     pub publication: Histogram,
     /// Zone transfers of several messages, by form and whether they came to their end.
     pub transfers: Transfers,
+    /// What policy decided of members.
+    pub decisions: Decisions,
     /// NOTIFY that came in for copies, and counts.
     pub notified: AtomicU64,
 }
@@ -159,6 +162,22 @@ impl Heartbeats {
     /// How many there were.
     pub fn at(&self, channel: Channel, outcome: Outcome) -> u64 {
         self.0[channel as usize][outcome as usize].load(Ordering::Relaxed)
+    }
+}
+
+/// How often policy decided what.
+#[derive(Debug, Default)]
+pub struct Decisions([AtomicU64; Reason::ALL.len()]);
+
+impl Decisions {
+    /// Counts one.
+    pub fn count(&self, reason: Reason) {
+        self.0[reason as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How many there were.
+    pub fn at(&self, reason: Reason) -> u64 {
+        self.0[reason as usize].load(Ordering::Relaxed)
     }
 }
 

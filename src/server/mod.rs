@@ -13,6 +13,7 @@ pub mod forward;
 pub mod front;
 mod large_sets;
 pub mod load;
+mod metrics;
 mod name_servers;
 pub mod notifier;
 pub mod publisher;

@@ -16,7 +16,7 @@ use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, See
 use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
-use crate::membership::{Census, Decision, Item, Key, MemberId, Stamp, Table, UpdateAccess};
+use crate::membership::{Census, Decision, Item, Key, MemberId, Reason, Stamp, Table, UpdateAccess};
 use crate::zone::registration::{Objection, Outcome};
 use crate::zone::{
     Cause, CausedChange, Change, Commit, Published, PublishedMember, Settings, Snapshot, Staged, StaticNode, Zone,
@@ -336,7 +336,7 @@ impl Publisher {
                         let keys = (outcome.puts.len() <= REMEMBERED_KEYS)
                             .then(|| outcome.puts.iter().map(|put| put.item.key()).collect());
                         self.batch.joined.insert(request.id, Remembered { verdict: verdict.clone(), keys });
-                        self.batch.replies.push(Reply::Update(update, verdict, figures::Outcome::Repeated));
+                        self.batch.replies.push(Reply::Update(update, verdict, figures::Outcome::Changed));
                         return;
                     }
                     Err(objection) => Verdict::Refused(objection.into()),
@@ -448,6 +448,9 @@ impl Publisher {
             };
             // As policy has it.
             let item = self.table.item(index).unwrap_or(&put.item).clone();
+            if matches!((&item, &put.item), (Item::Member(is), Item::Member(was)) if is.state != was.state) {
+                self.counters.figures.decisions.count(Reason::Damped);
+            }
             changes.push((item, put.cause.clone(), false));
         }
         self.renew(outcome, stamp, now);
@@ -552,6 +555,7 @@ impl Publisher {
         for Decision { index, after, reason } in self.table.tick(now) {
             let Some(item) = self.table.item(index).cloned() else { continue };
             let cause = reason.map_or(Cause::Lapsed, Cause::Policy);
+            reason.into_iter().for_each(|reason| self.counters.figures.decisions.count(reason));
             match after {
                 None => {
                     self.table.remove(index, None);

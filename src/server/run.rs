@@ -32,6 +32,7 @@ use super::fleet::{Fleet, STORE_PATIENCE};
 use super::follower;
 use super::forward;
 use super::front::Front;
+use super::metrics::Sources;
 use super::notifier;
 use super::reading::Ready;
 use super::reload::{Reloader, Source};
@@ -215,10 +216,16 @@ impl Server {
         }
         let http_address = http.as_ref().map(|(address, _)| *address);
         if let Some((_, listener)) = http {
+            let sources = Sources {
+                front: front.clone(),
+                store: store.clone(),
+                places: places.clone(),
+                listening: addresses.clone().into(),
+            };
             let drains: Arc<Drains> = Arc::default();
             let asking = drains.clone().run(front.clock.clone(), addresses.clone().into(), stopped.clone());
             transports.spawn(asking);
-            let directory = Arc::new(Directory { front: front.clone(), store: store.clone(), drains });
+            let directory = Arc::new(Directory { sources, drains });
             let room = api::serve::room(config.limits.tcp.connections);
             transports.spawn(api::serve(listener, directory, room, stopped.clone()));
         }

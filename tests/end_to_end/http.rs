@@ -14,6 +14,7 @@ use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 
 mod clients;
 mod members;
+mod metrics;
 
 /// A response as curl prints it.
 #[derive(Clone, Debug)]

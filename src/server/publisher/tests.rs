@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 

@@ -1,6 +1,6 @@
 //! What became of updates is counted once each, whatever they waited for.
 
-use crate::server::figures::Channel;
+use crate::server::figures::{Channel, Outcome};
 
 use super::*;
 
