@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,6 +16,8 @@ use crate::membership::cell::Reading;
 use crate::zone::layout::is_service_name;
 use crate::zone::records::txt;
 use crate::zone::{Layout, Node, Snapshot};
+
+pub use crate::base::text::time;
 
 use super::ServedZone;
 
@@ -503,14 +505,6 @@ impl MemberView {
 
 fn millis(span: Duration) -> u64 {
     u64::try_from(span.as_millis()).unwrap_or(u64::MAX)
-}
-
-/// A point in time: RFC 3339, UTC, milliseconds. What lies beyond the year 9999 is the epoch's beginning: no clock says so.
-pub fn time(at: Wall) -> String {
-    /// The last millisecond that the format can say.
-    const LAST: u64 = 253_402_300_799_999;
-    let at = if at.0 <= LAST { at.0 } else { 0 };
-    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at)).to_string()
 }
 
 /// Metadata as pairs: of a key that occurs twice, the first counts (RFC 6763 §6.4), and so it does with a key whose case

@@ -1,8 +1,11 @@
 //! Numbers and addresses as text, without the cost of formatting: the digest of a service has a line per member, and is
-//! made anew whenever one of them changes.
+//! made anew whenever one of them changes. And times, as people read them.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::{Duration, UNIX_EPOCH};
+
+use super::Wall;
 
 /// Appends a number in decimal.
 pub fn push_number(out: &mut Vec<u8>, number: u16) {
@@ -71,6 +74,14 @@ fn push_hexadecimal(out: &mut Vec<u8>, group: u16) {
     let digits = [group >> 12, group >> 8 & 15, group >> 4 & 15, group & 15];
     let first = digits[..3].iter().position(|digit| *digit != 0).unwrap_or(3);
     out.extend(digits[first..].iter().map(|&digit| b"0123456789abcdef"[usize::from(digit)]));
+}
+
+/// A point in time: RFC 3339, UTC, milliseconds. What lies beyond the year 9999 is the epoch's beginning: no clock says so.
+pub fn time(at: Wall) -> String {
+    /// The last millisecond that the format can say.
+    const LAST: u64 = 253_402_300_799_999;
+    let at = if at.0 <= LAST { at.0 } else { 0 };
+    humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(at)).to_string()
 }
 
 #[cfg(test)]

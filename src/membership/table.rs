@@ -476,7 +476,7 @@ impl Table {
         }
         self.signed.clear();
         self.settle_timers(None);
-        self.governed.changed_slots.clear();
+        self.settle_slots(true);
     }
 
     /// Gives a place back, once.
@@ -499,7 +499,7 @@ impl Table {
         let returned = self.returned_from_hold();
         self.rollback(Savepoint(0));
         returned.into_iter().for_each(|index| self.hear_of_held(index));
-        self.governed.changed_slots.clear();
+        self.settle_slots(false);
         self.signed.clear();
         self.settle_timers(Some(now));
         for key in living {

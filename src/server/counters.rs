@@ -72,7 +72,7 @@ impl Counters {
                 }
             }
             Verdict::Replayed => tracing::debug!(zone = %request.zone, peer = %request.peer, "replayed update"),
-            Verdict::Done(_) => {}
+            Verdict::Done(_) | Verdict::Noted(..) => {}
         }
     }
 

@@ -134,7 +134,7 @@ impl Outcome {
     /// What became of an update that would have been this, had it been carried out.
     pub fn of(verdict: &Verdict, done: Outcome) -> Outcome {
         match verdict {
-            Verdict::Done(_) => done,
+            Verdict::Done(_) | Verdict::Noted(..) => done,
             Verdict::Refused(refusal) => Outcome::of_rcode(refusal.rcode),
             Verdict::Replayed => Outcome::Unauthenticated,
         }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::limits::{BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, STORE_PATIENCE};
-use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, SeededSet};
+use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, SeededSet, text};
 use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
@@ -26,7 +26,9 @@ use super::counters::Counters;
 use super::figures;
 
 pub use configure::{Clash, Configuration};
-pub use submission::{ORDERS, Orders, Reply, Submission, Update};
+pub use submission::{ORDERS, Orders, Reply, Shrink, Submission, Update};
+
+use orders::busy;
 
 /// What the zone's configuration says, as far as the publisher is concerned.
 #[derive(Clone, Debug)]
@@ -226,6 +228,7 @@ impl Publisher {
             submission if self.in_flight.is_none() => self.process(submission, now),
             Submission::Update(update) => self.submit_update(update, now),
             Submission::Orders(orders) => self.submit_orders(orders, now),
+            Submission::Shrink(shrink) => self.outbox.push(Reply::Shrink(shrink, Err(busy()))),
         }
     }
 
@@ -251,7 +254,8 @@ impl Publisher {
             Some(Ok(Execution::Apply(outcome))) if self.only_renews(&outcome) => {
                 self.renew(&outcome, request.stamp, now);
                 self.note(&update.request, &outcome);
-                self.outbox.push(Reply::Update(update, Verdict::Done(outcome.granted), figures::Outcome::Renewed));
+                let verdict = self.acknowledge(&outcome, now);
+                self.outbox.push(Reply::Update(update, verdict, figures::Outcome::Renewed));
             }
             // A retransmission of such a message.
             Some(Ok(Execution::Repeat(outcome))) if self.only_renews(&outcome) => {
@@ -274,6 +278,7 @@ impl Publisher {
         match submission {
             Submission::Update(update) => self.process_update(update, now),
             Submission::Orders(orders) => self.process_orders(orders, now),
+            Submission::Shrink(shrink) => self.shrink(shrink, now),
         }
     }
 
@@ -317,7 +322,7 @@ impl Publisher {
                     renewals => renewals.iter().any(|index| self.table.edited().contains(index)),
                 };
                 self.renew(&outcome, request.stamp, now);
-                let verdict = Verdict::Done(outcome.granted);
+                let verdict = self.acknowledge(&outcome, now);
                 done = match outcome.renewals.is_empty() {
                     true => figures::Outcome::Unchanged,
                     false => figures::Outcome::Renewed,
@@ -330,18 +335,17 @@ impl Publisher {
             }
             // A retransmission is not applied twice, whatever it would do now.
             (_, Some(remembered)) => remembered,
-            (Ok(Execution::Apply(outcome)), None) => {
-                match self.apply(&outcome, request.stamp, now).map(|()| Verdict::Done(outcome.granted)) {
-                    Ok(verdict) => {
-                        let keys = (outcome.puts.len() <= REMEMBERED_KEYS)
-                            .then(|| outcome.puts.iter().map(|put| put.item.key()).collect());
-                        self.batch.joined.insert(request.id, Remembered { verdict: verdict.clone(), keys });
-                        self.batch.replies.push(Reply::Update(update, verdict, figures::Outcome::Changed));
-                        return;
-                    }
-                    Err(objection) => Verdict::Refused(objection.into()),
+            (Ok(Execution::Apply(outcome)), None) => match self.apply(&outcome, request.stamp, now) {
+                Ok(()) => {
+                    let verdict = self.acknowledge(&outcome, now);
+                    let keys = (outcome.puts.len() <= REMEMBERED_KEYS)
+                        .then(|| outcome.puts.iter().map(|put| put.item.key()).collect());
+                    self.batch.joined.insert(request.id, Remembered { verdict: verdict.clone(), keys });
+                    self.batch.replies.push(Reply::Update(update, verdict, figures::Outcome::Changed));
+                    return;
                 }
-            }
+                Err(objection) => Verdict::Refused(objection.into()),
+            },
             (Ok(Execution::Repeat(outcome)), None) => Verdict::Done(outcome.granted),
             (Ok(Execution::Older), None) => Verdict::Replayed,
             // A prerequisite that fails by what is not durable yet.
@@ -352,6 +356,24 @@ impl Publisher {
         };
         self.counters.note(&update.request, &verdict, now.mono);
         self.outbox.push(Reply::Update(update, verdict, done));
+    }
+
+    /// What is told of an update that was carried out: also of a member that is not published, why and until when.
+    fn acknowledge(&self, outcome: &Outcome, now: Now) -> Verdict {
+        let put = outcome.puts.iter().filter_map(|put| self.table.find(&put.item.key()));
+        let unpublished = put.chain(outcome.renewals.iter().copied()).find_map(|index| {
+            let Some(Item::Member(member)) = self.table.item(index) else { return None };
+            let (id, service) = (&member.id, &member.service);
+            if let Some(until) = self.table.damped_until(member) {
+                let until = text::time(now.wall.after(until.since(now.mono)));
+                return Some(format!("{id} in {service} is damped until {until}: it came back too often"));
+            }
+            let waits = self.table.waits_for_slot(index);
+            waits.then(|| {
+                format!("{id} in {service} waits for a slot: those that are free are kept for their former holders")
+            })
+        });
+        unpublished.map_or(Verdict::Done(outcome.granted), |text| Verdict::Noted(outcome.granted, text))
     }
 
     /// Lets a request that adds nothing to the batch wait for it, since its verdict holds only if the batch becomes
@@ -591,6 +613,7 @@ impl Publisher {
         let waiting = std::mem::take(&mut self.waiting).into_iter().map(|submission| match submission {
             Submission::Update(update) => Reply::Update(update, not_ready(NO_ANSWER), figures::Outcome::Unavailable),
             Submission::Orders(orders) => Reply::Orders(orders),
+            Submission::Shrink(shrink) => Reply::Shrink(shrink, Err(busy())),
         });
         self.outbox.extend(replies.chain(waiting).map(|reply| reply.refused(NO_ANSWER)));
         let zone = self.snapshot().origin();

@@ -15,6 +15,7 @@ use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 mod clients;
 mod members;
 mod metrics;
+mod policies;
 
 /// A response as curl prints it.
 #[derive(Clone, Debug)]

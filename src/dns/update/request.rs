@@ -90,6 +90,8 @@ pub struct Request {
 pub enum Verdict {
     /// Carried out. The leases granted, if the request asked for some.
     Done(Option<(u32, Option<u32>)>),
+    /// The same, and something to be told with it, for people.
+    Noted(Option<(u32, Option<u32>)>, String),
     /// Not carried out.
     Refused(Refusal),
     /// Signed before what was accepted last: BADTIME.
@@ -158,9 +160,13 @@ impl Request {
     pub fn reply(&self, verdict: &Verdict, now: Wall, out: &mut Vec<u8>) {
         let mut reply = self.reply.clone();
         let rcode = match verdict {
-            Verdict::Done(lease) => {
+            Verdict::Done(lease) | Verdict::Noted(lease, _) => {
                 if let Some(edns) = &mut reply.edns {
                     edns.lease = *lease;
+                }
+                if let Verdict::Noted(_, text) = verdict {
+                    // RFC 8914 §3: also with NOERROR.
+                    reply.explain(ExtendedError::new(ExtendedError::OTHER, text));
                 }
                 Rcode::NOERROR
             }

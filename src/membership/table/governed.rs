@@ -68,6 +68,8 @@ pub(super) struct Governed {
     pub(super) slots: NameMap<Slots>,
     /// Services whose slots the transaction under way has changed.
     pub(super) changed_slots: NameSet,
+    /// The slots as they were before the transaction under way removed some.
+    shrunk: Vec<(Name, Slots)>,
     /// Who waits for a slot.
     pub(super) waiting: SeededSet<Index>,
 }
@@ -85,6 +87,7 @@ impl Governed {
             turns: Vec::new(),
             slots: NameMap::default(),
             changed_slots: NameSet::default(),
+            shrunk: Vec::new(),
             waiting: SeededSet::default(),
         }
     }
@@ -99,6 +102,14 @@ impl Table {
     /// Changes the policies; leases that have lapsed already, holds and penalties keep what they were given.
     pub fn set_policies(&mut self, policies: Arc<Policies>) {
         self.governed.policies = policies;
+        // Where there are slots now, members of before have none yet; where there are none any more, nobody waits.
+        let waits = |member: &Member| {
+            let has_slots = self.policy_of(&member.service).slot_hold.is_some();
+            has_slots && member.decided.slot.is_none() && member.state.is_published()
+        };
+        let indexes = (0..self.slots.len()).filter_map(|at| u32::try_from(at).ok()).map(Index);
+        let waiting = indexes.filter(|index| matches!(self.item(*index), Some(Item::Member(member)) if waits(member)));
+        self.governed.waiting = waiting.collect();
     }
 
     /// The policies.
@@ -138,6 +149,30 @@ impl Table {
     /// Takes over what the store kept of the slots of a service.
     pub fn load_slots(&mut self, service: Name, slots: Slots) {
         self.governed.slots.insert(service, slots);
+    }
+
+    /// Removes the free slots at the end of a service, and returns how many are left; none if there is nothing to remove.
+    /// Nothing may have been edited since the last transaction ended: this is not taken back with a savepoint, but with the
+    /// whole.
+    pub fn shrink_slots(&mut self, service: &Name) -> Option<u32> {
+        debug_assert!(!self.is_dirty(), "what is edited before would be taken back behind this");
+        let slots = self.governed.slots.get_mut(service)?;
+        let before = slots.clone();
+        if slots.shrink() == 0 {
+            return None;
+        }
+        let count = slots.count;
+        self.governed.shrunk.push((service.clone(), before));
+        self.governed.changed_slots.insert(service.clone());
+        Some(count)
+    }
+
+    /// The end of a transaction, durable or not.
+    pub(super) fn settle_slots(&mut self, durable: bool) {
+        for (service, before) in std::mem::take(&mut self.governed.shrunk).into_iter().rev().filter(|_| !durable) {
+            self.governed.slots.insert(service, before);
+        }
+        self.governed.changed_slots.clear();
     }
 
     /// The services whose slots the transaction under way has changed.

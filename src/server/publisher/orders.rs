@@ -6,9 +6,10 @@
 use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Limit, Now};
 use crate::zone::registration::order::{Done, Failure, Order, Orderer, carry_out};
-use crate::zone::registration::{Ground, Objection, Outcome};
+use crate::zone::registration::{Ground, Kind, Objection, Outcome};
+use crate::zone::{Cause, CausedChange, Change};
 
-use super::submission::{Orders, Reply, Submission};
+use super::submission::{Orders, Reply, Shrink, Submission};
 use super::{NO_ANSWER, Publisher};
 
 impl Publisher {
@@ -68,6 +69,28 @@ impl Publisher {
         }
     }
 
+    /// Removes the free slots at the end of a service.
+    pub(super) fn shrink(&mut self, shrink: Box<Shrink>, now: Now) {
+        let epoch = self.zone.snapshot().epoch;
+        let service = &shrink.service;
+        let reply = if self.table.is_dirty() {
+            Reply::Shrink(shrink, Err(busy()))
+        } else if let Some(count) = self.table.shrink_slots(service) {
+            let change = Change::Slots { service: service.clone(), count };
+            self.zone.change(CausedChange { change, cause: Cause::Shrunk(shrink.by.clone()) }, now.wall);
+            self.open(now);
+            self.batch.replies.push(Reply::Shrink(shrink, Ok((count, epoch))));
+            return;
+        } else {
+            let done = self.table.slots_of(service).map(|slots| (slots.count, epoch)).ok_or_else(|| {
+                let text = format!("{service} has no slots: set `slots = true` in its [[service]] entry");
+                Objection { kind: Kind::Unknown, text, limit: None }.into()
+            });
+            Reply::Shrink(shrink, done)
+        };
+        self.outbox.push(reply);
+    }
+
     fn consider(&self, order: &Order, orderer: &Orderer) -> Result<Outcome, Objection> {
         let rules = &self.policy.rules;
         let ground = Ground { table: &self.table, contents: self.zone.contents(), quotas: &rules.quotas };
@@ -102,4 +125,9 @@ impl Publisher {
             changed,
         }
     }
+}
+
+/// It can be tried again in a moment.
+pub(super) fn busy() -> Failure {
+    Failure::Unavailable("other changes of the zone are being made; try again".to_owned())
 }

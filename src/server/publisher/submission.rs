@@ -1,10 +1,11 @@
 //! What a publisher is handed, each with the way back to its sender, and the replies.
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::Instant;
 
 use crate::base::limits::SERVICE_MEMBERS;
-use crate::base::{Epoch, Now};
+use crate::base::{Epoch, Name, Now};
 use crate::dns::update::{Refusal, Request, Verdict};
 use crate::net::Completion;
 use crate::server::figures::{Channel, Heartbeats, Outcome};
@@ -22,6 +23,24 @@ pub enum Submission {
     Update(Update),
     /// Orders, each by itself.
     Orders(Box<Orders>),
+    /// Free slots are to be removed.
+    Shrink(Box<Shrink>),
+}
+
+/// The free slots at the end of a service are to be removed.
+pub struct Shrink {
+    /// The service.
+    pub service: Name,
+    /// Who wants it, for the cause of the commit.
+    pub by: Arc<str>,
+    /// Told how many are left and the epoch from which on that is visible.
+    pub completion: Box<dyn FnOnce(Result<(u32, Epoch), Failure>) + Send>,
+}
+
+impl fmt::Debug for Shrink {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shrink").field("service", &self.service).finish_non_exhaustive()
+    }
 }
 
 /// An update with the way back to its sender.
@@ -89,6 +108,8 @@ pub enum Reply {
     Update(Update, Verdict, Outcome),
     /// To orders.
     Orders(Box<Orders>),
+    /// To whoever wanted free slots removed.
+    Shrink(Box<Shrink>, Result<(u32, Epoch), Failure>),
 }
 
 impl Reply {
@@ -102,6 +123,7 @@ impl Reply {
                 let changed = |report: &Report| report.as_ref().is_ok_and(|done| done.changed);
                 orders.reports.iter().flatten().any(changed).then_some(orders.received)
             }
+            Reply::Shrink(..) => None,
         }
     }
 
@@ -116,6 +138,7 @@ impl Reply {
                     heartbeats.count(Channel::Http, outcome_of(order, report.as_ref()));
                 }
             }
+            Reply::Shrink(..) => {}
         }
     }
 
@@ -132,6 +155,7 @@ impl Reply {
                 let lost = || Failure::Unavailable("it was not carried out".to_owned());
                 (orders.completion)(reports.map(|report| report.unwrap_or_else(|| Err(lost()))).collect());
             }
+            Reply::Shrink(shrink, done) => (shrink.completion)(done),
         }
     }
 
@@ -148,13 +172,16 @@ impl Reply {
                 }
                 Reply::Orders(orders)
             }
+            Reply::Shrink(shrink, _) => Reply::Shrink(shrink, Err(Failure::Unavailable(text.to_owned()))),
         }
     }
 
     /// The same once the commit that it waited for is made.
     pub(super) fn visible_from(mut self, epoch: Epoch) -> Reply {
-        if let Reply::Orders(orders) = &mut self {
-            orders.reports.iter_mut().flatten().flatten().for_each(|done| done.epoch = epoch);
+        match &mut self {
+            Reply::Orders(orders) => orders.reports.iter_mut().flatten().flatten().for_each(|done| done.epoch = epoch),
+            Reply::Shrink(_, Ok((_, at))) => *at = epoch,
+            Reply::Update(..) | Reply::Shrink(..) => {}
         }
         self
     }
