@@ -69,6 +69,7 @@ fn play(seed: u64, planted: Planted) -> Outcome {
         let setup = Setup {
             settle: [0, 0, 200][rng.usize(0..3)],
             grace: [0, 0, 1_500][rng.usize(0..3)],
+            policies: rng.bool(),
             faults: faults.clone(),
             ..Setup::new(rng.u64(..))
         };

@@ -55,6 +55,8 @@ struct Member {
     upper: Vec<End>,
     /// Until when it must be.
     lower: Option<End>,
+    /// Since when it must be without a gap.
+    since: u64,
     /// Whether anything was delivered since its withdrawal that registers it.
     possible: bool,
     /// Registrations that were delivered and not answered yet.
@@ -72,6 +74,8 @@ struct Member {
 pub(super) struct Oracle {
     settle: u64,
     grace: u64,
+    /// How long silent members are held at most, and in which time penalties halve, if that is so.
+    policies: Option<(u64, u64)>,
     members: Vec<Member>,
     stalls: Vec<(u64, u64)>,
     started: u64,
@@ -109,10 +113,11 @@ const NOTED: u64 = 100;
 const SLACK: u64 = 10;
 
 impl Oracle {
-    pub(super) fn new(settle: u64, grace: u64) -> Oracle {
+    pub(super) fn new(settle: u64, grace: u64, policies: Option<(u64, u64)>) -> Oracle {
         Oracle {
             settle,
             grace,
+            policies,
             members: Vec::new(),
             stalls: Vec::new(),
             started: 0,
@@ -140,6 +145,7 @@ impl Oracle {
             id,
             upper: Vec::new(),
             lower: None,
+            since: 0,
             possible: false,
             registering: 0,
             withdrawing: 0,
@@ -199,6 +205,9 @@ impl Oracle {
                 let end = End { heard: now, lease, at: now + lease };
                 member.upper.push(end);
                 if first && member.withdrawing == 0 {
+                    if !lived {
+                        member.since = now;
+                    }
                     member.lower = Some(end);
                 }
             }
@@ -250,7 +259,7 @@ impl Oracle {
     /// When something has ended for sure.
     fn latest(&self, end: End) -> u64 {
         let tick = u64::try_from(EXPIRY_TICK.as_millis()).unwrap();
-        let mut at = end.at + self.grace;
+        let mut at = end.at + self.grace + self.policies.map_or(0, |(hold, _)| hold);
         let mut interval = end.lease;
         for (from, to) in self.stalls.iter().filter(|(_, to)| *to >= end.heard) {
             // The server counts a stall from its last look at the clock.
@@ -387,6 +396,7 @@ impl Oracle {
                     let end = End { heard: at, lease, at: deadline };
                     member.upper.push(end);
                     member.lower = Some(end);
+                    member.since = at;
                     let run = *run;
                     if !possible {
                         self.violate(at, format!("{name} has withdrawn, and the store has it"));
@@ -476,7 +486,7 @@ impl Oracle {
             let must = member.lower.map(|lower| self.earliest(lower));
             let upper = member.upper.last().copied();
             match until {
-                _ if !published && must.is_some_and(|must| now < must) => {
+                _ if !published && must.is_some_and(|must| now < must) && self.is_settled(place, now, held_up) => {
                     self.violate(now, format!("{name} is not published, and lives until {must:?}"));
                 }
                 None if published => self.violate(now, format!("{name} is published, and has withdrawn")),
@@ -486,6 +496,17 @@ impl Oracle {
                 _ => {}
             }
         }
+    }
+}
+
+impl Oracle {
+    /// Whether nothing may keep a member out any more that has stayed: two half-lives are the longest that it can be damped,
+    /// and it comes back with a commit of its own.
+    fn is_settled(&self, place: usize, now: u64, held_up: bool) -> bool {
+        let Some((_, half_life)) = self.policies else { return true };
+        let stalled = self.stalls.iter().map(|(_, to)| *to).max().unwrap_or(0);
+        let since = self.members[place].since.max(stalled).max(self.slow).max(self.refused);
+        !held_up && now > since + 2 * half_life + RETRY + SLOW + self.settle
     }
 }
 

@@ -32,6 +32,10 @@ use super::store::{Faults, SimulatedStore};
 pub(super) const KEY: &str = "agents.";
 pub(super) const SECRET: &[u8] = b"a secret of the simulation";
 
+/// How long silent members are held at most, and in which time penalties halve, in milliseconds.
+const HOLD: u64 = 6_000;
+const HALF_LIFE: u64 = 1_000;
+
 /// The clock of the machine: tokio's, which the simulation moves, and a wall clock that somebody sets.
 #[derive(Debug)]
 pub(super) struct SimulatedClock {
@@ -72,6 +76,8 @@ pub(super) struct Setup {
     pub(super) grace: u64,
     /// The shortest lease that is granted; longer than what members ask for, it is a planted fault.
     pub(super) shortest_lease: u32,
+    /// Whether silent members are held and flapping ones damped.
+    pub(super) policies: bool,
     /// Static records, beside those that every zone has.
     pub(super) statics: String,
     pub(super) faults: Faults,
@@ -79,15 +85,28 @@ pub(super) struct Setup {
 
 impl Setup {
     pub(super) fn new(seed: u64) -> Setup {
-        Setup { seed, settle: 0, grace: 0, shortest_lease: 2, statics: String::new(), faults: Faults::default() }
+        Setup {
+            seed,
+            settle: 0,
+            grace: 0,
+            shortest_lease: 2,
+            policies: false,
+            statics: String::new(),
+            faults: Faults::default(),
+        }
     }
 
     fn ready(&self, keys: &Keys) -> Ready {
         let folder = tempfile::tempdir().unwrap();
+        let policies = if self.policies {
+            format!("[hold]\nmin-members = 2\nmax = \"{HOLD}ms\"\n[damping]\nhalf-life = \"{HALF_LIFE}ms\"\n")
+        } else {
+            "[hold]\nfraction = 1.0\n[damping]\nhalf-life = \"0s\"\n".to_owned()
+        };
         let zone = format!(
             "origin = \"z.\"\nttl = \"1s\"\nstatic = \"static.zone\"\nsettle = \"{}ms\"\n\
              [lease]\ndefault = \"10s\"\nmin = \"{}s\"\ngrace = \"{}ms\"\n\
-             [access]\nupdate = [{{ network = \"127.0.0.0/8\" }}, {{ key = \"{KEY}\", members = \"any\" }}]\n",
+             [access]\nupdate = [{{ network = \"127.0.0.0/8\" }}, {{ key = \"{KEY}\", members = \"any\" }}]\n{policies}",
             self.settle, self.shortest_lease, self.grace
         );
         let path = folder.path().join("z.toml");
@@ -128,7 +147,11 @@ impl World {
         Arc::new(World {
             clock: Arc::new(SimulatedClock::new()),
             disk: FakeDisk::new(setup.seed),
-            oracle: Arc::new(Mutex::new(Oracle::new(setup.settle, setup.grace))),
+            oracle: Arc::new(Mutex::new(Oracle::new(
+                setup.settle,
+                setup.grace,
+                setup.policies.then_some((HOLD, HALF_LIFE)),
+            ))),
             crashed: Arc::default(),
             setup,
             ready,

@@ -78,7 +78,7 @@ fn a_held_member_is_held_after_a_restart_and_the_zone_is_the_same() {
     }
     renew_until(&server, &["a"], "the others are held", || text(&server).contains(&"hold=1".to_owned()));
     let (serial, before) = (server.client().serial(), text(&server));
-    server.kill();
+    server.kill_9();
     server.restart();
     assert_eq!((server.client().serial(), text(&server)), (serial, before));
     assert_eq!(states(&server).iter().filter(|(_, state)| state == "held").count(), 5);
@@ -127,7 +127,7 @@ fn slots_outlive_members_and_restarts_and_only_the_replaced_one_changes() {
         (vec!["10.0.0.1".to_owned()], vec!["10.0.0.1".to_owned()])
     );
     send(&server, "DELETE", &format!("{MEMBERS}/b"), "");
-    server.kill();
+    server.kill_9();
     server.restart();
     assert_eq!(targets(&server), [slot(0), slot(2)]);
     // By an update as well, which names the member's own host as its target: prerequisites and deletes see it as registered.
@@ -193,7 +193,7 @@ fn a_secondary_that_never_answers_ends_the_wait_and_is_named_and_a_drain_outlive
     let mut server = TestServer::with(&Setup { top: "drain-timeout = \"1s\"\n".to_owned(), ..setup(&tables) });
     put(&server, "a", r#"{"port":11211,"addresses":["10.0.0.5"],"lease":"60s"}"#);
     send(&server, "POST", &format!("{MEMBERS}/a/drain"), "");
-    server.kill();
+    server.kill_9();
     server.restart();
     assert_eq!((targets(&server), states(&server)[0].1.as_str()), (Vec::new(), "draining"));
     let told = wait_until(PATIENCE, "the wait ends", || {
