@@ -172,6 +172,9 @@
 //! come from memory, and older ones from the store in steps of a megabyte. What is stored of a commit says who registered a
 //! member; that this was a return after a lapse is derived from the commits before, once, and kept in memory
 //! ([`zone::lapses`]). Large responses are made while they are taken, and so many at a time.
+//! Who may ask for what is said by tokens of which the server has digests alone ([`api::access`]). A service that is watched has
+//! one task, which is told of commits that touch its TXT record, asks the publisher once for each and hands all watchers the same
+//! octets ([`api::watches`]): so they cost by what changes, and not by how many they are.
 //!
 //! **The agent is a client like any other** ([`agent`]): its updates are what nsupdate could send, and it knows of the server
 //! what the answers say. What it decides is as pure as the publisher ([`agent::machine`]): results of checks, answers,

@@ -16,9 +16,14 @@
 //! | `…/members/{id}/undrain`, `/release` | POST brings it back; withdraws it if it is held |
 //! | `/v1/zones/{zone}/services/{service}/release` | POST withdraws all that are held: [`drain::ReleaseView`] |
 //! | `/v1/zones/{zone}/heartbeats` | POST: a batch of these PUTs |
+//! | `…/services/{service}?since=EPOCH&wait=30s` | waits for its next change; with `Accept: text/event-stream` a stream of them: [`events`] |
 //! | `/v1/zones/{zone}/commits` | its kept history, `?since=EPOCH&limit=N`: [`views::Commits`] |
 //! | `/metrics` | the server's metrics, for Prometheus |
+//! | `…/services/{service}/http-sd` | targets for Prometheus: [`discovery`] |
 //! | `/healthz` | 200 while the process serves |
+//! | `/readyz` | 200 if every part of the server is ready, else 503: [`ready::Readiness`] |
+//! | `/v1/openapi.json` | this, described: [`routes::description`] |
+//! | `/` | a page for people |
 //!
 //! GET and HEAD where nothing else is said. A zone is named with or without its final dot; a service below its zone, or absolute. Bodies are JSON
 //! with keys in kebab-case. Of a copy, members and their leases are not known here: its services are told without, and a
@@ -30,16 +35,23 @@
 //! [`mod@serve`] bounds connections, the time that a request may take to come in and a response to be taken, and a
 //! connection's age. Large responses are made as they are read, or page by page, and so many at a time as [`routes`] says.
 
+pub mod access;
 mod body;
+pub mod discovery;
 pub mod drain;
+pub mod events;
 pub mod history;
+mod openapi;
 pub mod orders;
+mod page;
 pub mod problem;
+pub mod ready;
 pub mod routes;
 pub mod serve;
 #[cfg(test)]
 mod tests;
 pub mod views;
+pub mod watches;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -47,11 +59,12 @@ use std::sync::Arc;
 
 use crate::base::{Epoch, Name};
 use crate::membership::MemberId;
-use crate::zone::registration::order::{Order, Orderer, Report};
+use crate::zone::registration::order::{Failure, Order, Orderer, Report};
 use crate::zone::{Commit, Returns, Snapshot};
 
 pub use serve::serve;
 
+use access::Tokens;
 use drain::DrainView;
 use views::{CopyView, MemberState, NotifyView, ServiceView};
 
@@ -67,8 +80,17 @@ pub fn segment(name: &str) -> String {
     name.bytes().map(escape).collect()
 }
 
+/// What became of removing free slots.
+pub type Shrunk = Result<(u32, Epoch), Failure>;
+
 /// What is read.
 pub trait Directory: Send + Sync + 'static {
+    /// Who may.
+    fn tokens(&self) -> Arc<Tokens>;
+
+    /// Whether the store takes writes.
+    fn store(&self) -> Pending<Result<(), Unavailable>>;
+
     /// The zones that are served, in canonical order.
     fn zones(&self) -> Vec<ServedZone>;
 
@@ -83,6 +105,9 @@ pub trait Directory: Send + Sync + 'static {
 
     /// How a member stands that drains and left the answers in this epoch, or is known to have by then.
     fn drained(&self, origin: &Name, service: &Name, id: &MemberId, state: MemberState, epoch: Epoch) -> DrainView;
+
+    /// Removes the free slots at the end of a service; says how many are left, and from which epoch on.
+    fn shrink(&self, origin: &Name, service: &Name, by: Arc<str>) -> Pending<Result<Shrunk, Unavailable>>;
 
     /// Forgets what a member waited for.
     fn undrained(&self, origin: &Name, service: &Name, id: &MemberId);

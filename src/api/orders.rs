@@ -21,19 +21,19 @@
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
 use tokio::time::timeout;
+use utoipa::ToSchema;
 
 use crate::base::{Epoch, Name};
-use crate::membership::access::Scope;
 use crate::membership::member::sort_addresses;
-use crate::membership::{IdError, MemberId, Owner, Permit, State};
-use crate::zone::registration::order::{Action, Order, Orderer, Report, Wanted};
+use crate::membership::{IdError, MemberId, State};
+use crate::zone::registration::order::{Action, Order, Report, Wanted};
 
+use super::access::{Access, Caller};
 use super::problem::Problem;
 use super::serve::{PATIENCE, Peer};
 use super::views::{MemberState, time};
@@ -53,44 +53,71 @@ const WEIGHT: u16 = 256;
 const STRING_OCTETS: usize = 255;
 
 /// What a member says of itself, as it comes in.
-#[derive(Deserialize, Debug, Default)]
+#[derive(Deserialize, Debug, Default, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct MemberBody<'a> {
+    #[schema(maximum = 65535)]
     port: Option<u16>,
+    #[schema(value_type = Option<Vec<String>>)]
     addresses: Option<Vec<IpAddr>>,
     #[serde(borrow)]
+    #[schema(value_type = Option<String>)]
     target: Option<Cow<'a, str>>,
+    #[schema(maximum = 65535)]
     priority: Option<u16>,
+    #[schema(maximum = 65535)]
     weight: Option<u16>,
+    #[schema(value_type = Option<LeaseForm>)]
     lease: Option<Seconds>,
     metadata: Option<BTreeMap<String, Option<String>>>,
     #[serde(borrow)]
+    #[schema(value_type = Option<String>)]
     replaces: Option<Cow<'a, str>>,
 }
 
 /// The same in a batch. (serde's `flatten` would read each item twice.)
-#[derive(Deserialize, Debug)]
+#[derive(Deserialize, Debug, ToSchema)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-struct ItemBody<'a> {
+pub(super) struct ItemBody<'a> {
     #[serde(borrow)]
+    #[schema(value_type = String)]
     service: Cow<'a, str>,
     #[serde(borrow)]
+    #[schema(value_type = String)]
     id: Cow<'a, str>,
+    #[schema(maximum = 65535)]
     port: Option<u16>,
+    #[schema(value_type = Option<Vec<String>>)]
     addresses: Option<Vec<IpAddr>>,
     #[serde(borrow)]
+    #[schema(value_type = Option<String>)]
     target: Option<Cow<'a, str>>,
+    #[schema(maximum = 65535)]
     priority: Option<u16>,
+    #[schema(maximum = 65535)]
     weight: Option<u16>,
+    #[schema(value_type = Option<LeaseForm>)]
     lease: Option<Seconds>,
     metadata: Option<BTreeMap<String, Option<String>>>,
     #[serde(borrow)]
+    #[schema(value_type = Option<String>)]
     replaces: Option<Cow<'a, str>>,
 }
 
 /// A lease: whole seconds.
 #[derive(Clone, Copy, Debug)]
 struct Seconds(u32);
+
+/// How a lease may be written.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "it describes what `Seconds` reads")]
+enum LeaseForm {
+    /// Seconds.
+    Seconds(u32),
+    /// A duration such as "15s".
+    Duration(String),
+}
 
 impl<'de> Deserialize<'de> for Seconds {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Seconds, D::Error> {
@@ -117,7 +144,7 @@ impl<'de> Deserialize<'de> for Seconds {
 }
 
 /// What became of an order.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Acknowledgement {
     /// The zone's epoch that it is visible from.
@@ -139,7 +166,7 @@ pub struct Acknowledgement {
 }
 
 /// What became of a batch.
-#[derive(Serialize, Debug)]
+#[derive(Serialize, Debug, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct BatchView {
     /// The zone's newest epoch among those of the items.
@@ -150,7 +177,7 @@ pub(super) struct BatchView {
     items: Vec<ItemView>,
 }
 
-#[derive(Serialize, Debug)]
+#[derive(Serialize, Debug, ToSchema)]
 #[serde(untagged)]
 enum ItemView {
     Done(Acknowledgement),
@@ -255,27 +282,33 @@ fn read_metadata(pairs: &BTreeMap<String, Option<String>>) -> Result<Box<[Box<[u
     pairs.iter().map(string).collect()
 }
 
-/// The orders of a batch, each as far as it could be read.
-pub(super) fn parse_batch(octets: &[u8], origin: &Name, peer: Peer) -> Result<Vec<Result<Order, Problem>>, Problem> {
+/// The orders of a batch, each as far as it could be read and its service is covered.
+pub(super) fn parse_batch(
+    octets: &[u8],
+    origin: &Name,
+    caller: &Caller,
+) -> Result<Vec<Result<Order, Problem>>, Problem> {
     let items: Vec<ItemBody<'_>> = parse(octets)?;
     if items.len() > BATCH_ITEMS {
         let detail = format!("{} items are more than a batch may have, {BATCH_ITEMS}: send several", items.len());
         return Err(Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail));
     }
     // Most items are of a few services.
-    let mut services: HashMap<Cow<'_, str>, Name> = HashMap::new();
+    let mut services: HashMap<Cow<'_, str>, Name> = HashMap::new(); // which the caller covers
     let mut orders = Vec::with_capacity(items.len());
     for (number, item) in items.into_iter().enumerate() {
         let service = match services.get(&item.service) {
             Some(service) => Ok(service.clone()),
-            None => read_service(&item.service, origin).inspect(|name| {
-                services.insert(item.service.clone(), name.clone());
-            }),
+            None => read_service(&item.service, origin)
+                .and_then(|name| caller.must_cover(origin, &name, Access::Write).map(|()| name))
+                .inspect(|name| {
+                    services.insert(item.service.clone(), name.clone());
+                }),
         };
         let order = service.and_then(|service| {
             let ItemBody { id, port, addresses, target, priority, weight, lease, metadata, replaces, .. } = item;
             let body = MemberBody { port, addresses, target, priority, weight, lease, metadata, replaces };
-            Ok(Order { service, id: read_id(&id, "id")?, action: body.action(origin, peer)? })
+            Ok(Order { service, id: read_id(&id, "id")?, action: body.action(origin, caller.peer)? })
         });
         let placed = |field: String| format!("[{number}].{field}");
         orders.push(order.map_err(|problem| Problem { field: problem.field.map(placed), ..problem }));
@@ -333,13 +366,6 @@ impl BatchView {
         let items = read.into_iter().map(&mut view).collect();
         BatchView { epoch: newest.0, serial: newest.serial().0, items }
     }
-}
-
-/// Who orders over a connection without a token: anybody may, on anybody's members.
-pub(super) fn anybody(peer: Peer) -> Orderer {
-    let owner = if peer.0.is_loopback() { "network 127.0.0.0/8" } else { "anyone" };
-    let permit = Permit { owner: Owner(Arc::from(owner)), scope: Scope::Any };
-    Orderer { permit, by: format!("address {}", peer.0).into() }
 }
 
 impl MemberState {

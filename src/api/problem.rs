@@ -4,6 +4,7 @@ use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::base::Name;
 use crate::zone::registration::order::Failure;
@@ -16,7 +17,7 @@ pub const MEDIA_TYPE: &str = "application/problem+json";
 
 /// What went wrong with a request, and what to do. The status says it all in short, so that the type is `about:blank`
 /// (RFC 9457 §4.2.1).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// The HTTP status.
     pub status: u16,

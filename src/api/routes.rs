@@ -1,17 +1,22 @@
 //! From requests to responses.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::rejection::{PathRejection, QueryRejection};
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use axum::{Extension, Router};
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use utoipa::OpenApi as _;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::base::limits::HISTORY_COMMITS;
 use crate::base::{Epoch, Name};
@@ -20,26 +25,31 @@ use crate::zone::Snapshot;
 use crate::zone::file::Chunks;
 use crate::zone::registration::order::{Action, Order};
 
+use super::access::{Access, Caller, admit};
 use super::body::Pieces;
+use super::discovery::TargetGroup;
+use super::events::{self, EVENT_STREAM, Watcher};
+use super::openapi::{self, Description};
 use super::orders::{self, Acknowledgement, BATCH_OCTETS, BATCHES, BODY_OCTETS, BatchView};
 use super::problem::Problem;
-use super::serve::Peer;
-use super::views::{Commits, ServiceSummary, Services, ZoneView, Zones};
-use super::{Directory, ServedZone, drain, history};
+use super::ready::Readiness;
+use super::serve::Standing;
+use super::views::{Commits, MemberView, ServiceSummary, ServiceView, Services, ZoneView, Zones};
+use super::watches::Watches;
+use super::{Directory, ServedZone, discovery, drain, history, page, ready};
 
 /// Responses at a time that look at a whole zone or its history, or have more than [`SMALL_OCTETS`]: each takes some
 /// megabytes, or holds its snapshot, until the client has taken it. Further ones are told to come again.
 pub const LARGE_RESPONSES: usize = 16;
+/// Pages of metrics at a time: one for each of a few Prometheus servers. They have places of their own, so that what else is
+/// large doesn't hide how the server is.
+pub const METRICS_PAGES: usize = 4;
 /// Octets of a response that every connection may have waiting for its client.
 pub const SMALL_OCTETS: usize = 64 << 10;
 /// Commits of a page if the request doesn't say.
 pub const PAGE_COMMITS: u64 = 100;
 /// Commits of a page at most: no history has more.
 pub const PAGE_COMMITS_LIMIT: u64 = HISTORY_COMMITS;
-
-/// Pages of metrics at a time: what reads them are a few servers, which give up after ten seconds. Not counted with the large
-/// responses, so that whoever exports zones keeps nobody from seeing how the server is.
-pub const METRICS_PAGES: usize = 4;
 
 /// The media type of master files (RFC 4027).
 pub const MASTER_FILE: &str = "text/dns";
@@ -50,6 +60,10 @@ pub(super) struct Shared {
     large: Arc<Semaphore>,
     batches: Semaphore,
     metrics: Arc<Semaphore>,
+    watches: Arc<Watches>,
+    /// Places of connections that watch.
+    watchers: Arc<Semaphore>,
+    stop: watch::Receiver<bool>,
 }
 
 pub(super) type Api = State<Arc<Shared>>;
@@ -57,35 +71,93 @@ pub(super) type Parameters = Result<Query<Vec<(String, String)>>, QueryRejection
 pub(super) type Answer = Result<Response, Problem>;
 
 /// All resources.
-pub fn router(directory: Arc<dyn Directory>) -> Router {
-    let places = |count| Arc::new(Semaphore::new(count));
+pub fn router(
+    directory: Arc<dyn Directory>,
+    watches: Arc<Watches>,
+    watchers: usize,
+    stop: watch::Receiver<bool>,
+) -> Router {
+    let large = Arc::new(Semaphore::new(LARGE_RESPONSES));
+    let admission = from_fn_with_state(directory.clone(), admit);
     let shared = Shared {
         directory,
-        large: places(LARGE_RESPONSES),
+        large,
         batches: Semaphore::new(BATCHES),
-        metrics: places(METRICS_PAGES),
+        metrics: Arc::new(Semaphore::new(METRICS_PAGES)),
+        watches,
+        watchers: Arc::new(Semaphore::new(watchers)),
+        stop,
     };
-    Router::new()
-        .route("/v1/zones", get(zones))
-        .route("/v1/zones/{zone}", get(zone))
-        .route("/v1/zones/{zone}/services", get(services))
-        .route("/v1/zones/{zone}/services/{service}", get(service))
-        .route("/v1/zones/{zone}/services/{service}/members/{id}", get(member).put(register).delete(deregister))
-        .route("/v1/zones/{zone}/services/{service}/members/{id}/drain", get(drain::follow).post(drain::drain))
-        .route("/v1/zones/{zone}/services/{service}/members/{id}/undrain", post(drain::undrain))
-        .route("/v1/zones/{zone}/services/{service}/members/{id}/release", post(drain::release))
-        .route("/v1/zones/{zone}/services/{service}/release", post(drain::release_all))
-        .route("/v1/zones/{zone}/heartbeats", post(heartbeats))
-        .route("/v1/zones/{zone}/commits", get(commits))
-        .route("/metrics", get(metrics))
-        .route("/healthz", get(healthz))
+    let (routes, _) = described().split_for_parts();
+    let description: Arc<[u8]> = description().into();
+    let described = move || async move { document(description.to_vec(), None) };
+    routes
+        .route("/v1/openapi.json", get(described))
         .fallback(nothing_there)
         .method_not_allowed_fallback(not_allowed)
+        .layer(admission)
         .with_state(Arc::new(shared))
 }
 
+/// The resources with what is said of them.
+fn described() -> OpenApiRouter<Arc<Shared>> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(zones))
+        .routes(routes!(zone))
+        .routes(routes!(services))
+        .routes(routes!(service))
+        .routes(routes!(http_sd))
+        .routes(routes!(member, register, deregister))
+        .routes(routes!(drain::drain, drain::follow))
+        .routes(routes!(drain::undrain))
+        .routes(routes!(drain::release))
+        .routes(routes!(drain::release_all))
+        .routes(routes!(drain::slots))
+        .routes(routes!(drain::shrink))
+        .routes(routes!(heartbeats))
+        .routes(routes!(commits))
+        .routes(routes!(healthz))
+        .routes(routes!(readyz))
+        .routes(routes!(metrics))
+        .routes(routes!(page))
+}
+
+/// The description of the API (OpenAPI 3.1), as JSON.
+pub fn description() -> Vec<u8> {
+    let mut api = described().into_openapi();
+    openapi::complete(&mut api);
+    json(&api)
+}
+
+#[utoipa::path(get, path = "/healthz", responses((status = 200, description = "The process serves", body = String, content_type = "text/plain; charset=utf-8")))]
 async fn healthz() -> &'static str {
     "ok\n"
+}
+
+#[utoipa::path(get, path = "/readyz", responses((status = 200, description = "Every part is ready", body = Readiness), (status = 503, description = "Some part is not", body = Readiness)))]
+async fn readyz(State(api): Api) -> Response {
+    let readiness = ready::look(&*api.directory).await;
+    let status = if readiness.ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let mut response = (status, document(json(&readiness), None)).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+#[utoipa::path(get, path = "/", responses((status = 200, description = "A page for people", body = String, content_type = "text/html; charset=utf-8")))]
+async fn page(State(api): Api, Extension(caller): Extension<Caller>, parameters: Parameters) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let _permit = api.large()?;
+    Ok(page::page(&*api.directory, &caller).await)
+}
+
+#[utoipa::path(get, path = "/metrics", responses((status = 200, description = "Metrics for Prometheus", body = String, content_type = "text/plain; version=0.0.4")))]
+async fn metrics(State(api): Api, parameters: Parameters) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let permit = take_place(&api.metrics, METRICS_PAGES)?;
+    let directory = api.directory.clone();
+    let page = look(move || directory.metrics()).await?;
+    let body = Body::new(Pieces::whole(page.into_bytes(), Some(permit)));
+    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
 }
 
 async fn nothing_there() -> Problem {
@@ -93,7 +165,7 @@ async fn nothing_there() -> Problem {
         StatusCode::NOT_FOUND,
         "nothing is here; there are /v1/zones, /v1/zones/{zone}, /v1/zones/{zone}/services, \
          /v1/zones/{zone}/services/{service}, …/members/{id}, …/members/{id}/drain, /undrain and /release, \
-         /v1/zones/{zone}/heartbeats, /v1/zones/{zone}/commits, /metrics and /healthz",
+         …/services/{service}/http-sd, /slots and /release, /metrics, /v1/zones/{zone}/heartbeats, /v1/zones/{zone}/commits, /v1/openapi.json, /healthz and /readyz",
     )
 }
 
@@ -102,23 +174,30 @@ async fn not_allowed(method: Method) -> Problem {
     Problem::new(StatusCode::METHOD_NOT_ALLOWED, detail)
 }
 
-async fn zones(State(api): Api, parameters: Parameters) -> Answer {
+#[utoipa::path(get, path = "/v1/zones", responses((status = 200, description = "Every zone that the token covers", body = Zones)))]
+async fn zones(State(api): Api, Extension(caller): Extension<Caller>, parameters: Parameters) -> Answer {
     accept_parameters(parameters, &[])?;
     let permit = api.large()?;
-    let zones = api.directory.zones();
+    let mut zones = api.directory.zones();
+    zones.retain(|zone| caller.sees_zone(&zone.origin));
     let octets = look(move || json(&Zones { zones: zones.iter().map(ZoneView::of).collect() })).await?;
     Ok(document(octets, Some(permit)))
 }
 
+#[utoipa::path(get, path = "/v1/zones/{zone}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out")), responses((status = 200, description = "One zone", content((ZoneView = "application/json"), (String = "text/dns"))), (status = 304, description = "Nothing has changed since the epoch that the request knows")))]
 async fn zone(
     State(api): Api,
+    Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
     method: Method,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Answer {
     accept_parameters(parameters, &[])?;
-    let zone = api.find_zone(&path?)?;
+    let zone = api.find_zone(&caller, &path?, Access::Read)?;
+    if wants_master_file(&headers) {
+        caller.must_cover_all_services(&zone.origin)?;
+    }
     if zone.copy.is_some() && zone.snapshot.is_none() && !wants_master_file(&headers) {
         // Why it is not there is what is asked for.
         let permit = api.large()?;
@@ -143,91 +222,155 @@ async fn zone(
     Ok(vary(tag(response, epoch)))
 }
 
+#[utoipa::path(get, path = "/v1/zones/{zone}/services", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out")), responses((status = 200, description = "Its services", body = Services), (status = 304, description = "Nothing has changed since the epoch that the request knows")))]
 async fn services(
     State(api): Api,
+    Extension(caller): Extension<Caller>,
     path: Result<Path<String>, PathRejection>,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Answer {
     accept_parameters(parameters, &[])?;
-    let snapshot = loaded(&api.find_zone(&path?)?)?;
+    let snapshot = loaded(&api.find_zone(&caller, &path?, Access::Read)?)?;
     let epoch = snapshot.epoch;
     if let Some(response) = not_modified(&headers, epoch) {
         return Ok(response);
     }
     let permit = api.large()?;
-    let octets = look(move || json(&Services::of(&snapshot))).await?;
+    let sees = move |service: &Name, origin: &Name| caller.sees(origin, service);
+    let octets = look(move || json(&Services::of(&snapshot, |name| sees(name, snapshot.origin())))).await?;
     Ok(tag(document(octets, Some(permit)), epoch))
 }
 
+#[utoipa::path(get, path = "/v1/zones/{zone}/services/{service}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("since" = Option<u64>, Query, description = "Wait for an epoch beyond this one"), ("wait" = Option<String>, Query, description = "For how long, as in 30s; with since alone, not at all")), responses((status = 200, description = "The service with its members, or a stream of its changes", content((ServiceView = "application/json"), (String = "text/event-stream"))), (status = 304, description = "Nothing has changed since the epoch that the request knows")))]
 async fn service(
     State(api): Api,
+    Extension(caller): Extension<Caller>,
+    Extension(standing): Extension<Arc<Standing>>,
     path: Result<Path<(String, String)>, PathRejection>,
     headers: HeaderMap,
     parameters: Parameters,
 ) -> Answer {
-    accept_parameters(parameters, &[])?;
+    let (since, wait) = read_watch(parameters)?;
     let Path((zone, text)) = path?;
-    let zone = api.find_zone(&zone)?;
+    let zone = api.find_zone(&caller, &zone, Access::Read)?;
     let snapshot = loaded(&zone)?;
     let unknown = || Problem::unknown_service(&zone.origin, &text);
     let service = service_name(&text, &zone.origin).ok_or_else(unknown)?;
+    caller.must_cover(&zone.origin, &service, Access::Read)?;
+    let known = ServiceSummary::of(&snapshot, &service).map(|summary| Epoch(summary.epoch));
     if let Some(copy) = &zone.copy {
-        ServiceSummary::of(&snapshot, &service).ok_or_else(unknown)?;
+        known.ok_or_else(unknown)?;
         return Err(Problem::of_a_copy(&zone.origin, &copy.primaries));
+    }
+    if prefers(&headers, EVENT_STREAM) {
+        known.ok_or_else(unknown)?;
+        let seen = events::last_event(&headers).or(since).filter(|&seen| seen <= snapshot.epoch);
+        return Ok(vary(api.watch(caller, &standing, zone.origin, service, seen)?.stream()));
+    }
+    // An epoch that is still to come is of another store.
+    let since = since.filter(|&since| since <= snapshot.epoch);
+    if let Some(known) = known.filter(|&known| since.is_some_and(|since| since >= known)) {
+        let watcher = api.watch(caller, &standing, zone.origin, service, Some(known));
+        return match watcher?.poll(wait).await? {
+            Some((epoch, response)) => Ok(vary(tag(response, epoch))),
+            None => Ok(vary(tag(StatusCode::NOT_MODIFIED.into_response(), known))),
+        };
     }
     let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
     let epoch = Epoch(view.summary.epoch);
     if let Some(response) = not_modified(&headers, epoch) {
-        return Ok(response);
+        return Ok(vary(response));
     }
     let octets = json(&view);
     let permit = (octets.len() > SMALL_OCTETS).then(|| api.large()).transpose()?;
-    Ok(tag(document(octets, permit), epoch))
+    Ok(vary(tag(document(octets, permit), epoch)))
+}
+
+#[utoipa::path(get, path = "/v1/zones/{zone}/services/{service}/http-sd", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute")), responses((status = 200, description = "Targets for Prometheus", body = Vec<TargetGroup>)))]
+async fn http_sd(
+    State(api): Api,
+    Extension(caller): Extension<Caller>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    parameters: Parameters,
+) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let Path((zone, text)) = path?;
+    let zone = api.find_own(&caller, &zone, Access::Read)?;
+    let unknown = || Problem::unknown_service(&zone.origin, &text);
+    let service = service_name(&text, &zone.origin).ok_or_else(unknown)?;
+    caller.must_cover(&zone.origin, &service, Access::Read)?;
+    let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
+    let octets = json(&discovery::groups(&view));
+    let permit = (octets.len() > SMALL_OCTETS).then(|| api.large()).transpose()?;
+    Ok(document(octets, permit))
+}
+
+/// What a watch goes on from, and how long a long poll may take.
+fn read_watch(parameters: Parameters) -> Result<(Option<Epoch>, Duration), Problem> {
+    let [since, wait] = accept_parameters(parameters, &["since", "wait"])?;
+    let since = since.map(|text| number("since", &text, "an epoch, as in ?since=1795393247")).transpose()?.map(Epoch);
+    match wait {
+        Some(_) if since.is_none() => {
+            let detail = "`wait` is for the change after an epoch: say `since=EPOCH` too, the service's `epoch`";
+            Err(Problem::parameter("wait", detail))
+        }
+        Some(text) => Ok((since, events::read_wait(&text)?)),
+        None => Ok((since, Duration::ZERO)),
+    }
 }
 
 // ---- members ------------------------------------------------------------------------------------------------------------
 
 pub(super) type MemberPath = Result<Path<(String, String, String)>, PathRejection>;
 
-async fn member(State(api): Api, path: MemberPath, parameters: Parameters) -> Answer {
+#[utoipa::path(get, path = "/v1/zones/{zone}/services/{service}/members/{id}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), responses((status = 200, description = "One member", body = MemberView)))]
+async fn member(
+    State(api): Api,
+    Extension(caller): Extension<Caller>,
+    path: MemberPath,
+    parameters: Parameters,
+) -> Answer {
     accept_parameters(parameters, &[])?;
     let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&zone, &service, &id)?;
+    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Read)?;
     let unknown = || Problem::unknown_member(&service, id.as_str());
     let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
     let member = view.members.into_iter().find(|member| member.id == id.as_str()).ok_or_else(unknown)?;
     Ok(document(json(&member), None))
 }
 
+#[utoipa::path(put, path = "/v1/zones/{zone}/services/{service}/members/{id}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), request_body = Option<orders::MemberBody<'_>>, responses((status = 200, description = "Registered, changed or renewed", body = Acknowledgement)))]
 async fn register(
     State(api): Api,
     path: MemberPath,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     parameters: Parameters,
     body: Body,
 ) -> Answer {
     let octets = orders::read(body, BODY_OCTETS).await?;
     accept_parameters(parameters, &[])?;
     let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&zone, &service, &id)?;
-    let action = orders::parse_member(&octets)?.action(&zone.origin, peer)?;
-    api.order(&zone, Order { service, id, action }, peer).await
+    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
+    let action = orders::parse_member(&octets)?.action(&zone.origin, caller.peer)?;
+    api.order(&zone, Order { service, id, action }, &caller).await
 }
 
+#[utoipa::path(delete, path = "/v1/zones/{zone}/services/{service}/members/{id}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), responses((status = 200, description = "It is gone", body = Acknowledgement)))]
 async fn deregister(
     State(api): Api,
     path: MemberPath,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     parameters: Parameters,
 ) -> Answer {
-    api.order_plain(path, parameters, Action::Withdraw, peer).await
+    api.order_plain(path, parameters, Action::Withdraw, &caller).await
 }
 
+#[utoipa::path(post, path = "/v1/zones/{zone}/heartbeats", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out")), request_body = Vec<orders::ItemBody<'_>>, responses((status = 200, description = "What became of each", body = BatchView)))]
 async fn heartbeats(
     State(api): Api,
     path: Result<Path<String>, PathRejection>,
-    Extension(peer): Extension<Peer>,
+    Extension(caller): Extension<Caller>,
     parameters: Parameters,
     body: Body,
 ) -> Answer {
@@ -237,28 +380,25 @@ async fn heartbeats(
     })?;
     let octets = orders::read(body, BATCH_OCTETS).await?;
     accept_parameters(parameters, &[])?;
-    let zone = api.find_own(&path?)?;
+    let zone = api.find_own(&caller, &path?, Access::Write)?;
     let epoch = loaded(&zone)?.epoch;
-    let origin = zone.origin.clone();
-    let items = look(move || orders::parse_batch(&octets, &origin, peer)).await??;
+    let (origin, orderer) = (zone.origin.clone(), caller.orderer());
+    let items = look(move || orders::parse_batch(&octets, &origin, &caller)).await??;
     let mut wanted = Vec::with_capacity(items.len());
     let read = items.into_iter().map(|item| item.map(|order| wanted.push(order)).err()).collect();
-    let reports = api.directory.order(&zone.origin, orders::anybody(peer), wanted).await?;
+    let reports = api.directory.order(&zone.origin, orderer, wanted).await?;
     Ok(document(json(&BatchView::of(read, reports, epoch)), None))
 }
 
 // ---- history ------------------------------------------------------------------------------------------------------------
 
-async fn metrics(State(api): Api, parameters: Parameters) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let permit = take_place(&api.metrics, METRICS_PAGES)?;
-    let directory = api.directory.clone();
-    let page = look(move || directory.metrics()).await?;
-    let body = Body::new(Pieces::whole(page.into_bytes(), Some(permit)));
-    Ok(([(header::CONTENT_TYPE, CONTENT_TYPE)], body).into_response())
-}
-
-async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, parameters: Parameters) -> Answer {
+#[utoipa::path(get, path = "/v1/zones/{zone}/commits", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("since" = Option<u64>, Query, description = "Commits after this epoch"), ("limit" = Option<u64>, Query, minimum = 1, description = "How many at most")), responses((status = 200, description = "A page of the kept history", body = Commits)))]
+async fn commits(
+    State(api): Api,
+    Extension(caller): Extension<Caller>,
+    path: Result<Path<String>, PathRejection>,
+    parameters: Parameters,
+) -> Answer {
     let [since, limit] = accept_parameters(parameters, &["since", "limit"])?;
     let since = since.map(|text| number("since", &text, "an epoch, as in ?since=1795393247")).transpose()?.map(Epoch);
     let limit = limit.map(|text| number("limit", &text, "how many commits, from 1")).transpose()?;
@@ -267,7 +407,8 @@ async fn commits(State(api): Api, path: Result<Path<String>, PathRejection>, par
     }
     let limit = limit.unwrap_or(PAGE_COMMITS).min(PAGE_COMMITS_LIMIT);
     let most = usize::try_from(limit).expect("a few");
-    let zone = api.find_zone(&path?)?;
+    let zone = api.find_zone(&caller, &path?, Access::Read)?;
+    caller.must_cover_all_services(&zone.origin)?;
     let epoch = loaded(&zone)?.epoch;
     let permit = api.large()?;
     let page = api.directory.commits(&zone.origin, since, most).await?;
@@ -295,15 +436,17 @@ pub(super) fn document(octets: Vec<u8>, permit: Option<OwnedSemaphorePermit>) ->
 }
 
 impl Shared {
-    fn find_zone(&self, text: &str) -> Result<ServedZone, Problem> {
-        let origin = Name::parse(text, Some(&Name::root())).ok();
-        let zone = origin.and_then(|origin| self.directory.zone(&origin));
-        zone.ok_or_else(|| Problem::unknown_zone(text))
+    /// A zone that the caller may see, or register with. Whether there is one is not told to others.
+    fn find_zone(&self, caller: &Caller, text: &str, access: Access) -> Result<ServedZone, Problem> {
+        let unknown = || Problem::unknown_zone(text);
+        let origin = Name::parse(text, Some(&Name::root())).map_err(|_| unknown())?;
+        caller.must_cover_zone(&origin, access)?;
+        self.directory.zone(&origin).ok_or_else(unknown)
     }
 
     /// A zone that members register with here.
-    pub(super) fn find_own(&self, text: &str) -> Result<ServedZone, Problem> {
-        let zone = self.find_zone(text)?;
+    pub(super) fn find_own(&self, caller: &Caller, text: &str, access: Access) -> Result<ServedZone, Problem> {
+        let zone = self.find_zone(caller, text, access)?;
         match &zone.copy {
             Some(copy) => Err(Problem::of_a_copy(&zone.origin, &copy.primaries)),
             None => Ok(zone),
@@ -313,29 +456,59 @@ impl Shared {
     /// The zone, the service and the id of a path; whether there is such a member is for others to say.
     pub(super) fn find_member(
         &self,
+        caller: &Caller,
         zone: &str,
         service: &str,
         id: &str,
+        access: Access,
     ) -> Result<(ServedZone, Name, MemberId), Problem> {
-        let zone = self.find_own(zone)?;
+        let zone = self.find_own(caller, zone, access)?;
         let unknown = || Problem::unknown_service(&zone.origin, service);
         let service = service_name(service, &zone.origin).ok_or_else(unknown)?;
+        caller.must_cover(&zone.origin, &service, access)?;
         let id = MemberId::new(id).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{id}: {error}")))?;
         Ok((zone, service, id))
     }
 
     /// Gives one order.
-    pub(super) async fn order(&self, zone: &ServedZone, order: Order, peer: Peer) -> Answer {
-        let reports = self.directory.order(&zone.origin, orders::anybody(peer), vec![order]).await?;
+    pub(super) async fn order(&self, zone: &ServedZone, order: Order, caller: &Caller) -> Answer {
+        let reports = self.directory.order(&zone.origin, caller.orderer(), vec![order]).await?;
         Ok(document(json(&Acknowledgement::of_one(reports)?), None))
     }
 
     /// The same, if it says nothing but what is to be done.
-    async fn order_plain(&self, path: MemberPath, parameters: Parameters, action: Action, peer: Peer) -> Answer {
+    async fn order_plain(&self, path: MemberPath, parameters: Parameters, action: Action, caller: &Caller) -> Answer {
         accept_parameters(parameters, &[])?;
         let Path((zone, service, id)) = path?;
-        let (zone, service, id) = self.find_member(&zone, &service, &id)?;
-        self.order(&zone, Order { service, id, action }, peer).await
+        let (zone, service, id) = self.find_member(caller, &zone, &service, &id, Access::Write)?;
+        self.order(&zone, Order { service, id, action }, caller).await
+    }
+
+    /// Begins to watch a service.
+    fn watch(
+        &self,
+        caller: Caller,
+        standing: &Arc<Standing>,
+        zone: Name,
+        service: Name,
+        seen: Option<Epoch>,
+    ) -> Result<Watcher, Problem> {
+        let watching = standing.watch(&self.watchers).ok_or_else(|| {
+            let detail =
+                "as many watch as may (an operator raises the limit of open files, or asks fewer); ask again later";
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+        })?;
+        Ok(Watcher {
+            told: self.watches.watch(&self.directory, &zone, &service),
+            watches: self.watches.clone(),
+            directory: self.directory.clone(),
+            caller,
+            zone,
+            service,
+            stop: self.stop.clone(),
+            seen,
+            _watching: watching,
+        })
     }
 
     fn large(&self) -> Result<OwnedSemaphorePermit, Problem> {
@@ -425,8 +598,13 @@ fn not_modified(headers: &HeaderMap, epoch: Epoch) -> Option<Response> {
     known.then(|| tag(StatusCode::NOT_MODIFIED.into_response(), epoch))
 }
 
-/// Whether a request prefers the master file: it names that type, and doesn't like JSON better (RFC 9110 §12.5.1).
+/// Whether a request prefers the master file.
 fn wants_master_file(headers: &HeaderMap) -> bool {
+    prefers(headers, MASTER_FILE)
+}
+
+/// Whether a request names that type, and doesn't like JSON better (RFC 9110 §12.5.1).
+fn prefers(headers: &HeaderMap, media: &str) -> bool {
     let weight = |wanted: &str| {
         let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
         let found = values.flat_map(|value| value.split(',')).find_map(|range| {
@@ -437,8 +615,8 @@ fn wants_master_file(headers: &HeaderMap) -> bool {
         });
         found.unwrap_or(0.0)
     };
-    let master_file = weight(MASTER_FILE);
-    master_file > 0.0 && master_file >= weight("application/json")
+    let wanted = weight(media);
+    wanted > 0.0 && wanted >= weight("application/json")
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use crate::membership::{MemberId, Registration};
 use crate::zone::{Cause, CausedChange, Change, Delta, PublishedMember};
 
 use super::routes::LARGE_RESPONSES;
-use super::serve::PATIENCE;
+use super::serve::{PATIENCE, Room};
 use super::views::CauseView;
 use super::*;
 
@@ -38,6 +38,14 @@ impl Played {
 }
 
 impl Directory for Played {
+    fn tokens(&self) -> Arc<Tokens> {
+        Arc::default()
+    }
+
+    fn store(&self) -> Pending<Result<(), Unavailable>> {
+        Box::pin(async { Ok(()) })
+    }
+
     fn zones(&self) -> Vec<ServedZone> {
         self.zone(&name("z.")).into_iter().collect()
     }
@@ -66,6 +74,10 @@ impl Directory for Played {
 
     fn drained(&self, _: &Name, _: &Name, _: &MemberId, state: MemberState, _: Epoch) -> DrainView {
         DrainView { state, safe_to_stop_at: None, waiting_for: Vec::new(), timed_out: false }
+    }
+
+    fn shrink(&self, _: &Name, _: &Name, _: Arc<str>) -> Pending<Result<Shrunk, Unavailable>> {
+        Box::pin(async { Err(Unavailable("its publisher is busy; ask again".to_owned())) })
     }
 
     fn undrained(&self, _: &Name, _: &Name, _: &MemberId) {}
@@ -131,7 +143,17 @@ async fn serve_it(directory: Arc<Played>) -> (std::net::SocketAddr, watch::Sende
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (stop, stopped) = watch::channel(false);
-    (address, stop, tokio::spawn(serve(listener, directory, 100, stopped)))
+    (
+        address,
+        stop,
+        tokio::spawn(serve(
+            (listener, None),
+            directory,
+            Arc::default(),
+            Room { connections: 100, watchers: 100 },
+            stopped,
+        )),
+    )
 }
 
 /// The status, the head and the body of a response.

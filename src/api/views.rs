@@ -9,10 +9,11 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::base::{Monotonic, Name, Now, RecordType, Wall};
-use crate::membership::Member;
 use crate::membership::cell::Reading;
+use crate::membership::{FreeSlot, Member};
 use crate::zone::layout::is_service_name;
 use crate::zone::records::txt;
 use crate::zone::{Layout, Node, Snapshot};
@@ -22,7 +23,7 @@ pub use crate::base::text::time;
 use super::ServedZone;
 
 /// `/v1/zones`.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Zones {
     /// The zones, in canonical order.
@@ -30,7 +31,7 @@ pub struct Zones {
 }
 
 /// How a server comes by a zone.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Role {
@@ -41,7 +42,7 @@ pub enum Role {
 }
 
 /// A zone.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ZoneView {
     /// Its apex.
@@ -65,7 +66,7 @@ pub struct ZoneView {
 }
 
 /// How a copy stands.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CopyView {
     /// Its primaries, in the order of the configuration.
@@ -83,7 +84,7 @@ pub struct CopyView {
 }
 
 /// Why a primary was asked in vain.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct FailureView {
     /// The primary.
@@ -93,7 +94,7 @@ pub struct FailureView {
 }
 
 /// What became of NOTIFY to one server.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct NotifyView {
     /// Where it listens.
@@ -119,7 +120,7 @@ pub struct NotifyView {
 }
 
 /// `/v1/zones/{zone}/services`: all of one epoch.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Services {
     /// The zone.
@@ -133,7 +134,7 @@ pub struct Services {
 }
 
 /// A service without its members.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ServiceSummary {
     /// The SRV owner.
@@ -155,7 +156,7 @@ pub struct ServiceSummary {
 }
 
 /// A service with its members.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ServiceView {
     /// The zone.
@@ -163,12 +164,34 @@ pub struct ServiceView {
     /// What is published of it.
     #[serde(flatten)]
     pub summary: ServiceSummary,
-    /// Its members by id: whoever is published, and whoever drains.
+    /// Its members by id.
     pub members: Vec<MemberView>,
+    /// The slots that nobody has, in the order in which they became free.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub free_slots: Vec<FreeSlotView>,
+}
+
+/// A slot that nobody has.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub struct FreeSlotView {
+    /// Its number.
+    pub number: u32,
+    /// Who had it last.
+    pub last: String,
+    /// Since when it is free.
+    pub since: String,
+}
+
+impl FreeSlotView {
+    /// A slot as it is told.
+    pub fn of(slot: &FreeSlot) -> FreeSlotView {
+        FreeSlotView { number: slot.number, last: slot.last.to_string(), since: time(slot.since) }
+    }
 }
 
 /// A member.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct MemberView {
     /// Its id within the service.
@@ -182,6 +205,7 @@ pub struct MemberView {
     /// The SRV weight.
     pub weight: u16,
     /// Its addresses: IPv4 before IPv6, ascending.
+    #[schema(value_type = Vec<String>)]
     pub addresses: Vec<IpAddr>,
     /// Where it stands.
     pub state: MemberState,
@@ -217,7 +241,7 @@ pub struct MemberView {
 }
 
 /// Where a member stands.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum MemberState {
@@ -234,7 +258,7 @@ pub enum MemberState {
 }
 
 /// `/v1/zones/{zone}/commits`: a page of the kept history.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct Commits {
     /// The zone.
@@ -250,7 +274,7 @@ pub struct Commits {
 }
 
 /// A commit.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct CommitView {
     /// The zone's epoch from then on.
@@ -268,7 +292,7 @@ pub struct CommitView {
 }
 
 /// A change with its cause. What it is about stands in `service` and `id`, or in `name` and `type`.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct ChangeView {
     /// The kind of thing that changed.
@@ -296,7 +320,7 @@ pub struct ChangeView {
 }
 
 /// The kinds of things that change.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum What {
@@ -313,7 +337,7 @@ pub enum What {
 }
 
 /// Why something changed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum CauseView {
@@ -422,9 +446,9 @@ impl ZoneView {
 }
 
 impl Services {
-    /// The services of a zone. Cost: a look at each of its names, and a sort of the services.
-    pub fn of(snapshot: &Snapshot) -> Services {
-        let mut nodes: Vec<&Node> = service_nodes(snapshot).collect();
+    /// The services of a zone that are to be shown. Cost: a look at each of its names, and a sort of the services.
+    pub fn of(snapshot: &Snapshot, is_shown: impl Fn(&Name) -> bool) -> Services {
+        let mut nodes: Vec<&Node> = service_nodes(snapshot).filter(|node| is_shown(node.name())).collect();
         nodes.sort_by(|a, b| a.name().canonical_cmp(b.name()));
         Services {
             zone: snapshot.origin().to_string(),
@@ -496,6 +520,11 @@ impl MemberView {
 }
 
 impl MemberView {
+    /// Whether it is in the answers.
+    pub fn is_published(&self) -> bool {
+        matches!(self.state, MemberState::Up | MemberState::Suspect | MemberState::Held) && !self.waits_for_slot
+    }
+
     /// The same with what policy keeps besides.
     pub fn governed(self, damped_until: Option<Monotonic>, waits_for_slot: bool, now: Now) -> MemberView {
         let damped_until = damped_until.map(|until| time(now.wall.after(until.since(now.mono))));

@@ -1,11 +1,13 @@
 //! Asking a running server over HTTP.
 
 use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
 use ureq::Agent;
 use ureq::http::{Response, StatusCode};
+use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::api::problem::{MEDIA_TYPE, Problem};
 
@@ -15,6 +17,20 @@ pub struct ServerArgs {
     /// The address of its HTTP API, `http.listen` in livezone.toml
     #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:8053", value_parser = parse_url)]
     pub server: String,
+    /// How it is asked
+    #[command(flatten)]
+    pub asking: AskArgs,
+}
+
+/// How a server is asked.
+#[derive(clap::Args, Clone, Debug)]
+pub struct AskArgs {
+    /// A file with the token to present: its first line that is no comment (#)
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+    /// With https: a PEM file with the certificates to trust, instead of those of public authorities
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
 }
 
 /// How long a server may take to accept a connection, and to answer.
@@ -42,7 +58,7 @@ pub enum Error {
         /// Whom we asked.
         server: String,
         /// Why.
-        problem: Problem,
+        problem: Box<Problem>,
     },
     /// It doesn't speak as livezone does.
     #[error(
@@ -54,6 +70,29 @@ pub enum Error {
         /// What it said instead.
         cause: String,
     },
+    /// The file of the certificates to trust.
+    #[error(
+        "the certificate in {file}: {cause}; name a PEM file with the certificate of the server's authority, or its own"
+    )]
+    Roots {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// The file of the token.
+    #[error("the token in {file}: {cause}; `livezone keygen --token NAME` prints a file that can be used")]
+    Token {
+        /// The file.
+        file: String,
+        /// What is wrong with it.
+        cause: String,
+    },
+    /// A drained member's secondaries.
+    #[error(
+        "these servers did not answer until the end of the wait, and caches behind them may still lead to the member: {0}"
+    )]
+    Missing(String),
     /// Standard output is closed or full.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -62,6 +101,7 @@ pub enum Error {
 /// What a problem says, for whoever has a command line rather than a browser.
 fn advice(problem: &Problem) -> String {
     match problem.status {
+        401 => "it wants a token that it knows: name a file with one with --token-file".to_owned(),
         404 => {
             let what = problem.detail.split("; ").next().unwrap_or_default();
             format!("{what}; `livezone members` shows what the server knows")
@@ -72,16 +112,51 @@ fn advice(problem: &Problem) -> String {
 
 /// Reads the address of a server; `http://` may be left out.
 pub fn parse_url(text: &str) -> Result<String, String> {
+    let mut scheme = "http";
     let address = match text.split_once("://") {
         None => text,
         Some(("http", address)) => address,
-        Some((scheme, _)) => return Err(format!("a server is asked over http, not {scheme}")),
+        Some(("https", address)) => {
+            scheme = "https";
+            address
+        }
+        Some((scheme, _)) => return Err(format!("a server is asked over http or https, not {scheme}")),
     };
     let address = address.trim_end_matches('/');
     if address.is_empty() || address.contains(['/', '?', '#', ' ']) {
         return Err("write the server alone, as in http://127.0.0.1:8053".to_owned());
     }
-    Ok(format!("http://{address}"))
+    Ok(format!("{scheme}://{address}"))
+}
+
+/// The token in a file.
+fn read_token(file: &Path) -> Result<String, Error> {
+    let failed = |cause: String| Error::Token { file: file.display().to_string(), cause };
+    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
+    let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let token = token.ok_or_else(|| failed("there is none".to_owned()))?;
+    // What a header can say (RFC 6750 §2.1), so that the reason is not quoted with a secret in it.
+    if token.bytes().all(|octet| octet.is_ascii_graphic()) {
+        Ok(token.to_owned())
+    } else {
+        Err(failed("it is made of other characters than a token".to_owned()))
+    }
+}
+
+/// The certificates in a PEM file.
+fn read_roots(file: &Path) -> Result<RootCerts, Error> {
+    let failed = |cause: String| Error::Roots { file: file.display().to_string(), cause };
+    let octets = std::fs::read(file).map_err(|error| failed(error.to_string()))?;
+    let items = parse_pem(&octets).collect::<Result<Vec<_>, _>>().map_err(|error| failed(error.to_string()))?;
+    let certificates = items.into_iter().filter_map(|item| match item {
+        PemItem::Certificate(certificate) => Some(certificate),
+        _ => None,
+    });
+    let certificates: Vec<_> = certificates.collect();
+    if certificates.is_empty() {
+        return Err(failed("there is none".to_owned()));
+    }
+    Ok(RootCerts::new_with_certs(&certificates))
 }
 
 /// A client of one server.
@@ -89,11 +164,14 @@ pub fn parse_url(text: &str) -> Result<String, String> {
 pub struct Client {
     agent: Agent,
     server: String,
+    /// What goes into `Authorization`.
+    authorization: Option<String>,
 }
 
 impl Client {
     /// A client of the server at this address.
-    pub fn new(server: &str) -> Client {
+    pub fn new(args: &ServerArgs) -> Result<Client, Error> {
+        let authorization = args.asking.token_file.as_deref().map(read_token).transpose()?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // A proxy of the environment is for the world outside.
@@ -102,14 +180,46 @@ impl Client {
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(ANSWER))
             .timeout_per_read(Some(ANSWER));
-        Client { agent: config.build().new_agent(), server: server.to_owned() }
+        let config = match &args.asking.ca {
+            Some(file) => config.tls_config(TlsConfig::builder().root_certs(read_roots(file)?).build()),
+            None => config,
+        };
+        let authorization = authorization.map(|token| format!("Bearer {token}"));
+        Ok(Client { agent: config.build().new_agent(), server: args.server.clone(), authorization })
     }
 
     /// A document.
     pub fn document<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
-        let response = self.ask(path, "application/json")?;
+        self.parse(self.ask(path, "application/json")?)
+    }
+
+    /// A document if there is news; the server may wait for that.
+    pub fn poll<T: DeserializeOwned>(&self, path: &str) -> Result<Option<T>, Error> {
+        let request = self.agent.get(format!("{}{path}", self.server)).header("accept", "application/json");
+        let response = self.authorize(request).call().map_err(|error| self.silent(&error))?;
+        match response.status() {
+            StatusCode::NOT_MODIFIED => Ok(None),
+            _ => self.parse(self.judge(response)?).map(Some),
+        }
+    }
+
+    /// What becomes of an action.
+    pub fn post<T: DeserializeOwned>(&self, path: &str) -> Result<T, Error> {
+        let request = self.agent.post(format!("{}{path}", self.server)).header("accept", "application/json");
+        let response = self.authorize(request).send_empty().map_err(|error| self.silent(&error))?;
+        self.parse(self.judge(response)?)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, response: Response<ureq::Body>) -> Result<T, Error> {
         serde_json::from_reader(response.into_body().into_reader())
             .map_err(|error| if error.is_io() { self.silent(&error) } else { self.strange(error.to_string()) })
+    }
+
+    fn authorize<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorization {
+            Some(authorization) => request.header("authorization", authorization),
+            None => request,
+        }
     }
 
     /// Any representation, to be read as it comes.
@@ -124,7 +234,11 @@ impl Client {
 
     fn ask(&self, path: &str, media_type: &str) -> Result<Response<ureq::Body>, Error> {
         let request = self.agent.get(format!("{}{path}", self.server)).header("accept", media_type);
-        let response = request.call().map_err(|error| self.silent(&error))?;
+        self.judge(self.authorize(request).call().map_err(|error| self.silent(&error))?)
+    }
+
+    /// A response that has what was asked for; else why not.
+    fn judge(&self, response: Response<ureq::Body>) -> Result<Response<ureq::Body>, Error> {
         if response.status() == StatusCode::OK {
             return Ok(response);
         }
@@ -133,7 +247,7 @@ impl Client {
         let body = response.into_body().into_reader().take(PROBLEM_OCTETS);
         let problem = is_problem.then(|| serde_json::from_reader(body).ok()).flatten();
         Err(match problem {
-            Some(problem) => Error::Refused { server: self.server.clone(), problem },
+            Some(problem) => Error::Refused { server: self.server.clone(), problem: Box::new(problem) },
             None => self.strange(format!("status {status}")),
         })
     }
@@ -153,11 +267,28 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_token_is_the_first_line_that_is_no_comment() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("t");
+        let read = |text: &str| {
+            std::fs::write(&file, text).unwrap();
+            read_token(&file)
+        };
+        for text in ["t0k-en", "t0k-en\n", "# of ci\n\n  t0k-en \nmore\n"] {
+            assert_eq!(read(text).unwrap(), "t0k-en");
+        }
+        for text in ["", "# t0k-en\n", "t0k en\n"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
     fn a_server_is_named_by_its_address_with_or_without_scheme() {
         for text in ["http://127.0.0.1:8053", "127.0.0.1:8053", "http://127.0.0.1:8053/"] {
             assert_eq!(parse_url(text).unwrap(), "http://127.0.0.1:8053");
         }
-        for wrong in ["", "http://", "https://127.0.0.1:8053", "http://127.0.0.1:8053/v1", "a b"] {
+        assert_eq!(parse_url("https://ns1.example:8053/").unwrap(), "https://ns1.example:8053");
+        for wrong in ["", "http://", "https://", "ftp://127.0.0.1:8053", "http://127.0.0.1:8053/v1", "a b"] {
             assert!(parse_url(wrong).is_err(), "{wrong}");
         }
     }

@@ -19,7 +19,10 @@ use crate::dns::tsig::Keys;
 use crate::server::visible::OnCommit;
 use crate::server::{self, Options, StartError, reading};
 
-use super::serve::{Error, LogArgs, Received, Signals, THREAD_PATIENCE, is_terminal, parse_http, print, start};
+use super::serve::{
+    Error, HttpAddress, LogArgs, Received, Signals, THREAD_PATIENCE, is_terminal, listen_for_http, parse_http, print,
+    start,
+};
 use super::{logging, show};
 
 /// Show the server at work, with simulated members
@@ -34,7 +37,7 @@ pub struct Args {
     pub listen: SocketAddr,
     /// Serve HTTP here; "" serves none [default: 127.0.0.1:8053, or another port if that one is taken]
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_http)]
-    pub http: Option<config::Http>,
+    pub http: Option<HttpAddress>,
     /// What to log, and how
     #[command(flatten)]
     pub log: LogArgs,
@@ -54,7 +57,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     config.data_dir = scratch.path().join("data");
     config.zones_dir = scratch.path().to_owned();
     config.dns.listen = vec![args.listen];
-    config.http = args.http.unwrap_or(config.http);
+    listen_for_http(&mut config, args.http)?;
     let zones = config::load_zones(&config.zones_dir, &Keys::default())?;
     let zones = zones.into_iter().map(reading::read_zone).collect::<Result<Vec<_>, _>>()?;
     let on_commit: OnCommit = Arc::new(|_: &Name, commit: &crate::zone::Commit| {
@@ -74,7 +77,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
         let started = match start(options(config.clone()), &mut signals).await {
             Err(Error::Start(StartError::ListenHttp { address, cause })) if args.http.is_none() => {
                 print(&format!("{address} can't be had for HTTP ({cause}): another port is taken\n"))?;
-                config.http = config::Http { listen: Some(SocketAddr::new(address.ip(), 0)) };
+                config.http.listen = Some(SocketAddr::new(address.ip(), 0));
                 start(options(config), &mut signals).await
             }
             started => started,

@@ -146,7 +146,9 @@ fn is_safe(view: &DrainView) -> bool {
 fn text(id: &str, view: &DrainView) -> String {
     let servers = view.waiting_for.join(", ");
     match &view.safe_to_stop_at {
-        Some(at) if view.timed_out => format!("{id} drains; safe to stop at {at}, but for {servers}: no answer from there\n"),
+        Some(at) if view.timed_out => {
+            format!("{id} drains; safe to stop at {at}, but for {servers}: no answer from there\n")
+        }
         Some(at) => format!("{id} drains; safe to stop at {at}\n"),
         None if view.waiting_for.is_empty() => format!("{id} does not drain\n"),
         None => format!("{id} drains; waiting for {servers}\n"),

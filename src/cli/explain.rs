@@ -35,7 +35,7 @@ pub struct Args {
 
 /// Prints the commits as they come.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let client = Client::new(&args.server.server);
+    let client = Client::new(&args.server)?;
     let path = format!("/v1/zones/{}/commits", segment(&args.zone.to_string()));
     let mut since = args.since;
     loop {

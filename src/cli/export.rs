@@ -14,7 +14,7 @@ use crate::server::load;
 use crate::store::{self, StoreError, StoredZone};
 use crate::zone::file;
 
-use super::client::{self, Client, parse_url};
+use super::client::{self, AskArgs, Client, ServerArgs, parse_url};
 use super::keygen::parse_name;
 
 /// Write a zone as a master file
@@ -35,6 +35,9 @@ pub struct Args {
     /// The HTTP address of a running server, as in http://127.0.0.1:8053
     #[arg(long, value_name = "URL", value_parser = parse_url, conflicts_with = "config")]
     pub server: Option<String>,
+    /// How a running server is asked
+    #[command(flatten)]
+    pub asking: AskArgs,
 }
 
 /// Why there is no file. Nothing was changed.
@@ -73,8 +76,9 @@ pub enum Error {
 
 /// Prints the zone to standard output.
 pub fn run(args: &Args) -> Result<(), Error> {
+    let ask = |server: String| Client::new(&ServerArgs { server, asking: args.asking.clone() });
     if let Some(server) = &args.server {
-        return export_served(server, &args.zone);
+        return export_served(&ask(server.clone())?, &args.zone);
     }
     let config = config::load(args.config.as_deref())?;
     let shown = || config.data_dir.display().to_string();
@@ -83,7 +87,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
         Ok(None) => Err(Error::UnknownZone { folder: shown(), zone: args.zone.clone() }),
         Err(StoreError::InUse(_)) => {
             let server = config.http.listen.and_then(reachable).ok_or_else(|| Error::InUse(shown()))?;
-            export_served(&format!("http://{server}"), &args.zone)
+            let scheme = if config.http.certified.is_some() { "https" } else { "http" };
+            export_served(&ask(format!("{scheme}://{server}"))?, &args.zone)
         }
         Err(error) => Err(Error::Store(error)),
     }
@@ -109,9 +114,9 @@ fn export_stored(stored: StoredZone) -> Result<(), Error> {
 }
 
 /// What a running server publishes.
-fn export_served(server: &str, zone: &Name) -> Result<(), Error> {
+fn export_served(client: &Client, zone: &Name) -> Result<(), Error> {
     let path = format!("/v1/zones/{}", segment(&zone.to_string()));
-    let mut text = Client::new(server).read(&path, MASTER_FILE)?;
+    let mut text = client.read(&path, MASTER_FILE)?;
     let mut out = BufWriter::new(std::io::stdout().lock());
     let mut piece = vec![0; file::CHUNK_OCTETS];
     loop {

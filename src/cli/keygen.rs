@@ -1,4 +1,4 @@
-//! `livezone keygen`: a new TSIG key, as configuration and as a key file.
+//! `livezone keygen`: a new TSIG key, as configuration and as a key file; or a token for HTTP.
 //!
 //! The output is one text for three readers: people, who find in its comments where the key goes; `nsupdate -k` and
 //! `dig -k`, which read the key clause; and `secret-file` in `livezone.toml`. The secret has the length of the MAC, as
@@ -7,22 +7,28 @@
 use std::io::Write;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use sha2::{Digest as _, Sha256};
 
+use crate::api::access::hex;
 use crate::base::Name;
 use crate::dns::tsig::Algorithm;
 
-/// Make a TSIG key
+/// Make a TSIG key, or a token for HTTP
 ///
-/// Prints a key file that `nsupdate -k`, `dig -k` and `secret-file` in livezone.toml read. Its comments say where the
-/// key goes.
+/// Prints a key file that `nsupdate -k`, `dig -k` and `secret-file` in livezone.toml read; or, with --token, a file that
+/// `--token-file` reads. Comments say where it goes.
 #[derive(clap::Args, Clone, Debug)]
-#[command(after_help = "Example:\n  (umask 077; livezone keygen agents. > agents.key)\n  nsupdate -k agents.key")]
+#[command(after_help = "Example:\n  (umask 077; livezone keygen agents. > agents.key)\n  nsupdate -k agents.key\n  \
+                        (umask 077; livezone keygen --token ci > ci.token)")]
 pub struct Args {
     /// The key's name, which both sides write the same; a missing final dot is added
-    #[arg(value_parser = parse_name)]
-    pub name: Name,
+    #[arg(value_parser = parse_name, required_unless_present = "token")]
+    pub name: Option<Name>,
+    /// Make a token of this name instead
+    #[arg(long, value_name = "NAME", value_parser = parse_token_name, conflicts_with_all = ["name", "algorithm"])]
+    pub token: Option<String>,
     /// The algorithm of the signatures
     #[arg(long, value_name = "ALGORITHM", default_value = "hmac-sha256", ignore_case = true,
           value_parser = algorithm_parser())]
@@ -44,9 +50,46 @@ pub enum Error {
 pub fn run(args: &Args) -> Result<(), Error> {
     let mut secret = vec![0; args.algorithm.mac_len()];
     getrandom::fill(&mut secret).map_err(Error::Random)?;
+    let text = match (&args.name, &args.token) {
+        (_, Some(name)) => render_token(name, &secret),
+        (Some(name), None) => render(name, args.algorithm, &secret),
+        (None, None) => return Ok(()), // clap asks for either
+    };
     let mut out = std::io::stdout().lock();
-    out.write_all(render(&args.name, args.algorithm, &secret).as_bytes())?;
+    out.write_all(text.as_bytes())?;
     Ok(out.flush()?)
+}
+
+/// The token file. The token is there once, and the server has what it hashes to.
+pub fn render_token(name: &str, secret: &[u8]) -> String {
+    let token = URL_SAFE_NO_PAD.encode(secret);
+    let digest = hex(&Sha256::digest(&token));
+    format!(
+        r#"# Token {name} for livezone over HTTP. Whoever can read this can use it: keep it from others (chmod 600).
+#
+# In livezone.toml, which keeps only what it hashes to:
+#     [[token]]
+#     name = "{name}"
+#     sha256 = "{digest}"
+#     zones = ["*"]
+#     services = ["*"]
+#     access = "write"
+#
+# To use it:
+#     livezone members --token-file {name}.token
+#     curl -H "Authorization: Bearer $(grep -v '^#' {name}.token)" http://127.0.0.1:8053/v1/zones
+{token}
+"#
+    )
+}
+
+/// A token's name: a word that needs no quotes anywhere.
+fn parse_token_name(text: &str) -> Result<String, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(plain) {
+        return Err("a token's name is made of letters, digits, hyphens, underscores and dots".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 /// The key file.
@@ -132,9 +175,21 @@ mod tests {
     }
 
     #[test]
+    fn a_token_stands_alone_in_its_file_and_its_digest_in_the_comments() {
+        let text = render_token("ci", &[7; 32]);
+        let lines: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        let [token] = lines.as_slice() else { panic!("{text}") };
+        assert!(text.contains(&format!("sha256 = \"{}\"", hex(&Sha256::digest(token)))));
+        assert!(parse(&["--token", "ci"]).is_ok());
+        for wrong in [&["--token", "a b"][..], &["--token", ""], &["k.", "--token", "ci"], &[]] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
     fn a_name_gets_its_final_dot() {
         let args = parse(&["Agents"]).unwrap();
-        assert_eq!(args.name.to_string(), "agents.");
+        assert_eq!(args.name.unwrap().to_string(), "agents.");
         assert_eq!(args.algorithm, Algorithm::HmacSha256);
         assert_eq!(parse(&["a.b.", "--algorithm", "HMAC-sha512"]).unwrap().algorithm, Algorithm::HmacSha512);
     }

@@ -31,7 +31,7 @@ pub struct Args {
 
 /// Prints a table, or the services as the server tells them.
 pub fn run(args: &Args) -> Result<(), Error> {
-    let client = Client::new(&args.server.server);
+    let client = Client::new(&args.server)?;
     let zones = match &args.zone {
         Some(zone) => vec![zone.to_string()],
         None => {

@@ -6,6 +6,7 @@ pub mod agent;
 pub mod check;
 pub mod client;
 pub mod demo;
+pub mod drain;
 pub mod explain;
 pub mod export;
 pub mod keygen;
@@ -13,6 +14,8 @@ pub mod logging;
 pub mod members;
 pub mod serve;
 pub mod show;
+pub mod slots;
+pub mod watch;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -44,7 +47,12 @@ enum Command {
     Keygen(keygen::Args),
     Export(export::Args),
     Members(members::Args),
+    Watch(watch::Args),
     Explain(explain::Args),
+    Drain(drain::DrainArgs),
+    Undrain(drain::UndrainArgs),
+    Release(drain::ReleaseArgs),
+    Slots(slots::Args),
 }
 
 /// Runs the command that the process was called with.
@@ -57,6 +65,11 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args).map_err(|error| error.to_string()),
         Command::Export(args) => export::run(args).map_err(|error| error.to_string()),
         Command::Members(args) => members::run(args).map_err(|error| error.to_string()),
+        Command::Watch(args) => watch::run(args).map_err(|error| error.to_string()),
+        Command::Drain(args) => drain::drain(args).map_err(|error| error.to_string()),
+        Command::Undrain(args) => drain::undrain(args).map_err(|error| error.to_string()),
+        Command::Release(args) => drain::release(args).map_err(|error| error.to_string()),
+        Command::Slots(args) => slots::run(args).map_err(|error| error.to_string()),
         Command::Explain(args) => explain::run(args).map_err(|error| error.to_string()),
         Command::Keygen(args) => keygen::run(args).map_err(|error| error.to_string()),
     };

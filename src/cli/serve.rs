@@ -30,7 +30,7 @@ pub struct Args {
     pub listen: Vec<SocketAddr>,
     /// Serve HTTP here instead of where the configuration says; "" serves none
     #[arg(long, value_name = "ADDRESS:PORT", value_parser = parse_http)]
-    pub http: Option<config::Http>,
+    pub http: Option<HttpAddress>,
     /// The first epoch of zones that the store doesn't know at this start, instead of the Unix time or what comes after
     /// the serials that their secondaries and name servers have, which are not asked then
     #[arg(long, value_name = "N")]
@@ -57,6 +57,12 @@ pub enum Error {
     /// The configuration.
     #[error("the configuration is wrong:\n{0}")]
     Configuration(#[from] config::Problems),
+    /// Nobody could use it.
+    #[error(
+        "--http {0} is beyond loopback: that needs a [[token]] in livezone.toml (`livezone keygen --token NAME` makes one), or \
+         `[http] open = true` to let everyone read and register who can reach it"
+    )]
+    Closed(SocketAddr),
     /// The log filter.
     #[error(transparent)]
     Logging(#[from] logging::Error),
@@ -79,7 +85,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
     if !args.listen.is_empty() {
         config.dns.listen.clone_from(&args.listen);
     }
-    config.http = args.http.unwrap_or(config.http);
+    listen_for_http(&mut config, args.http)?;
     let options = Options { config, zones, source: Some(source), epoch: args.epoch.map(Epoch), on_commit: None };
     let runtime = server::runtime()?;
     let result = runtime.block_on(async {
@@ -101,15 +107,27 @@ pub fn run(args: &Args) -> Result<(), Error> {
     result
 }
 
-/// Reads where to serve HTTP: on loopback, or nowhere.
-pub(super) fn parse_http(text: &str) -> Result<config::Http, String> {
+/// Where to serve HTTP, if at all.
+#[derive(Clone, Copy, Debug)]
+pub struct HttpAddress(pub Option<SocketAddr>);
+
+/// Reads where to serve HTTP.
+pub(super) fn parse_http(text: &str) -> Result<HttpAddress, String> {
     if text.is_empty() {
-        return Ok(config::Http { listen: None });
+        return Ok(HttpAddress(None));
     }
-    let address: SocketAddr =
-        text.parse().map_err(|_| "write an address with a port, as in 127.0.0.1:8053".to_owned())?;
-    let beyond = "beyond loopback only `[http] listen` with `open = true` in livezone.toml serves HTTP".to_owned();
-    if address.ip().to_canonical().is_loopback() { Ok(config::Http { listen: Some(address) }) } else { Err(beyond) }
+    let address = text.parse().map_err(|_| "write an address with a port, as in 127.0.0.1:8053".to_owned())?;
+    Ok(HttpAddress(Some(address)))
+}
+
+/// Serves HTTP there, if it says so; beyond loopback by the same rule as in livezone.toml.
+pub(super) fn listen_for_http(config: &mut config::Config, address: Option<HttpAddress>) -> Result<(), Error> {
+    let Some(HttpAddress(listen)) = address else { return Ok(()) };
+    config.http.listen = listen;
+    match listen {
+        Some(address) if config.tokens.is_empty() && config.admission().are_required() => Err(Error::Closed(address)),
+        _ => Ok(()),
+    }
 }
 
 /// Starts the server; none if a signal ends the process before. On this thread, whose priority the threads of UDP inherit. What

@@ -36,8 +36,7 @@ pub struct Args {
 pub fn run(args: &Args) -> Result<(), Error> {
     let client = Client::new(&args.server)?;
     let path = format!("/v1/zones/{}/services/{}/slots", segment(&args.zone.to_string()), segment(&args.service));
-    let view: SlotsView =
-        if args.shrink { client.post(&format!("{path}/shrink"))? } else { client.document(&path)? };
+    let view: SlotsView = if args.shrink { client.post(&format!("{path}/shrink"))? } else { client.document(&path)? };
     Ok(print(&if args.json { json_line(&view) } else { text(&view) })?)
 }
 
@@ -47,7 +46,9 @@ fn text(view: &SlotsView) -> String {
     }
     let line = |slot: &crate::api::drain::SlotView| match (&slot.id, &slot.last) {
         (Some(id), _) => format!("{}  {id}\n", slot.name),
-        (None, Some(last)) => format!("{}  free since {}, {last} had it\n", slot.name, slot.since.clone().unwrap_or_default()),
+        (None, Some(last)) => {
+            format!("{}  free since {}, {last} had it\n", slot.name, slot.since.clone().unwrap_or_default())
+        }
         (None, None) => format!("{}  free\n", slot.name),
     };
     view.slots.iter().map(line).collect()

@@ -64,9 +64,9 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let mut known: Option<ServiceView> = None;
     let mut pause = AGAIN;
     loop {
-        let query = known.as_ref().map_or_else(String::new, |view| {
-            format!("?since={}&wait={}s", view.summary.epoch, WAIT.as_secs())
-        });
+        let query = known
+            .as_ref()
+            .map_or_else(String::new, |view| format!("?since={}&wait={}s", view.summary.epoch, WAIT.as_secs()));
         match client.poll(&format!("{path}{query}")) {
             Ok(None) => pause = AGAIN,
             Ok(Some(view)) => {

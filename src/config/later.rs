@@ -11,22 +11,6 @@ pub(super) type Unsettled = Spanned<toml::Value>;
 
 #[derive(Deserialize, Debug)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
-pub(super) struct Token {
-    sha256: Option<String>,
-    zones: Option<Vec<String>>,
-    services: Option<Vec<String>>,
-    access: Option<TokenAccess>,
-}
-
-#[derive(Deserialize, Debug)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum TokenAccess {
-    Read,
-    Write,
-}
-
-#[derive(Deserialize, Debug)]
-#[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Cluster {
     listen: Option<String>,
     advertise: Option<String>,

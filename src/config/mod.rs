@@ -26,6 +26,7 @@ mod read;
 mod secondary;
 mod server;
 mod tls;
+mod token;
 mod values;
 pub mod watch;
 mod written;
@@ -43,6 +44,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
+use crate::api::access::{Token, Tokens};
 use crate::base::Name;
 use crate::base::limits::UDP_OCTETS;
 use crate::dns::cookie::Secret;
@@ -76,9 +78,11 @@ pub struct Config {
     pub tls: Option<Tls>,
     /// The `[http]` table.
     pub http: Http,
+    /// The `[[token]]` entries, their tokens and names all different.
+    pub tokens: Vec<Token>,
     /// The TSIG keys, their names all different.
     pub keys: Vec<Key>,
-    /// The files of the keys' secrets.
+    /// The files of the keys' secrets, and of the certificate of HTTP.
     pub files: Vec<PathBuf>,
     /// What is accepted but worth a word, as `file:line: text`.
     pub warnings: Vec<String>,
@@ -136,15 +140,35 @@ pub struct Tls {
 }
 
 /// The `[http]` table.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Http {
     /// Where to serve the HTTP API, if at all.
     pub listen: Option<SocketAddr>,
+    /// Whether everyone may use it who can reach it, if there are no tokens.
+    pub open: bool,
+    /// The certificate chain and its key, which match; none: without TLS.
+    pub certified: Option<Arc<CertifiedKey>>,
+}
+
+impl PartialEq for Http {
+    /// The key is that of the certificate.
+    fn eq(&self, other: &Http) -> bool {
+        let chain = |http: &Http| http.certified.as_ref().map(|certified| certified.cert.clone());
+        (self.listen, self.open) == (other.listen, other.open) && chain(self) == chain(other)
+    }
 }
 
 impl Default for Http {
     fn default() -> Http {
-        Http { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8053))) }
+        Http { listen: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 8053))), open: false, certified: None }
+    }
+}
+
+impl Config {
+    /// Who may use the HTTP API. Where others than this machine reach it, somebody needs a token, or it is open on purpose.
+    pub fn admission(&self) -> Tokens {
+        let is_reached = self.http.listen.is_some_and(|address| !http::is_loopback(address));
+        Tokens::new(self.tokens.iter().cloned(), is_reached && !self.http.open)
     }
 }
 

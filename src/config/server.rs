@@ -13,7 +13,7 @@ use crate::membership::Quotas;
 
 use super::key::{KeyNames, read_keys};
 use super::problems::Findings;
-use super::{Config, Dns, Http, Limits, abuse, http, tls, values, written};
+use super::{Config, Dns, Http, Limits, abuse, http, tls, token, values, written};
 
 /// Answers of 512 octets are what every resolver takes without asking (RFC 1035 §4.2.1); above 4096 nothing but
 /// fragments is to be won.
@@ -40,8 +40,10 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
     if let Some(store) = &written.store {
         check_store(findings, store);
     }
-    let http = written.http.as_ref().map_or_else(Http::default, |written| http::check(findings, written));
-    without_effect(findings, written.token.first(), "token");
+    let tokens = token::check(findings, &written.token);
+    let has_tokens = !written.token.is_empty();
+    let http =
+        written.http.as_ref().map_or_else(Http::default, |written| http::check(findings, written, has_tokens, folder));
     without_effect(findings, written.cluster.as_ref(), "cluster");
     without_effect(findings, written.memcached_config.first(), "memcached-config");
     let tls = tls::check(findings, written, folder);
@@ -51,12 +53,14 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
         dns,
         tls,
         http,
+        tokens,
         limits: written.limits.as_ref().map_or_else(Limits::default, |limits| check_limits(findings, limits)),
         keys,
         files: {
             let files = written.key.iter().filter_map(|key| key.get_ref().secret_file.as_ref());
             let cookie_file = written.dns.as_ref().and_then(|dns| dns.cookie_secret_file.as_ref());
-            files.chain(cookie_file).map(|file| folder.join(file.get_ref())).collect()
+            let of_http = written.http.iter().flat_map(|http| [&http.certificate, &http.key]).flatten();
+            files.chain(cookie_file).chain(of_http).map(|file| folder.join(file.get_ref())).collect()
         },
         warnings: Vec::new(),
     };

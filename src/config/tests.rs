@@ -273,7 +273,7 @@ fn quotas_have_defaults_and_a_range_and_an_owner_has_at_most_the_whole() {
 }
 
 #[test]
-fn http_beyond_loopback_is_for_everyone_or_not_at_all() {
+fn http_beyond_loopback_is_for_tokens_or_for_everyone_or_not_at_all() {
     let listen = |text: &str| server(&format!("[http]\n{text}\n"));
     assert_eq!(server("").0.http.listen, Some("127.0.0.1:8053".parse().unwrap()));
     for loopback in ["127.0.0.1:0", "127.3.2.1:80", "[::1]:8053", "[::ffff:127.0.0.1]:1"] {
@@ -282,10 +282,17 @@ fn http_beyond_loopback_is_for_everyone_or_not_at_all() {
     }
     for beyond in ["0.0.0.0:8053", "[::]:8053", "192.0.2.1:80"] {
         let text = format!("[http]\nlisten = \"{beyond}\"\n");
-        assert_one(&server_problems(&text), "l.toml:2:10: ", &[beyond, "tokens", "`open = true`"]);
+        assert_one(&server_problems(&text), "l.toml:2:10: ", &[beyond, "[[token]]", "`open = true`"]);
         assert_eq!(server_problems(&format!("{text}open = false\n")).len(), 1);
         let (config, warnings) = listen(&format!("listen = \"{beyond}\"\nopen = true"));
         assert_eq!((config.http.listen, warnings.len()), (Some(beyond.parse().unwrap()), 0));
+        assert!(!config.admission().are_required());
+        let token = format!("[[token]]\nsha256 = \"{:064}\"", 7);
+        let (config, warnings) = listen(&format!("listen = \"{beyond}\"\n{token}"));
+        assert!(config.admission().are_required() && warnings.is_empty());
+        let (config, warnings) = listen(&format!("listen = \"{beyond}\"\nopen = true\n{token}"));
+        assert!(config.admission().are_required());
+        assert_has(&warnings, "l.toml:3: ", &["`http.open` has no effect beside [[token]]"]);
     }
     let (_, warnings) = listen("open = true");
     assert_has(&warnings, "l.toml:2: ", &["`http.open` has no effect"]);
@@ -296,18 +303,48 @@ fn http_beyond_loopback_is_for_everyone_or_not_at_all() {
 }
 
 #[test]
+fn a_token_says_what_it_hashes_to_and_what_it_covers() {
+    use crate::api::access::Access;
+    let digest = "0123456789abcdefABCDEF0123456789abcdefabcdef0123456789abcdef0123";
+    let (config, _) = server(&format!("[[token]]\nsha256 = \"{digest}\"\n"));
+    let [token] = config.tokens.as_slice() else { panic!("{:?}", config.tokens) };
+    assert_eq!((token.digest[0], token.digest[31], token.label().as_str()), (0x01, 0x23, "token 01234567"));
+    assert_eq!((&token.zones, &token.services, token.access), (&Globs::all(), &Globs::all(), Access::Read));
+    assert_eq!(token.members, Scope::Any);
+    let (config, _) = server(&format!(
+        "[[token]]\nsha256 = \"{digest}\"\nname = \"ci\"\nzones = [\"a.test.\", \"b.test\"]\n\
+         services = [\"_x.*\"]\naccess = \"write\"\nmembers = \"own\"\n"
+    ));
+    let token = &config.tokens[0];
+    assert_eq!((token.label().as_str(), token.access, token.members), ("token ci", Access::Write, Scope::Own));
+    assert_eq!(token.zones.0, ["a.test", "b.test"]);
+
+    let problems = server_problems(
+        "[[token]]\nname = \"a\"\n[[token]]\nsha256 = \"00\"\naccess = \"all\"\nmembers = \"mine\"\nname = \"a b\"\n",
+    );
+    assert_eq!(problems.len(), 5, "{problems:#?}");
+    assert_has(&problems, "l.toml:1:1: ", &["lacks `sha256`", "livezone keygen --token"]);
+    assert_has(&problems, "l.toml:4:10: ", &["64 hexadecimal digits"]);
+    assert_has(&problems, "l.toml:5:10: ", &["\"read\" or \"write\""]);
+    assert_has(&problems, "l.toml:6:11: ", &["\"own\" or \"any\""]);
+    assert_has(&problems, "l.toml:7:8: ", &["a word"]);
+    let twice = format!("[[token]]\nsha256 = \"{digest}\"\nname = \"a\"\n");
+    let twice = format!("{twice}{}", twice.replace("\"a\"", "\"b\""));
+    assert_one(&server_problems(&twice), "l.toml:4:1: ", &["already, in line 1"]);
+}
+
+#[test]
 fn every_documented_key_of_later_versions_is_accepted() {
     let (_, warnings) = server(
         "[dns]\ntls-listen = []\nhttps-listen = []\nquic-listen = []\n\
-         [http]\nlisten = \"\"\nopen = true\ncertificate = \"c\"\nkey = \"k\"\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
-         client-ca = \"ca\"\n[[token]]\nsha256 = \"00\"\nzones = []\nservices = []\naccess = \"read\"\n\
-         [store]\nprefix = \"/livezone\"\n",
+         [http]\nlisten = \"\"\nopen = true\n[tls]\ncertificate = \"c\"\nkey = \"k\"\n\
+         client-ca = \"ca\"\n[store]\nprefix = \"/livezone\"\n",
     );
     for key in ["dns.https-listen", "dns.quic-listen"] {
         assert_has(&warnings, "l.toml:", &[&format!("`{key}` has no effect in this version")]);
     }
     assert_has(&warnings, "l.toml:3: ", &["dns.https-listen"]);
-    for key in ["http.open", "http.certificate", "http.key", "tls", "token", "store.prefix"] {
+    for key in ["http.open", "tls", "store.prefix"] {
         assert_has(&warnings, "l.toml:", &[&format!("`{key}`")]);
     }
     assert!(!warnings.iter().any(|warning| warning.contains("http.listen")));

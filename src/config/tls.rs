@@ -1,5 +1,6 @@
 //! `[dns] tls-listen` and `[tls]`: the certificate and its key are read, and held against each other, here.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,10 +34,21 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
         return None;
     };
     let (certificate, key) = (&tls.get_ref().certificate, &tls.get_ref().key);
+    let certified = certified(findings, "tls", &tls.span(), (certificate, key), folder)?;
+    Some(Tls { listen: addresses, certified })
+}
+
+/// The certificate chain and key that a table names, both of which it has to.
+pub(super) fn certified(
+    findings: &mut Findings,
+    table: &str,
+    span: &Range<usize>,
+    (certificate, key): (&written::Text, &written::Text),
+    folder: &Path,
+) -> Option<Arc<CertifiedKey>> {
     let mut named = |key: &str, written: &Option<Spanned<String>>| {
         if written.is_none() {
-            findings
-                .problem(&tls.span(), format!("[tls] lacks `{key}`: name the PEM file, as in {key} = \"{key}.pem\""));
+            findings.problem(span, format!("[{table}] lacks `{key}`: name the PEM file, as in {key} = \"{key}.pem\""));
         }
         written.clone()
     };
@@ -49,7 +61,7 @@ pub(super) fn check(findings: &mut Findings, written: &written::Server, folder: 
     let secret = read_pem(findings, "key", &key, folder, |octets| PrivateKeyDer::from_pem_slice(octets).ok());
     let provider = rustls::crypto::ring::default_provider();
     match CertifiedKey::from_der(chain?, secret?, &provider) {
-        Ok(certified) => Some(Tls { listen: addresses, certified: Arc::new(certified) }),
+        Ok(certified) => Some(Arc::new(certified)),
         Err(rustls::Error::InconsistentKeys(_)) => {
             let message = format!(
                 "`key` is not that of the certificate in {}: name the two files that belong together",

@@ -9,7 +9,7 @@ use serde::de::{MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use toml::Spanned;
 
-use super::later::{Cluster, MemcachedConfig, Token, Unsettled};
+use super::later::{Cluster, MemcachedConfig, Unsettled};
 
 /// A text with its place.
 pub(super) type Text = Option<Spanned<String>>;
@@ -118,6 +118,17 @@ pub(super) struct Http {
     pub(super) open: Option<Spanned<bool>>,
     pub(super) certificate: Text,
     pub(super) key: Text,
+}
+
+#[derive(Deserialize, Debug)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub(super) struct Token {
+    pub(super) sha256: Text,
+    pub(super) name: Text,
+    pub(super) zones: Option<Vec<String>>,
+    pub(super) services: Option<Vec<String>>,
+    pub(super) access: Text,
+    pub(super) members: Text,
 }
 
 #[derive(Deserialize, Debug)]

@@ -7,11 +7,12 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
+use crate::api::access::Tokens;
 use crate::api::drain::DrainView;
 use crate::api::views::{
-    CopyView, FailureView, MemberState, MemberView, NotifyView, ServiceSummary, ServiceView, time,
+    CopyView, FailureView, FreeSlotView, MemberState, MemberView, NotifyView, ServiceSummary, ServiceView, time,
 };
-use crate::api::{self, Page, Pending, ServedZone, Unavailable};
+use crate::api::{self, Page, Pending, ServedZone, Shrunk, Unavailable};
 use crate::base::{Epoch, Name, Now, Ttl};
 use crate::dns;
 use crate::membership::MemberId;
@@ -23,7 +24,8 @@ use super::drains::{Drains, Terms};
 use super::front::{Copied, Routing};
 use super::metrics::{self, Sources};
 use super::notifier::NotifyState;
-use super::publisher::{ORDERS, Orders, Publisher, Submission};
+use super::publisher::{ORDERS, Orders, Publisher, Shrink, Submission};
+use super::store_health::Health;
 
 /// Questions that wait for a publisher. It takes one after each batch of updates, so that readers don't hold up
 /// heartbeats; at the limit they are told to come again.
@@ -59,6 +61,9 @@ pub(super) fn look(publisher: &Publisher, service: &Name, now: Now) -> Option<Se
         zone: snapshot.origin().to_string(),
         summary: ServiceSummary::of(snapshot, service)?,
         members: members.collect(),
+        free_slots: table
+            .slots_of(service)
+            .map_or_else(Vec::new, |slots| slots.free.iter().map(FreeSlotView::of).collect()),
     })
 }
 
@@ -66,6 +71,7 @@ pub(super) fn look(publisher: &Publisher, service: &Name, now: Now) -> Option<Se
 pub(super) struct Directory {
     pub(super) sources: Sources,
     pub(super) drains: Arc<Drains>,
+    pub(super) health: Arc<Health>,
 }
 
 impl Directory {
@@ -75,6 +81,20 @@ impl Directory {
 }
 
 impl api::Directory for Directory {
+    fn tokens(&self) -> Arc<Tokens> {
+        self.sources.front.routing.load().tokens.clone()
+    }
+
+    fn store(&self) -> Pending<Result<(), Unavailable>> {
+        let (health, store) = (self.health.clone(), self.sources.store.clone());
+        let zone = self.sources.front.routing.load().zones.iter().next().map(|zone| zone.origin.clone());
+        Box::pin(async move {
+            let Some(zone) = zone else { return Err(Unavailable("there is no zone to keep anything of".to_owned())) };
+            let failed = |cause| Unavailable(format!("it can't be written: {cause}; see to its disk"));
+            health.check(&*store, &zone).await.map_err(failed)
+        })
+    }
+
     fn zones(&self) -> Vec<ServedZone> {
         let routing = self.sources.front.routing.load();
         let mut zones: Vec<ServedZone> = routing.zones.iter().map(|zone| served(&routing, zone)).collect();
@@ -127,6 +147,21 @@ impl api::Directory for Directory {
             waiting_for: standing.waiting_for.iter().map(ToString::to_string).collect(),
             timed_out: standing.timed_out,
         }
+    }
+
+    fn shrink(&self, origin: &Name, service: &Name, by: Arc<str>) -> Pending<Result<Shrunk, Unavailable>> {
+        let queue = self.sources.front.routing.load().registrars.get(origin).map(|registrar| registrar.queue.clone());
+        let unavailable = |why: &str| Unavailable(format!("the zone {origin} takes no changes: {why}"));
+        let ended = unavailable("it was taken away or the server ends");
+        let full = unavailable("more wait for its publisher than it takes; send it again in a second");
+        let service = service.clone();
+        Box::pin(async move {
+            let (done, shrunk) = oneshot::channel();
+            let completion = Box::new(move |told| drop(done.send(told))); // whoever asked may have gone
+            let submission = Submission::Shrink(Box::new(Shrink { service, by, completion }));
+            queue.ok_or(ended.clone())?.try_send(submission).map_err(|_| full)?;
+            shrunk.await.map_err(|_| ended)
+        })
     }
 
     fn undrained(&self, origin: &Name, service: &Name, id: &MemberId) {

@@ -404,6 +404,8 @@ impl Fleet {
             copies: running().filter_map(|running| Some((named(running), copy(running)?))).collect(),
             notices: running().map(|running| (named(running), running.notifier.notices().clone())).collect(),
             keys: super::run::keys(config),
+            tokens: Arc::new(config.admission()),
+            certified: config.http.certified.clone(),
             identity: super::run::identity(&config.dns),
             udp_size: config.dns.udp_size,
             cookies: self.defence.cookies(&config.dns),

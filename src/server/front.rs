@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use rustls::sign::CertifiedKey;
 use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::answer::AHEAD;
+use crate::api::access::Tokens;
 use crate::base::limits::TRANSFERS;
 use crate::base::{Limit, Name, NameMap, Now};
 use crate::config::Config;
@@ -80,6 +82,10 @@ pub struct Routing {
     pub notices: HashMap<Name, Notices>,
     /// The TSIG keys.
     pub keys: Keys,
+    /// The certificate of HTTP, if it is served over TLS.
+    pub certified: Option<Arc<CertifiedKey>>,
+    /// Who may use the HTTP API.
+    pub tokens: Arc<Tokens>,
     /// What the server says of itself.
     pub identity: Identity,
     /// The largest UDP answer.

@@ -11,6 +11,7 @@ mod fleet;
 pub mod follower;
 pub mod forward;
 pub mod front;
+mod http_tls;
 mod large_sets;
 pub mod load;
 mod metrics;
@@ -23,6 +24,7 @@ pub mod run;
 mod runtime;
 #[cfg(test)]
 mod simulation;
+mod store_health;
 mod supervision;
 pub mod task;
 mod update_rate;

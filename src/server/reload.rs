@@ -250,7 +250,8 @@ impl Reloader {
             ("data-dir", config.data_dir != started.data_dir),
             ("dns.listen", config.dns.listen != started.dns.listen),
             ("dns.threads", config.dns.threads != started.dns.threads),
-            ("http.listen", config.http != started.http),
+            ("http.listen", config.http.listen != started.http.listen),
+            ("http.certificate", config.http.certified.is_some() != started.http.certified.is_some()),
             ("limits.tcp-connections", config.limits.tcp.connections != started.limits.tcp.connections),
             ("limits.tcp-connections-per-client", config.limits.tcp.per_client != started.limits.tcp.per_client),
             ("limits.tcp-idle", config.limits.tcp.idle != started.limits.tcp.idle),
@@ -277,7 +278,10 @@ impl Reloader {
             threads: self.config.dns.threads,
             ..config.dns.clone()
         };
-        self.config = Config { data_dir: self.config.data_dir.clone(), dns, ..config };
+        // Who needs a token depends on where it listens, not on where it is to.
+        let certified = config.http.certified.or_else(|| self.config.http.certified.clone());
+        let http = crate::config::Http { listen: self.config.http.listen, open: config.http.open, certified };
+        self.config = Config { data_dir: self.config.data_dir.clone(), dns, http, ..config };
         // At once, whatever becomes of the zones: a key that was taken away admits nobody from here on.
         self.fleet.notifying.set_keys(super::run::keys(&self.config));
         self.front.routing.store(Arc::new(self.fleet.routing(&self.config)));

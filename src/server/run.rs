@@ -12,6 +12,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api;
+use crate::api::watches::Watches;
 use crate::base::{Epoch, Name};
 use crate::config::{self, Config, Problem};
 use crate::dns::cookie::Secret;
@@ -32,11 +33,13 @@ use super::fleet::{Fleet, STORE_PATIENCE};
 use super::follower;
 use super::forward;
 use super::front::Front;
+use super::http_tls;
 use super::metrics::Sources;
 use super::notifier;
 use super::reading::Ready;
 use super::reload::{Reloader, Source};
 use super::runtime::publishing;
+use super::store_health::{Health, Watched};
 use super::task::FIRST_COMMIT_PATIENCE;
 use super::visible::OnCommit;
 
@@ -135,14 +138,14 @@ impl Server {
         let tls = config.tls.as_ref().map(bind_tls).transpose()?;
         let http = config.http.listen.map(bind_http).transpose()?;
         let publishing = publishing().map_err(StartError::Thread)?;
-        let store = open(&config.data_dir, &publishing.handle()).await?;
+        let (store, health) = open(&config.data_dir, &publishing.handle()).await?;
         let started = Server::bring_up(
             Options { config, zones, source, epoch, on_commit },
             clock,
             listeners,
             (tls, http),
             publishing,
-            &store,
+            (&store, health),
         );
         match started.await {
             Ok(server) => Ok(server),
@@ -160,12 +163,13 @@ impl Server {
         listeners: Vec<Listeners>,
         (tls, http): (Option<Vec<Bound>>, Option<Bound>),
         publishing: Nicer,
-        store: &Arc<dyn Store>,
+        (store, health): (&Arc<dyn Store>, Arc<Health>),
     ) -> Result<Server, StartError> {
         let Options { config, zones, source, epoch, on_commit } = options;
         let (stop, stopped) = watch::channel(false);
         let counters: Arc<Counters> = Arc::default();
         let (open, _) = watch::channel(false);
+        let watches: Arc<Watches> = Arc::default();
         let mut secret = Secret([0; 16]);
         getrandom::fill(&mut secret.0).map_err(StartError::Random)?;
         let addresses: Vec<SocketAddr> = listeners.iter().map(|listener| listener.address).collect();
@@ -173,7 +177,7 @@ impl Server {
             store: store.clone(),
             clock: clock.clone(),
             counters: counters.clone(),
-            on_commit,
+            on_commit: Some(telling(watches.clone(), on_commit)),
             listening: addresses.clone(),
             defence: Defence::new(secret),
             notifying: notifier::Shared::new(addresses.clone(), clock.clone(), keys(&config)),
@@ -215,7 +219,8 @@ impl Server {
             transports.spawn(carried.run(stopped.clone()));
         }
         let http_address = http.as_ref().map(|(address, _)| *address);
-        if let Some((_, listener)) = http {
+        if let Some((address, listener)) = http {
+            tell_http(address, &config);
             let sources = Sources {
                 front: front.clone(),
                 store: store.clone(),
@@ -225,9 +230,12 @@ impl Server {
             let drains: Arc<Drains> = Arc::default();
             let asking = drains.clone().run(front.clock.clone(), addresses.clone().into(), stopped.clone());
             transports.spawn(asking);
-            let directory = Arc::new(Directory { sources, drains });
+            let directory = Arc::new(Directory { sources, drains, health });
+            let failed = |cause: rustls::Error| StartError::ListenHttp { address, cause: std::io::Error::other(cause) };
+            let tls =
+                config.http.certified.is_some().then(|| http_tls::acceptor(&front)).transpose().map_err(failed)?;
             let room = api::serve::room(config.limits.tcp.connections);
-            transports.spawn(api::serve(listener, directory, room, stopped.clone()));
+            transports.spawn(api::serve((listener, tls), directory, watches, room, stopped.clone()));
         }
         fleet.open();
         // One more request than the one being carried out is as good as many.
@@ -306,7 +314,7 @@ impl Server {
 
 /// Opens the store, whose thread is as nice as those that open it. That may take its time, after a crash of a large one, so it
 /// is only said that it does.
-async fn open(folder: &Path, publishing: &Handle) -> Result<Arc<dyn Store>, StartError> {
+async fn open(folder: &Path, publishing: &Handle) -> Result<(Arc<dyn Store>, Arc<Health>), StartError> {
     let path = folder.to_owned();
     let mut opening = publishing.spawn_blocking(move || Embedded::open(&path));
     let opened = match timeout(FIRST_COMMIT_PATIENCE, &mut opening).await {
@@ -318,7 +326,9 @@ async fn open(folder: &Path, publishing: &Handle) -> Result<Arc<dyn Store>, Star
         }
     };
     let failed = |error: JoinError| StoreError::Io { path: folder.display().to_string(), cause: error.to_string() };
-    Ok(Arc::new(opened.map_err(failed)??))
+    let store = Watched::new(Arc::new(opened.map_err(failed)??));
+    let health = store.health();
+    Ok((Arc::new(store), health))
 }
 
 /// Closes the store, which waits for the writes that it was handed, up to the deadline.
@@ -369,6 +379,29 @@ fn bind_http(address: SocketAddr) -> Result<Bound, StartError> {
         Ok((listener.local_addr()?, listener))
     };
     bind().map_err(|cause| StartError::ListenHttp { address, cause })
+}
+
+/// Tells whoever watches a service over HTTP of each commit, ahead of anybody else who is told.
+fn telling(watches: Arc<Watches>, others: Option<OnCommit>) -> OnCommit {
+    Arc::new(move |zone, commit| {
+        watches.tell(zone, commit);
+        if let Some(others) = &others {
+            others(zone, commit);
+        }
+    })
+}
+
+/// Says who may use the HTTP API.
+fn tell_http(address: SocketAddr, config: &Config) {
+    let tls = config.http.certified.is_some();
+    let reach = if address.ip().to_canonical().is_loopback() { "this machine" } else { "whoever can reach it" };
+    match config.tokens.len() {
+        0 if config.http.open => {
+            tracing::warn!(%address, tls, "HTTP is open: everyone who can reach it may read and register");
+        }
+        0 => tracing::info!(%address, tls, "HTTP is open to {reach}, for reading and registering"),
+        tokens => tracing::info!(%address, tls, tokens, "HTTP is for {reach} with one of the tokens"),
+    }
 }
 
 /// The listeners for DNS over TLS, with the addresses that they have.

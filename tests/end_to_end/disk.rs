@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use crate::support::message::*;
+use crate::support::programs::run;
 use crate::support::server::{Setup, TestServer};
 use crate::support::{MEMCACHED, PATIENCE, wait_until};
 
@@ -47,6 +48,9 @@ fn a_full_disk_refuses_registrations_with_the_reason_and_is_used_again_when_it_h
     };
     assert_eq!(refusal.rcode(), 2, "SERVFAIL");
     assert!(refusal.error_text().contains("store"), "{}", refusal.error_text());
+    let url = format!("http://{}/readyz", server.http.unwrap());
+    let ready = || String::from_utf8(run("curl", &["-s", "-w", "%{http_code}", &url], "").stdout).unwrap();
+    assert!(ready().ends_with("503") && ready().contains("\"part\":\"store\",\"ready\":false"), "{}", ready());
     let serial = client.serial();
     // Answers and renewals go on; registrations are refused, and that is said once.
     for _ in 0..20 {
@@ -58,6 +62,7 @@ fn a_full_disk_refuses_registrations_with_the_reason_and_is_used_again_when_it_h
     assert_eq!(server.count_logged("the store can't be written"), 1);
     std::fs::remove_file(&filler).unwrap();
     wait_until(PATIENCE, "a registration", || (client.ask(&member(there).encode()).rcode() == 0).then_some(()));
+    wait_until(PATIENCE, "a server that is ready", || ready().ends_with("200").then_some(()));
     assert_eq!(client.targets(MEMCACHED).len(), there + 1);
     assert_eq!(client.serial(), serial.wrapping_add(1));
     wait_until(PATIENCE, "word of it", || (server.count_logged("can be written again") == 1).then_some(()));

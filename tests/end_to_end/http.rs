@@ -13,9 +13,14 @@ use crate::support::server::{Setup, TestServer, livezone};
 use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 
 mod clients;
+mod description;
 mod members;
 mod metrics;
 mod policies;
+mod readiness;
+mod secured;
+mod tokens;
+mod watching;
 
 /// A response as curl prints it.
 #[derive(Clone, Debug)]
@@ -339,7 +344,7 @@ fn what_is_asked_for_wrongly_is_told_as_a_problem() {
         (format!("{zone}/commits?since=1&since=2"), 400, "twice"),
         (format!("{zone}/commits?limit=0"), 400, "`limit`"),
         (format!("{zone}/commits?sinec=1"), 400, "`sinec`"),
-        ("/".to_owned(), 404, "/v1/zones"),
+        ("/v1".to_owned(), 404, "/v1/zones"),
         ("/v1/zone".to_owned(), 404, "/v1/zones"),
         (format!("{zone}/commits/"), 404, "/v1/zones"),
     ] {

@@ -21,12 +21,12 @@ use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 const NAME: &str = "ns1.svc.example.test";
 
 /// Writes `NAME.pem` and `NAME.key`.
-fn make_certificate(folder: &Path, name: &str) {
+pub(super) fn make_certificate(folder: &Path, name: &str) {
     let (certificate, key) = (folder.join(format!("{name}.pem")), folder.join(format!("{name}.key")));
     let (certificate, key) = (certificate.to_str().unwrap(), key.to_str().unwrap());
     let mut arguments = vec!["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
     arguments.extend(["-days", "2", "-subj", "/CN=livezone test", "-keyout", key, "-out", certificate]);
-    let subject = format!("subjectAltName=DNS:{NAME}");
+    let subject = format!("subjectAltName=DNS:{NAME},IP:127.0.0.1");
     arguments.extend(["-addext", &subject, "-addext", "basicConstraints=critical,CA:FALSE"]);
     let output = run("openssl", &arguments, "");
     assert!(output.status.success(), "{output:?}");

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::net::IpAddr;
 
-use crate::api::views::{MemberState, MemberView, ServiceView};
+use crate::api::views::{MemberView, ServiceView};
 use crate::cli::explain::json_line;
 
 /// How to write a list.
@@ -34,10 +34,7 @@ impl Format {
 
 /// Who is published.
 fn published(view: &ServiceView) -> impl Iterator<Item = &MemberView> {
-    view.members.iter().filter(|member| {
-        let state = matches!(member.state, MemberState::Up | MemberState::Suspect | MemberState::Held);
-        state && !member.waits_for_slot && !member.pending
-    })
+    view.members.iter().filter(|member| member.is_published() && !member.pending)
 }
 
 /// What changed, in a line.
