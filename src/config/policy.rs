@@ -21,7 +21,7 @@ pub(super) fn check(
     ttl: Ttl,
     name_of: impl Fn(&str) -> Option<Name>,
 ) -> Policies {
-    let hold = written.hold.as_ref().map(|hold| (hold.span(), hold.get_ref()));
+    let hold = written.hold.as_ref().map(Spanned::get_ref);
     let damping = written.damping.as_ref().map(|damping| (damping.span(), damping.get_ref()));
     let zone = ServicePolicy {
         leases,
@@ -56,7 +56,7 @@ fn check_service(
         }
         None => zone.leases,
     };
-    let hold = service.hold.as_ref().map(|hold| (hold.span(), hold.get_ref()));
+    let hold = service.hold.as_ref().map(Spanned::get_ref);
     let damping = service.damping.as_ref().map(|damping| (damping.span(), damping.get_ref()));
     let has_slots = service.slots.as_ref().is_some_and(|slots| *slots.get_ref());
     let slot_hold = values::duration(findings, "slot-hold", &service.slot_hold, Duration::ZERO);
@@ -83,13 +83,8 @@ fn check_slow_start(findings: &mut Findings, written: &written::Text) -> Duratio
     span
 }
 
-fn check_hold(
-    findings: &mut Findings,
-    key: &str,
-    written: Option<(Range<usize>, &written::Hold)>,
-    default: HoldPolicy,
-) -> HoldPolicy {
-    let Some((_, written)) = written else { return default };
+fn check_hold(findings: &mut Findings, key: &str, written: Option<&written::Hold>, default: HoldPolicy) -> HoldPolicy {
+    let Some(written) = written else { return default };
     let key = |name: &str| format!("{key}.{name}");
     HoldPolicy {
         fraction: number(findings, &key("fraction"), written.fraction.as_ref(), default.fraction, 0.0, 1.0),

@@ -26,7 +26,7 @@ use super::counters::Counters;
 use super::figures;
 
 pub use configure::{Clash, Configuration};
-pub use submission::{ORDERS, Orders, Reply, Shrink, Submission, Update};
+pub use submission::{ORDERS, Orders, Reply, Shrink, Shrunk, Submission, Update};
 
 use orders::busy;
 

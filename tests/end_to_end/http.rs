@@ -13,6 +13,7 @@ use crate::support::server::{Setup, TestServer, livezone};
 use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 
 mod clients;
+mod commands;
 mod description;
 mod members;
 mod metrics;

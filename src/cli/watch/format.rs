@@ -126,7 +126,7 @@ fn line_of(text: &mut String, arguments: std::fmt::Arguments<'_>) {
 mod tests {
     use super::*;
 
-    fn view(members: serde_json::Value) -> ServiceView {
+    fn view(members: &[serde_json::Value]) -> ServiceView {
         let text = serde_json::json!({
             "zone": "z.example.", "service": "_memcached._tcp.east.z.example.", "host-name": null, "epoch": 7,
             "members-count": 0, "digest": "", "members": members,
@@ -143,13 +143,13 @@ mod tests {
     }
 
     fn several() -> ServiceView {
-        view(serde_json::json!([
+        view(&[
             member("a", "up", 256, &["10.0.0.2", "fd00::2"]),
             member("b", "held", 0, &["10.0.0.1"]),
             member("c", "draining", 256, &["10.0.0.3"]),
             member("d", "damped", 256, &["10.0.0.4"]),
             member("e", "up", 1000, &[]),
-        ]))
+        ])
     }
 
     #[test]
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn nobody_makes_empty_sets_that_rules_can_still_name() {
-        let text = Format::Nft.write(&view(serde_json::json!([])));
+        let text = Format::Nft.write(&view(&[]));
         assert!(!text.contains("element") && text.matches("flush set").count() == 2, "{text}");
     }
 
@@ -188,11 +188,11 @@ mod tests {
     fn a_line_says_who_came_changed_and_went() {
         let first = several();
         assert_eq!(line(None, &first), "epoch 7 members 3: a b e\n");
-        let next = view(serde_json::json!([
+        let next = view(&[
             member("a", "up", 512, &["10.0.0.2", "fd00::2"]),
             member("d", "up", 256, &["10.0.0.4"]),
             member("e", "up", 1000, &[]),
-        ]));
+        ]);
         assert_eq!(line(Some(&first), &next), "epoch 7 members 3: ~a +d -b\n");
         assert_eq!(line(Some(&next), &next), "epoch 7 members 3\n");
     }

@@ -12,6 +12,11 @@ use super::*;
 const START: u64 = 1_000_000;
 const LEASE: u64 = 15_000;
 
+/// What was decided at a time: ids and reasons.
+type Told = (u64, Vec<(String, Option<Reason>)>);
+/// Who is published, with slot and weight, and whether somebody is held.
+type Shown = (Vec<(String, Option<u32>, u16)>, bool);
+
 struct Driven {
     table: Table,
     now: u64,
@@ -20,7 +25,7 @@ struct Driven {
     cut: BTreeSet<String>,
     interval: u64,
     /// What was decided, by time: ids and reasons.
-    told: Vec<(u64, Vec<(String, Option<Reason>)>)>,
+    told: Vec<Told>,
     /// Decisions that changed which members are published, or whether some are held.
     commits: usize,
 }
@@ -95,7 +100,7 @@ impl Driven {
         self.table.put_in_place_of(Item::Member(member(id, 100)), None, predecessor.as_ref()).unwrap();
         self.table.accept(self.at());
         self.beats.push((id.to_owned(), self.now + self.interval));
-        self.note_commit(before);
+        self.note_commit(&before);
     }
 
     fn withdraw(&mut self, id: &str) {
@@ -105,11 +110,11 @@ impl Driven {
         self.table.remove(index, None);
         self.table.accept(self.at());
         self.beats.retain(|(other, _)| other != id);
-        self.note_commit(before);
+        self.note_commit(&before);
     }
 
     /// Who is published, with slot and weight, and whether somebody is held.
-    fn published(&self) -> (Vec<(String, Option<u32>, u16)>, bool) {
+    fn published(&self) -> Shown {
         let service = service();
         let members = self
             .table
@@ -120,8 +125,8 @@ impl Driven {
         (shown.collect(), held)
     }
 
-    fn note_commit(&mut self, before: (Vec<(String, Option<u32>, u16)>, bool)) {
-        self.commits += usize::from(self.published() != before);
+    fn note_commit(&mut self, before: &Shown) {
+        self.commits += usize::from(self.published() != *before);
     }
 
     fn state(&self, id: &str) -> Option<State> {
@@ -184,7 +189,7 @@ impl Driven {
         }
         self.table.accept(self.at());
         self.told.push((self.now, told));
-        self.note_commit(before);
+        self.note_commit(&before);
     }
 
     fn cut_off(&mut self, numbers: std::ops::Range<u64>) {

@@ -34,8 +34,11 @@ pub struct Shrink {
     /// Who wants it, for the cause of the commit.
     pub by: Arc<str>,
     /// Told how many are left and the epoch from which on that is visible.
-    pub completion: Box<dyn FnOnce(Result<(u32, Epoch), Failure>) + Send>,
+    pub completion: Box<dyn FnOnce(Shrunk) + Send>,
 }
+
+/// How many slots are left, and the epoch from which on that is visible.
+pub type Shrunk = Result<(u32, Epoch), Failure>;
 
 impl fmt::Debug for Shrink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -109,7 +112,7 @@ pub enum Reply {
     /// To orders.
     Orders(Box<Orders>),
     /// To whoever wanted free slots removed.
-    Shrink(Box<Shrink>, Result<(u32, Epoch), Failure>),
+    Shrink(Box<Shrink>, Shrunk),
 }
 
 impl Reply {
