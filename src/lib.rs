@@ -81,6 +81,19 @@
 //! that the store refused. So nothing is counted in place that the publisher has not counted before in this run, and who has
 //! renewed since the start is noted as ever.
 //!
+//! **Policies are part of the table** ([`membership::policy`], [`membership::table`]). What keeps a fault from emptying the zone (grace,
+//! hold, floor) and what keeps its list steady (damping, slots, slow start) is decided where edits and time meet the members,
+//! by settings that are handed in; penalties and slots are edited with undo like members. What was decided is in the member and in the change
+//! of what is published, so that a restart and another server find it so. A publisher carries decisions out as it does
+//! withdrawals: one transaction, one commit.
+//!
+//! **One way in for whole members** ([`zone::registration`]). An update and an order of the HTTP API come to the same outcome, which
+//! is held against the same limits and applied by the same publisher, in the same batches. Orders are many in a
+//! submission and report one by one; those that only renew are done at once.
+//!
+//! **When it is safe to stop a drained member** is told from what secondaries serve, not from what they acknowledged
+//! (`server::drains`): their SOA records are asked for while somebody waits.
+//!
 //! **Transactions with undo.** The table and the contents are edited in place, since later messages of a batch and
 //! their prerequisites must see what earlier ones did; each edit notes how to take it back. A write that the store
 //! refuses leaves both as they were, and the requests get SERVFAIL.
