@@ -6,10 +6,11 @@ use axum::extract::State;
 use axum::extract::rejection::PathRejection;
 use serde::{Deserialize, Serialize};
 
-use crate::base::{Epoch, Name};
+use crate::base::Name;
 use crate::membership::MemberId;
 use crate::zone::Layout;
-use crate::zone::registration::order::{Action, Order};
+use crate::zone::registration::Kind;
+use crate::zone::registration::order::{Action, Failure, Order};
 
 use super::ServedZone;
 use super::access::{Access, Caller};
@@ -114,13 +115,29 @@ pub(super) async fn drain(
     let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
     let order = Order { service: service.clone(), id: id.clone(), action: Action::Drain };
     let reports = api.directory.order(&zone.origin, caller.orderer(), vec![order]).await?;
-    let done = Acknowledgement::of_one(reports)?;
-    if done.changed {
-        // Whatever was waited for before is past.
-        api.directory.undrained(&zone.origin, &service, &id);
-    }
-    let state = done.state.unwrap_or(MemberState::Draining);
-    Ok(document(json(&api.directory.drained(&zone.origin, &service, &id, state, Epoch(done.epoch))), None))
+    Acknowledgement::of_one(reports)?;
+    look_at(&api, &zone, &service, &id).await
+}
+
+/// How a member stands that may drain.
+async fn look_at(api: &super::routes::Shared, zone: &ServedZone, service: &Name, id: &MemberId) -> Answer {
+    let unknown = || {
+        api.directory.undrained(&zone.origin, service, id);
+        Problem::unknown_member(service, id.as_str())
+    };
+    let view = api.directory.service(&zone.origin, service).await?.ok_or_else(unknown)?;
+    let member = view.members.into_iter().find(|member| member.id == id.as_str()).ok_or_else(unknown)?;
+    let bare = DrainView { state: member.state, safe_to_stop_at: None, waiting_for: Vec::new(), timed_out: false };
+    let view = match member.state {
+        // What is not durable yet has no commit that could be waited for.
+        MemberState::Draining if member.pending => bare,
+        MemberState::Draining => api.directory.drained(&zone.origin, service, id, &member.since),
+        _ => {
+            api.directory.undrained(&zone.origin, service, id);
+            bare
+        }
+    };
+    Ok(document(json(&view), None))
 }
 
 #[utoipa::path(get, path = "/v1/zones/{zone}/services/{service}/members/{id}/drain", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), responses((status = 200, description = "How it stands", body = DrainView)))]
@@ -133,20 +150,7 @@ pub(super) async fn follow(
     accept_parameters(parameters, &[])?;
     let Path((zone, service, id)) = path?;
     let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Read)?;
-    let epoch = loaded(&zone)?.epoch;
-    let unknown = || {
-        api.directory.undrained(&zone.origin, &service, &id);
-        Problem::unknown_member(&service, id.as_str())
-    };
-    let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
-    let member = view.members.into_iter().find(|member| member.id == id.as_str()).ok_or_else(unknown)?;
-    let view = if member.state == MemberState::Draining {
-        api.directory.drained(&zone.origin, &service, &id, member.state, epoch)
-    } else {
-        api.directory.undrained(&zone.origin, &service, &id);
-        DrainView { state: member.state, safe_to_stop_at: None, waiting_for: Vec::new(), timed_out: false }
-    };
-    Ok(document(json(&view), None))
+    look_at(&api, &zone, &service, &id).await
 }
 
 #[utoipa::path(post, path = "/v1/zones/{zone}/services/{service}/members/{id}/undrain", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), responses((status = 200, description = "It is back", body = Acknowledgement)))]
@@ -159,8 +163,10 @@ pub(super) async fn undrain(
     accept_parameters(parameters, &[])?;
     let Path((zone, service, id)) = path?;
     let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
+    let order = Order { service: service.clone(), id: id.clone(), action: Action::Undrain };
+    let answer = api.order(&zone, order, &caller).await;
     api.directory.undrained(&zone.origin, &service, &id);
-    api.order(&zone, Order { service, id, action: Action::Undrain }, &caller).await
+    answer
 }
 
 /// Withdraws one held member.
@@ -226,7 +232,7 @@ async fn release_these(
                 }
                 Ok(_) => {}
                 // It has left by itself.
-                Err(_) if ids.len() > 1 => {}
+                Err(Failure::Objection(objection)) if objection.kind == Kind::Unknown && ids.len() > 1 => {}
                 Err(failure) => return Err(failure.into()),
             }
         }

@@ -66,7 +66,7 @@ pub use serve::serve;
 
 use access::Tokens;
 use drain::DrainView;
-use views::{CopyView, MemberState, NotifyView, ServiceView};
+use views::{CopyView, NotifyView, ServiceView};
 
 /// A future that a directory returns.
 pub type Pending<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -103,8 +103,8 @@ pub trait Directory: Send + Sync + 'static {
     /// Carries orders out, each by itself, and reports on each in their order.
     fn order(&self, origin: &Name, orderer: Orderer, orders: Vec<Order>) -> Pending<Result<Vec<Report>, Unavailable>>;
 
-    /// How a member stands that drains and left the answers in this epoch, or is known to have by then.
-    fn drained(&self, origin: &Name, service: &Name, id: &MemberId, state: MemberState, epoch: Epoch) -> DrainView;
+    /// How a member stands that drains since then; the zone as it is served now is without it.
+    fn drained(&self, origin: &Name, service: &Name, id: &MemberId, since: &str) -> DrainView;
 
     /// Removes the free slots at the end of a service; says how many are left, and from which epoch on.
     fn shrink(&self, origin: &Name, service: &Name, by: Arc<str>) -> Pending<Result<Shrunk, Unavailable>>;

@@ -72,7 +72,8 @@ impl Directory for Played {
         Box::pin(async { Err(Unavailable("its publisher is busy; ask again".to_owned())) })
     }
 
-    fn drained(&self, _: &Name, _: &Name, _: &MemberId, state: MemberState, _: Epoch) -> DrainView {
+    fn drained(&self, _: &Name, _: &Name, _: &MemberId, _: &str) -> DrainView {
+        let state = views::MemberState::Draining;
         DrainView { state, safe_to_stop_at: None, waiting_for: Vec::new(), timed_out: false }
     }
 

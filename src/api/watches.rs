@@ -250,7 +250,8 @@ mod tests {
             Box::pin(async { Ok(Vec::new()) })
         }
 
-        fn drained(&self, _: &Name, _: &Name, _: &MemberId, state: MemberState, _: Epoch) -> DrainView {
+        fn drained(&self, _: &Name, _: &Name, _: &MemberId, _: &str) -> DrainView {
+            let state = MemberState::Draining;
             DrainView { state, safe_to_stop_at: None, waiting_for: Vec::new(), timed_out: false }
         }
 

@@ -93,6 +93,9 @@ pub enum Error {
         "these servers did not answer until the end of the wait, and caches behind them may still lead to the member: {0}"
     )]
     Missing(String),
+    /// A drained member that drains no longer.
+    #[error("somebody has brought the member back while it drained: it is in the answers, and not safe to stop")]
+    Returned,
     /// Standard output is closed or full.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),

@@ -113,6 +113,9 @@ pub fn drain(args: &DrainArgs) -> Result<(), Error> {
         view = wait(&client, &path, view)?;
     }
     print(&if args.json { json_line(&view) } else { text(&args.member.id, &view) })?;
+    if args.wait && view.state != crate::api::views::MemberState::Draining {
+        return Err(Error::Returned);
+    }
     if args.wait && view.timed_out {
         return Err(Error::Missing(view.waiting_for.join(", ")));
     }

@@ -368,7 +368,7 @@ fn a_service_has_the_policies_of_its_zone_but_where_it_has_its_own() {
     );
     assert!(warnings.is_empty());
     assert_eq!(zone.drain_timeout, Duration::from_secs(120));
-    let of = |service: &str| *zone.policies.of(&format!("{service}.svc.example.test.").parse().unwrap());
+    let of = |service: &str| *zone.policies.of(&format!("{service}.z.test.").parse().unwrap());
     assert_eq!(of("_y._tcp"), zone.policies.zone);
     assert_eq!((of("_y._tcp").hold.fraction, of("_y._tcp").hold.min_members, of("_y._tcp").slot_hold), (0.9, 9, None));
     let own = of("_x._tcp");

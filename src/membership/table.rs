@@ -498,7 +498,6 @@ impl Table {
         let living: SeededSet<Key> = known.filter(|key| self.find(key).is_some()).collect();
         let returned = self.returned_from_hold();
         self.rollback(Savepoint(0));
-        returned.into_iter().for_each(|index| self.hear_of_held(index));
         self.settle_slots(false);
         self.signed.clear();
         self.settle_timers(Some(now));
@@ -507,6 +506,7 @@ impl Table {
                 self.renew(index, heard, None);
             }
         }
+        self.retry_decisions(returned, now.after(RETRY_EXPIRY));
     }
 
     /// Items with edits have no timer while the transaction lasts, if theirs fires; at its end they get one.

@@ -132,17 +132,25 @@ impl api::Directory for Directory {
         Box::pin(async move { hand_over(queue.ok_or(ended.clone())?, orderer, orders, full, ended).await })
     }
 
-    fn drained(&self, origin: &Name, service: &Name, id: &MemberId, state: MemberState, epoch: Epoch) -> DrainView {
+    fn drained(&self, origin: &Name, service: &Name, id: &MemberId, since: &str) -> DrainView {
         let routing = self.sources.front.routing.load();
         let (secondaries, timeout) =
             routing.registrars.get(origin).map_or_else(Default::default, |registrar| registrar.draining.clone());
         let answers = routing.zones.find(origin.as_wire()).and_then(|zone| zone.answers.load_full());
-        let ttl = answers.map_or(Ttl(0), |answers| answers.snapshot().settings.ttl);
+        let (epoch, ttl) = answers.map_or((Epoch(0), Ttl(0)), |answers| {
+            let snapshot = answers.snapshot();
+            (snapshot.epoch, snapshot.settings.ttl)
+        });
         let key = (origin.clone(), service.clone(), id.clone());
-        let standing =
-            self.drains.standing(key, epoch, &Terms { secondaries, timeout, ttl }, self.sources.front.clock.now());
+        let standing = self.drains.standing(
+            key,
+            since,
+            epoch,
+            &Terms { secondaries, timeout, ttl },
+            self.sources.front.clock.now(),
+        );
         DrainView {
-            state,
+            state: MemberState::Draining,
             safe_to_stop_at: standing.safe_at.map(time),
             waiting_for: standing.waiting_for.iter().map(ToString::to_string).collect(),
             timed_out: standing.timed_out,

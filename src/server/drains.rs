@@ -52,6 +52,8 @@ pub(super) struct Terms {
 /// A member that drains.
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Drain {
+    /// Since when it drains: it may be brought back, and drain again.
+    since: Box<str>,
     /// The first epoch without it.
     epoch: Epoch,
     began: Now,
@@ -105,17 +107,23 @@ pub(super) struct Drains {
 
 impl Drains {
     /// How a member stands that drains since this epoch; begins to wait for it, if that is news.
-    pub(super) fn standing(&self, key: Key, epoch: Epoch, terms: &Terms, now: Now) -> Standing {
+    pub(super) fn standing(&self, key: Key, since: &str, epoch: Epoch, terms: &Terms, now: Now) -> Standing {
         let mut members = self.members.lock().expect("no panic holds it");
+        if members.get(&key).is_some_and(|drain| *drain.since != *since) {
+            members.remove(&key);
+        }
         if !members.contains_key(&key) && members.len() >= DRAINS {
             let oldest = members.iter().min_by_key(|(_, drain)| drain.began.mono).map(|(key, _)| key.clone());
             oldest.into_iter().for_each(|key| drop(members.remove(&key)));
         }
         let begin = || {
             self.changed.notify_one();
-            Drain { epoch, began: now, terms: terms.clone(), served: BTreeMap::new() }
+            Drain { since: since.into(), epoch, began: now, terms: terms.clone(), served: BTreeMap::new() }
         };
         let drain = members.entry(key).or_insert_with(begin);
+        if drain.terms.secondaries != terms.secondaries {
+            self.changed.notify_one();
+        }
         // A secondary that the configuration has no more is not waited for, and a new one is.
         drain.terms.secondaries.clone_from(&terms.secondaries);
         drain.terms.timeout = terms.timeout;
@@ -220,7 +228,7 @@ mod tests {
     }
 
     fn standing(drains: &Drains, terms: &Terms, seconds: u64) -> Standing {
-        drains.standing(key("a"), Epoch(100), terms, at(seconds))
+        drains.standing(key("a"), "then", Epoch(100), terms, at(seconds))
     }
 
     #[test]
@@ -263,6 +271,8 @@ mod tests {
     fn a_member_that_was_brought_back_and_drains_again_is_waited_for_anew() {
         let (drains, terms) = (Drains::default(), terms(&[]));
         standing(&drains, &terms, 10);
+        let again = drains.standing(key("a"), "later", Epoch(103), &terms, at(20));
+        assert_eq!(again.safe_at, Some(at(26).wall));
         drains.end(&key("a"));
         assert_eq!(standing(&drains, &terms, 30).safe_at, Some(at(36).wall));
     }
@@ -271,7 +281,7 @@ mod tests {
     fn at_the_limit_the_oldest_is_forgotten() {
         let drains = Drains::default();
         for number in 0..=u64::try_from(DRAINS).unwrap() {
-            drains.standing(key(&format!("i-{number}")), Epoch(1), &terms(&[]), at(number));
+            drains.standing(key(&format!("i-{number}")), "then", Epoch(1), &terms(&[]), at(number));
         }
         let members = drains.members.lock().unwrap();
         assert_eq!(members.len(), DRAINS);

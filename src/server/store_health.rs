@@ -10,6 +10,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::base::{Epoch, Name, Wall};
 use crate::membership::{Key, Stamp};
+use crate::store::figures::Figures;
 use crate::store::{Appended, Pending, Store, StoreError, StoredZone, Write};
 use crate::zone::Commit;
 
@@ -75,6 +76,10 @@ impl Health {
 }
 
 impl Store for Watched {
+    fn figures(&self) -> Option<&Figures> {
+        self.store.figures()
+    }
+
     fn start(&self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError> {
         self.store.start(zone, now)
     }

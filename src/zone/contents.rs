@@ -263,6 +263,7 @@ impl Contents {
                 self.list_target(&name, id, &service.layout, member);
             }
             service.members = members;
+            service.members.reweigh(&service.layout, &name);
             self.hosts.entry(service.layout.host.clone()).or_default().push(name.clone());
             self.services.insert(name, service);
         }

@@ -7,7 +7,7 @@ use crate::membership::{MemberId, Registration};
 
 use super::change::{PublishedMember, Standing};
 use super::contents::{Contents, Service, is_own_host, own_host};
-use super::layout::{Layout, instance_name};
+use super::layout::{Layout, instance_name, slot_number};
 use super::records::{address, srv, txt};
 use super::rrset::{Node, NodeBuilder, Rdata};
 
@@ -124,6 +124,12 @@ impl Contents {
     /// Whether members of a service that chose a name as their target add their addresses there: not beside static
     /// records, nor at a name that belongs to another service or to a member of one.
     fn may_address(&self, service: &Name, name: &Name) -> bool {
+        // The names of slots are their holders' alone.
+        let hosts = name.parent_wire().and_then(|parent| self.hosts.get(parent));
+        let has_slots = |service: &Name| self.services.get(service).is_some_and(|known| known.layout.slots);
+        if slot_number(name.first_label()).is_some() && hosts.is_some_and(|hosts| hosts.iter().any(has_slots)) {
+            return false;
+        }
         let within = |services: &[Name]| services.contains(service);
         let set = self.hosts.get(name).filter(|services| self.publishing(name, services).next().is_some());
         let hosted = self.member_host_parts(name).filter(|(services, id)| {

@@ -55,10 +55,13 @@ impl Octets {
         if member.standing == Standing::Leaving {
             return Octets::default();
         }
-        let target = match member.slot {
-            // `s0007`, and its length octet; ten digits at most.
-            Some(number) => layout.host.as_wire().len() + if number < 10_000 { 6 } else { 12 },
-            None => member.registration.target.as_wire().len(),
+        let own = member.registration.target.as_wire().len();
+        let target = if layout.slots {
+            // `s0007`, and its length octet; ten digits at most. Who has none yet gets one by time alone.
+            let digits = if member.slot.is_none_or(|number| number < 10_000) { 6 } else { 12 };
+            own.max(layout.host.as_wire().len() + digits)
+        } else {
+            own
         };
         Octets {
             srv: RECORD_OCTETS + 6 + target,
@@ -95,6 +98,13 @@ impl Members {
     /// What all of them take.
     pub(super) fn octets(&self) -> Octets {
         self.octets
+    }
+
+    /// Counts anew, for a service whose layout has changed.
+    pub(super) fn reweigh(&mut self, layout: &Layout, service: &Name) {
+        let mut octets = Octets::default();
+        self.roster.iter().for_each(|(id, member)| octets.add(Octets::of(layout, service, id, member)));
+        self.octets = octets;
     }
 
     /// The member with a slot.

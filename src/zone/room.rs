@@ -20,7 +20,7 @@ use crate::base::limits::{HOST_SERVICES, RECORD_OCTETS, RRSET_OCTETS, TARGET_MEM
 use crate::base::{Name, NameMap, NameSet, RecordType, SeededMap, SeededSet};
 use crate::membership::MemberId;
 
-use super::change::PublishedMember;
+use super::change::{PublishedMember, Standing};
 use super::contents::{Contents, own_host, own_target};
 use super::layout::{Layout, instance_name};
 use super::members::{AddressOctets, Octets};
@@ -354,7 +354,8 @@ impl<'c> Growth<'c> {
         let has_set = |layout: &Layout| layout.address_set.as_ref() == Some(name) && contents.statics(name).is_empty();
         for service in contents.services_at_host(name) {
             let known = &contents.services[service];
-            let members = known.members.iter().filter(|(id, member)| member.is_in_service() && stays(service, id));
+            let members =
+                known.members.iter().filter(|(id, member)| member.standing != Standing::Leaving && stays(service, id));
             members.filter(|_| has_set(&known.layout)).for_each(|(_, member)| add(member));
         }
         let (services, id) = contents.member_host_parts(name).unwrap_or((&[], ""));
@@ -367,7 +368,9 @@ impl<'c> Growth<'c> {
         }
         for ((service, id), member) in &self.members {
             let Some((member, layout)) = member.as_ref().zip(contents.layout(service)) else { continue };
-            if (member.is_in_service() && has_set(&layout)) || layout.member_host(id).as_ref() == Some(name) {
+            if (member.standing != Standing::Leaving && has_set(&layout))
+                || layout.member_host(id).as_ref() == Some(name)
+            {
                 add(member);
             }
         }

@@ -22,6 +22,9 @@ pub(crate) struct Setup {
     pub(crate) lease: String,
     /// Further tables of the zone: `[access]`, `[[service]]`.
     pub(crate) tables: String,
+    /// `[hold]` and `[damping]`. Most tests let all members fall silent at once, and register them again and again, and want
+    /// neither; those of the policies have the defaults.
+    pub(crate) policies: String,
     /// The whole zone file, in place of what the fields above make.
     pub(crate) zone: Option<String>,
     /// The static master file.
@@ -45,6 +48,7 @@ impl Default for Setup {
             top: String::new(),
             lease: "default = \"15s\"\nmin = \"1s\"\nmax = \"1h\"\n".to_owned(),
             tables: String::new(),
+            policies: "[hold]\nfraction = 1.0\n[damping]\nhalf-life = \"0s\"\n".to_owned(),
             zone: None,
             statics: "$TTL 1h\n@ IN NS ns1\nns1 IN A 127.0.0.1\nns1 IN AAAA ::1\n".to_owned(),
             server: String::new(),
@@ -251,7 +255,7 @@ pub(crate) fn make_key(name: &str, algorithm: &str, file: &Path) {
 }
 
 fn write_files(folder: &Path, setup: &Setup) {
-    let Setup { top, lease, tables, zone, statics, server, keys, .. } = setup;
+    let Setup { top, lease, tables, policies, zone, statics, server, keys, .. } = setup;
     let mut config = format!("{server}\n");
     for (name, algorithm) in keys {
         make_key(name, algorithm, &folder.join(format!("{name}.key")));
@@ -263,7 +267,7 @@ fn write_files(folder: &Path, setup: &Setup) {
     let made = || {
         format!(
             "origin = \"{ZONE}\"\nttl = \"1s\"\nnegative-ttl = \"2s\"\nstatic = \"svc.example.test.zone\"\n{top}\n\
-             [soa]\ncontact = \"hostmaster.example.test.\"\n[lease]\n{lease}\n{tables}\n"
+             [soa]\ncontact = \"hostmaster.example.test.\"\n[lease]\n{lease}\n{policies}\n{tables}\n"
         )
     };
     std::fs::write(zones.join("svc.example.test.toml"), zone.clone().unwrap_or_else(made)).unwrap();

@@ -34,7 +34,7 @@ impl Format {
 
 /// Who is published.
 fn published(view: &ServiceView) -> impl Iterator<Item = &MemberView> {
-    view.members.iter().filter(|member| member.is_published() && !member.pending)
+    view.members.iter().filter(|member| member.is_published())
 }
 
 /// What changed, in a line.

@@ -72,6 +72,8 @@ pub(super) struct Governed {
     shrunk: Vec<(Name, Slots)>,
     /// Who waits for a slot.
     pub(super) waiting: SeededSet<Index>,
+    /// Until when slots are not given out: the store has refused a moment ago.
+    pub(super) rests_until: Monotonic,
 }
 
 impl Governed {
@@ -89,6 +91,7 @@ impl Governed {
             changed_slots: NameSet::default(),
             shrunk: Vec::new(),
             waiting: SeededSet::default(),
+            rests_until: Monotonic(0),
         }
     }
 }
@@ -325,10 +328,12 @@ impl Table {
         if let Some(holding) = governed.holding.get_mut(service) {
             holding.is_stale = true;
         }
-        match after.filter(|member| member.decided.ramp > 0 && !policy.slow_start.is_zero()) {
+        match after.filter(|member| member.decided.ramp > 0) {
             Some(_) if before.zip(after).is_none_or(|(b, a)| b.decided.ramp != a.decided.ramp) => {
                 let step = policy.slow_start / u32::from(RAMP_STEPS);
-                governed.ramps.insert(index, next_step(governed.seen.mono, step));
+                // Without a slow start any more, at once.
+                let at = if step.is_zero() { governed.seen.mono } else { next_step(governed.seen.mono, step) };
+                governed.ramps.insert(index, at);
             }
             Some(_) => {}
             None => drop(governed.ramps.remove(&index)),
@@ -408,6 +413,26 @@ impl Table {
         {
             self.governed.heard.push(index);
         }
+    }
+
+    /// What was to be up again, and could not be kept so, is tried again in a while, as lapses are.
+    pub(super) fn retry_decisions(&mut self, returned: Vec<Index>, at: Monotonic) {
+        self.governed.rests_until = at;
+        for index in returned {
+            if let Some(mark) = self.governed.marks.get_mut(&index) {
+                mark.heard = true;
+                self.arm(index, at);
+            }
+        }
+    }
+
+    /// Whether somebody who is held was heard of, and waits to be up again.
+    pub(super) fn take_heard(&mut self, index: Index) -> bool {
+        let heard = self.governed.marks.get(&index).is_some_and(|mark| mark.heard);
+        if heard && !self.governed.heard.contains(&index) {
+            self.governed.heard.push(index);
+        }
+        heard
     }
 
     /// Who is up by the transaction under way, since it was held and has been heard of.

@@ -40,9 +40,13 @@ impl Table {
         self.see(now);
         self.sweep_penalties(now.mono);
         let mut decisions = Vec::new();
-        let heard = std::mem::take(&mut self.governed.heard);
-        decisions.extend(heard.into_iter().filter_map(|index| self.become_state(index, State::Up, Reason::Heard)));
         let ended = self.lapsed(now.mono);
+        // Who is edited is decided about when the transaction has ended.
+        let heard = std::mem::take(&mut self.governed.heard);
+        let (edited, heard): (Vec<Index>, Vec<Index>) =
+            heard.into_iter().partition(|index| self.edited.contains(index));
+        self.governed.heard = edited;
+        decisions.extend(heard.into_iter().filter_map(|index| self.become_state(index, State::Up, Reason::Heard)));
         self.judge(ended, now.mono, &mut decisions);
         for (index, turn) in std::mem::take(&mut self.governed.turns) {
             decisions.extend(match turn {
@@ -59,7 +63,7 @@ impl Table {
     pub(super) fn next_decision(&self) -> Option<Monotonic> {
         let governed = &self.governed;
         let stale = governed.holding.values().any(|holding| holding.is_stale);
-        if stale || !governed.heard.is_empty() {
+        if stale || governed.heard.iter().any(|index| !self.edited.contains(index)) {
             return Some(governed.seen.mono);
         }
         let service_of = |index: &Index| match self.item(*index) {
@@ -70,7 +74,7 @@ impl Table {
             let hold = self.policy_of(service).slot_hold?;
             governed.slots.get(service)?.next_released(hold, governed.seen.wall)
         });
-        released.min().map(|left| governed.seen.mono.after(left))
+        released.min().map(|left| governed.seen.mono.after(left).max(governed.rests_until))
     }
 
     fn member_at(&self, index: Index) -> Option<&Member> {
@@ -229,7 +233,7 @@ impl Table {
 
     /// Whoever waits for a slot has one as soon as one is kept no longer.
     fn give_slots(&mut self, decisions: &mut Vec<Decision>) {
-        if self.governed.waiting.is_empty() {
+        if self.governed.waiting.is_empty() || self.governed.seen.mono < self.governed.rests_until {
             return;
         }
         let mut waiting: Vec<(Name, Index)> = self

@@ -350,8 +350,28 @@ fn an_abandoned_hold_and_an_abandoned_return_are_decided_again() {
     assert_eq!(driven.state("i-3"), Some(State::Up));
     driven.table.abandon(Monotonic(driven.now), Monotonic(driven.now));
     assert_eq!(driven.state("i-3"), Some(State::Held));
-    driven.run(100);
+    // Not at once: a store that refuses would be asked for ever.
+    assert_eq!(driven.table.tick(driven.at()), []);
+    assert!(driven.table.next_wake().unwrap() > Monotonic(driven.now));
+    driven.run(1_100);
     assert_eq!(driven.state("i-3"), Some(State::Up));
+}
+
+#[test]
+fn slots_that_could_not_be_kept_are_given_out_again_after_a_while() {
+    let mut driven = Driven::settled(slotted(1), 2, 5_000);
+    driven.withdraw("i-0");
+    driven.register("new");
+    driven.now += 1_000;
+    let decisions = driven.table.tick(driven.at());
+    assert_eq!(decisions.len(), 1);
+    driven.table.amend(Item::Member(*decisions[0].after.clone().unwrap())).unwrap();
+    driven.table.abandon(Monotonic(driven.now), Monotonic(driven.now));
+    assert_eq!(driven.slot("new"), None);
+    assert_eq!(driven.table.tick(driven.at()), []);
+    assert!(driven.table.next_wake().unwrap() > Monotonic(driven.now));
+    driven.run(1_100);
+    assert_eq!(driven.slot("new"), Some(0));
 }
 
 // ---- damping ------------------------------------------------------------------------------------------------------------

@@ -116,6 +116,7 @@ impl Table {
                 }
                 return end <= now;
             }
+            Some(State::Held) if self.take_heard(index) => return false,
             Some(State::Held) => {
                 let due = self.due(index);
                 if due > now {

@@ -19,7 +19,9 @@ impl Publisher {
         let batch = std::mem::take(&mut self.batch);
         let staged = self.zone.stage(now.wall);
         let edits = self.table.edits();
-        if staged.commit.is_none() && edits.is_empty() && batch.settings.is_none() && batch.statics.is_empty() {
+        let slots = self.table.changed_slots().next().is_some();
+        if staged.commit.is_none() && edits.is_empty() && !slots && batch.settings.is_none() && batch.statics.is_empty()
+        {
             self.zone.publish(staged);
             self.configuration_sealed(false);
             self.outbox.extend(batch.replies);

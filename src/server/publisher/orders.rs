@@ -4,7 +4,8 @@
 //! renews is done at once, also while a write is under way.
 
 use crate::base::limits::PUBLISHER_QUEUE;
-use crate::base::{Limit, Now};
+use crate::base::{Limit, Name, Now, SeededSet};
+use crate::membership::MemberId;
 use crate::zone::registration::order::{Done, Failure, Order, Orderer, carry_out};
 use crate::zone::registration::{Ground, Kind, Objection, Outcome};
 use crate::zone::{Cause, CausedChange, Change};
@@ -15,16 +16,22 @@ use super::{NO_ANSWER, Publisher};
 impl Publisher {
     /// Takes orders while a write is under way.
     pub(super) fn submit_orders(&mut self, mut orders: Box<Orders>, now: Now) {
+        // Who an earlier order of these concerns that has to wait.
+        let mut waiting: SeededSet<(Name, MemberId)> = SeededSet::default();
         for at in 0..orders.orders.len() {
             let order = &orders.orders[at];
+            let whom = (order.service.clone(), order.id.clone());
             match self.consider(order, &orders.orderer) {
-                Ok(outcome) if self.only_renews(&outcome) => {
+                Ok(outcome) if self.only_renews(&outcome) && !waiting.contains(&whom) => {
                     self.renew(&outcome, None, now);
                     orders.reports[at] = Some(Ok(self.done(order, false, now)));
                 }
-                Ok(outcome) => self.hear(&outcome, now),
+                Ok(outcome) => {
+                    self.hear(&outcome, now);
+                    waiting.insert(whom);
+                }
                 // It may come to something else once the write has ended.
-                Err(_) => {}
+                Err(_) => drop(waiting.insert(whom)),
             }
         }
         if orders.are_complete() {
@@ -43,11 +50,11 @@ impl Publisher {
 
     /// Carries orders out.
     pub(super) fn process_orders(&mut self, mut orders: Box<Orders>, now: Now) {
-        let mut waits = false;
         for at in 0..orders.orders.len() {
             if orders.reports[at].is_some() {
                 continue;
             }
+            let mut waits = false;
             let order = &orders.orders[at];
             let report = match self.consider(order, &orders.orderer) {
                 Ok(outcome) => self.carry_out(order, &outcome, now, &mut waits),
@@ -59,7 +66,9 @@ impl Publisher {
                 }
             };
             orders.reports[at] = Some(report);
+            orders.provisional[at] = waits;
         }
+        let waits = orders.provisional.contains(&true);
         let reply = Reply::Orders(orders);
         if waits {
             self.open(now);

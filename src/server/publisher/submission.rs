@@ -68,6 +68,8 @@ pub struct Orders {
     pub(super) orderer: Orderer,
     /// What became of each so far.
     pub(super) reports: Vec<Option<Report>>,
+    /// Which of these hold only if the batch that they wait for becomes durable.
+    pub(super) provisional: Vec<bool>,
     /// When they came in.
     received: Instant,
     completion: Box<dyn FnOnce(Vec<Report>) + Send>,
@@ -87,8 +89,15 @@ impl Orders {
         completion: impl FnOnce(Vec<Report>) + Send + 'static,
     ) -> Box<Orders> {
         debug_assert!(orders.len() <= ORDERS, "longer batches are split");
-        let reports = vec![None; orders.len()];
-        Box::new(Orders { orders, orderer, reports, received: Instant::now(), completion: Box::new(completion) })
+        let (reports, provisional) = (vec![None; orders.len()], vec![false; orders.len()]);
+        Box::new(Orders {
+            orders,
+            orderer,
+            reports,
+            provisional,
+            received: Instant::now(),
+            completion: Box::new(completion),
+        })
     }
 
     /// Whether each has its report.
@@ -168,8 +177,8 @@ impl Reply {
             Reply::Update(update, _, done) => Reply::Update(update, Verdict::Refused(Refusal::not_ready(text)), done),
             Reply::Orders(mut orders) => {
                 // Whoever only renewed has its lease, whatever becomes of the write.
-                for report in &mut orders.reports {
-                    if report.as_ref().is_none_or(|report| report.as_ref().is_ok_and(|done| done.changed)) {
+                for (report, provisional) in orders.reports.iter_mut().zip(&orders.provisional) {
+                    if *provisional || report.is_none() {
                         *report = Some(Err(Failure::Unavailable(text.to_owned())));
                     }
                 }

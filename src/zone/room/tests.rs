@@ -420,3 +420,26 @@ fn static_records_leave_members_the_rest_of_a_set() {
     assert_eq!(zone.try_change(vec![caused(statics(778))], Wall(1)), Err(full));
     assert_eq!(zone.try_change(vec![caused(statics(776))], Wall(1)), Ok(()));
 }
+
+#[test]
+fn a_service_with_slots_is_weighed_anew_when_its_host_name_changes() {
+    let with_host = |host: &str| {
+        let mut settings = (*settings(&[("_x._tcp.z.", Some(host), false)])).clone();
+        settings.services[0].slots = true;
+        Change::Settings(Arc::new(settings))
+    };
+    let Change::Settings(first) = with_host("x") else { unreachable!() };
+    let mut zone = Zone::new(first, Epoch(1));
+    let Change::Member { service, id, member: Some(published) } = member("_x._tcp.z.", "a", None, &[]) else {
+        panic!("a member")
+    };
+    let slotted = PublishedMember { slot: Some(0), ..published };
+    let comes = Change::Member { service: service.clone(), id: id.clone(), member: Some(slotted) };
+    let goes = Change::Member { service: service.clone(), id, member: None };
+    for change in [with_host("x"), comes, with_host("a-much-longer-host-name"), goes] {
+        zone.change(caused(change), Wall(0));
+        let staged = zone.stage(Wall(0));
+        zone.publish(staged);
+    }
+    assert_eq!(zone.contents().octets(&service, RecordType::SRV), 0);
+}

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Stdio};
 use std::sync::mpsc;
 
-use super::members::{put, targets};
+use super::members::{MEMBERS, put, send, targets};
 use super::*;
 
 /// A command that goes on, killed when dropped.
@@ -111,13 +111,13 @@ fn drain_waits_until_it_is_safe_and_undrain_brings_back() {
 
 #[test]
 fn slots_are_listed_and_free_ones_at_the_end_removed_for_good() {
-    let service = "[[service]]\nname = \"_memcached._tcp\"\nslots = true\n[damping]\nhalf-life = \"0s\"\n";
+    let service = "[[service]]\nname = \"_memcached._tcp\"\nslots = true\n";
     let mut server = TestServer::with(&Setup { tables: service.to_owned(), ..Setup::default() });
     for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
         put(&server, id, &member(number));
     }
-    super::members::send(&server, "DELETE", &format!("{}/a", super::members::MEMBERS), "");
-    super::members::send(&server, "DELETE", &format!("{}/c", super::members::MEMBERS), "");
+    send(&server, "DELETE", &format!("{}/a", MEMBERS), "");
+    send(&server, "DELETE", &format!("{}/c", MEMBERS), "");
     let name = |number: u32| format!("s000{number}.memcached.svc.example.test.");
     let listed = ask(&server, &["slots", ZONE, "_memcached._tcp"]);
     let lines: Vec<&str> = listed.lines().collect();

@@ -9,6 +9,7 @@ use crate::support::answering::Answering;
 fn setup(tables: &str) -> Setup {
     Setup {
         tables: tables.to_owned(),
+        policies: String::new(),
         lease: "default = \"2s\"\nmin = \"1s\"\nmax = \"1h\"\n".to_owned(),
         ..Setup::default()
     }
