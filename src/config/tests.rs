@@ -389,6 +389,8 @@ fn policies_that_make_no_sense_are_refused() {
     assert_one(&zone_problems("[damping]\nreuse = 0.0\n"), "z.toml:3:9: ", &["`damping.reuse` must be 0.1 to 4"]);
     let service = |keys: &str| zone_problems(&format!("[[service]]\nname = \"_x._tcp\"\n{keys}"));
     assert_one(&service("slot-hold = \"1m\"\n"), "z.toml:4:13: ", &["needs `slots = true`"]);
+    let two = "slots = true\n[[service]]\nname = \"_x._udp\"\nslots = true\n";
+    assert_one(&service(two), "z.toml:1:", &["_x._tcp", "_x._udp", "`host-name`"]);
     assert_one(&service("slow-start = \"2h\"\n"), "z.toml:4:14: ", &["1h at most"]);
     assert_one(&service("[service.lease]\nmin = \"20s\"\n"), "z.toml:5:7: ", &["`service.lease.min` (20s)"]);
     assert_one(&service("[service.lease]\nmin = \"1s\"\n"), "z.toml:5:7: ", &["`ttl`", "`service.lease.min` (1s)"]);

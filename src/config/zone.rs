@@ -11,7 +11,7 @@ use crate::base::limits::LABEL_OCTETS;
 use crate::base::{Lease, Name, Ttl};
 use crate::membership::access::{Globs, Scope, TransferAccess, TransferEntry, UpdateEntry};
 use crate::membership::limits::LeaseLimits;
-use crate::zone::{HostName, ServiceSettings, Settings};
+use crate::zone::{HostName, Layout, ServiceSettings, Settings};
 
 use super::problems::Findings;
 use super::server::without_effect;
@@ -57,6 +57,7 @@ pub(super) fn check(
         services: check_services(findings, &written.service, &origin),
         origin,
     };
+    check_slots(findings, &settings, &text.span());
     let update = match &written.access.update {
         None => UpdateEntry::loopback(),
         Some(entries) => {
@@ -229,6 +230,23 @@ fn check_services(
         });
     }
     services
+}
+
+/// Slots of two services at one host name would have the same names.
+fn check_slots(findings: &mut Findings, settings: &Settings, at: &Range<usize>) {
+    let slotted = settings.services.iter().filter(|entry| entry.slots);
+    let hosts: Vec<(&Name, Layout)> =
+        slotted.filter_map(|entry| Some((&entry.service, Layout::of(&entry.service, settings)?))).collect();
+    for (number, (service, layout)) in hosts.iter().enumerate() {
+        if let Some((other, _)) = hosts[..number].iter().find(|(_, other)| other.host == layout.host) {
+            let message = format!(
+                "{other} and {service} both have slots, whose names would be the same below {}: give one of them a \
+                 `host-name` of its own",
+                layout.host
+            );
+            findings.problem(at, message);
+        }
+    }
 }
 
 fn service_name(findings: &mut Findings, written: &Spanned<String>, origin: &Name) -> Option<Name> {

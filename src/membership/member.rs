@@ -145,8 +145,10 @@ impl State {
 pub struct Decided {
     /// Since when it is in its state (that it is suspect is not kept).
     pub since: Wall,
-    /// Its slot, in a service with slots; none: it waits for one, or is damped.
+    /// Its slot, in a service with slots.
     pub slot: Option<u32>,
+    /// Whether it waits for one, unpublished.
+    pub waits: bool,
     /// While it ramps up: how many of [`RAMP_STEPS`] of its weight it has. Zero: all of it.
     pub ramp: u8,
 }

@@ -124,7 +124,6 @@ pub fn open_copy(ready: &Ready, store: &dyn Store, now: Now) -> Result<(OpenedCo
 /// The zone and the membership as the store has them.
 pub fn revive(stored: StoredZone, mut table: Table, now: Now) -> Result<(Zone, Table), StoreError> {
     let full = |cause: &dyn std::fmt::Display| StoreError::Io { path: "store".to_owned(), cause: cause.to_string() };
-    let settings = stored.settings.clone();
     let mut restoring = Restoring::new(stored.settings, stored.epoch);
     for StaticNode { name, rrsets } in stored.statics {
         restoring.apply(&Change::Static { name, rrsets });
@@ -141,7 +140,7 @@ pub fn revive(stored: StoredZone, mut table: Table, now: Now) -> Result<(Zone, T
             match table.item(index) {
                 Some(Item::Member(member)) => {
                     let (service, id) = (member.service.clone(), member.id.clone());
-                    let published = PublishedMember::of(member, settings.has_slots(&service));
+                    let published = PublishedMember::of(member);
                     restoring.apply(&Change::Member { service, id, member: Some(published) });
                 }
                 Some(Item::Leased(record)) => drop(leased.insert((record.name.clone(), record.rtype))),

@@ -503,8 +503,7 @@ impl Publisher {
     fn publish_item(&mut self, item: &Item, removed: bool, cause: Cause, now: Now) {
         let change = match item {
             Item::Member(member) => {
-                let has_slots = self.zone.contents().has_slots(&member.service);
-                let published = (!removed).then(|| PublishedMember::of(member, has_slots));
+                let published = (!removed).then(|| PublishedMember::of(member));
                 if self.zone.contents().member(&member.service, &member.id) == published.as_ref() {
                     return;
                 }

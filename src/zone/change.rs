@@ -39,16 +39,16 @@ pub enum Standing {
 }
 
 impl PublishedMember {
-    /// What is published of a registered member. `has_slots`: its service has slots, and a member without one waits.
-    pub fn of(member: &Member, has_slots: bool) -> PublishedMember {
+    /// What is published of a registered member.
+    pub fn of(member: &Member) -> PublishedMember {
         let standing = match member.state {
             State::Draining | State::Drained => Standing::Leaving,
             State::Damped => Standing::Hidden,
-            _ if has_slots && member.decided.slot.is_none() => Standing::Hidden,
+            _ if member.decided.waits => Standing::Hidden,
             State::Held => Standing::Held,
             State::Up | State::Suspect => Standing::InService,
         };
-        let (slot, weight) = (member.decided.slot.filter(|_| has_slots), member.weight());
+        let (slot, weight) = (member.decided.slot, member.weight());
         PublishedMember { registration: member.registration.clone(), standing, slot, weight }
     }
 

@@ -54,7 +54,9 @@ impl Contents {
         // Static SRV records were added first; members follow by id. One TTL for the joined set.
         builder.retime(RecordType::SRV);
         builder.retime(RecordType::TXT);
-        for (_, member) in service.members.in_order().into_iter().filter(|(_, member)| view.serves(member)) {
+        for (_, member) in
+            service.members.in_order(&service.layout).into_iter().filter(|(_, member)| view.serves(member))
+        {
             builder.derive_srv(&service.layout, member, view);
         }
         builder.derive(RecordType::TXT, &txt::service_rdata(service.changed, &service.fingerprint));

@@ -114,9 +114,9 @@ impl Members {
     }
 
     /// All in the order in which they are published: by slot, and those without one by id.
-    pub(super) fn in_order(&self) -> Vec<(&MemberId, &PublishedMember)> {
+    pub(super) fn in_order(&self, layout: &Layout) -> Vec<(&MemberId, &PublishedMember)> {
         let mut members: Vec<(&MemberId, &PublishedMember)> = self.roster.iter().collect();
-        if !self.slots.is_empty() {
+        if layout.slots {
             members.sort_by_key(|(_, member)| (member.slot.is_none(), member.slot));
         }
         members

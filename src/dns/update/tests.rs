@@ -148,7 +148,7 @@ impl Bench {
                 Item::Member(member) => Change::Member {
                     service: member.service.clone(),
                     id: member.id.clone(),
-                    member: there.then(|| PublishedMember::of(member, false)),
+                    member: there.then(|| PublishedMember::of(member)),
                 },
                 Item::Leased(record) => {
                     let records = self.table.leased(&record.name).map(|(_, record)| record);

@@ -105,11 +105,8 @@ impl Table {
     /// Changes the policies; leases that have lapsed already, holds and penalties keep what they were given.
     pub fn set_policies(&mut self, policies: Arc<Policies>) {
         self.governed.policies = policies;
-        // Where there are slots now, members of before have none yet; where there are none any more, nobody waits.
-        let waits = |member: &Member| {
-            let has_slots = self.policy_of(&member.service).slot_hold.is_some();
-            has_slots && member.decided.slot.is_none() && member.state.is_published()
-        };
+        // Where there are slots now, members of before have none yet; where there are none any more, nobody has to wait.
+        let waits = |member: &Member| wants_slot(member, self.policy_of(&member.service));
         let indexes = (0..self.slots.len()).filter_map(|at| u32::try_from(at).ok()).map(Index);
         let waiting = indexes.filter(|index| matches!(self.item(*index), Some(Item::Member(member)) if waits(member)));
         self.governed.waiting = waiting.collect();
@@ -141,7 +138,7 @@ impl Table {
 
     /// Whether a member waits for a slot.
     pub fn waits_for_slot(&self, index: Index) -> bool {
-        self.governed.waiting.contains(&index)
+        matches!(self.item(index), Some(Item::Member(member)) if member.decided.waits)
     }
 
     /// The slots of a service, if it has some.
@@ -200,12 +197,11 @@ impl Table {
         {
             member.decided.since = self.governed.seen.wall;
         }
-        let serves =
-            |state: State, slot: Option<u32>| state.is_published() && (policy.slot_hold.is_none() || slot.is_some());
-        let served = before.is_some_and(|(state, decided)| serves(state, decided.slot));
+        let serves = |state: State, waits: bool| state.is_published() && !waits;
+        let served = before.is_some_and(|(state, decided)| serves(state, decided.waits));
         if policy.slow_start.is_zero() {
             member.decided.ramp = 0;
-        } else if serves(member.state, member.decided.slot) && !served {
+        } else if serves(member.state, member.decided.waits) && !served {
             member.decided.ramp = 1;
         }
         sides
@@ -237,16 +233,17 @@ impl Table {
         let wall = self.governed.seen.wall;
         let service = &member.service;
         match policy.slot_hold {
-            None => member.decided.slot = None,
+            None => (member.decided.slot, member.decided.waits) = (None, false),
             Some(hold) if member.decided.slot.is_none() && member.state.is_published() => {
                 let slots = self.governed.slots.entry(service.clone()).or_default();
+                member.decided.waits = true;
                 if let Some((number, undo)) = slots.take(&member.id, predecessor, hold, wall) {
-                    member.decided.slot = Some(number);
+                    (member.decided.slot, member.decided.waits) = (Some(number), false);
                     sides.push(Side::Slots(service.clone(), undo));
                     self.governed.changed_slots.insert(service.clone());
                 }
             }
-            Some(_) => {}
+            Some(_) => member.decided.waits = false,
         }
         if let Some(number) = before.filter(|_| member.decided.slot != before) {
             self.free_slot(service, &member.id, number, sides);
@@ -338,9 +335,7 @@ impl Table {
             Some(_) => {}
             None => drop(governed.ramps.remove(&index)),
         }
-        let waits = after.is_some_and(|member| {
-            policy.slot_hold.is_some() && member.decided.slot.is_none() && member.state.is_published()
-        });
+        let waits = after.is_some_and(|member| wants_slot(member, policy));
         if waits {
             governed.waiting.insert(index)
         } else {
@@ -441,6 +436,14 @@ impl Table {
         let is_up = |index: Index| matches!(self.item(index), Some(Item::Member(member)) if member.state == State::Up);
         let undone = self.journal.iter().filter(|undo| was_held(&undo.before) && is_up(undo.index));
         undone.map(|undo| undo.index).collect()
+    }
+}
+
+/// Whether a member is to be given a slot, or to be told that it needs none.
+fn wants_slot(member: &Member, policy: &ServicePolicy) -> bool {
+    match policy.slot_hold {
+        Some(_) => member.decided.slot.is_none() && member.state.is_published(),
+        None => member.decided.waits,
     }
 }
 

@@ -8,6 +8,8 @@
 //!
 //! Cost: a look at all members of a service when leases in it end, or when somebody in it changes while somebody is held.
 
+use std::time::Duration;
+
 use crate::base::{Monotonic, Name, Now};
 
 use crate::membership::member::RAMP_STEPS;
@@ -70,9 +72,13 @@ impl Table {
             Some(Item::Member(member)) => Some(&member.service),
             _ => None,
         };
-        let released = governed.waiting.iter().filter_map(service_of).filter_map(|service| {
-            let hold = self.policy_of(service).slot_hold?;
-            governed.slots.get(service)?.next_released(hold, governed.seen.wall)
+        let waiting = governed.waiting.iter().filter(|index| !self.edited.contains(*index));
+        let released = waiting.filter_map(service_of).filter_map(|service| {
+            let Some(hold) = self.policy_of(service).slot_hold else { return Some(Duration::ZERO) };
+            match governed.slots.get(service) {
+                Some(slots) if !slots.free.is_empty() => slots.next_released(hold, governed.seen.wall),
+                _ => Some(Duration::ZERO),
+            }
         });
         released.min().map(|left| governed.seen.mono.after(left).max(governed.rests_until))
     }

@@ -557,3 +557,39 @@ fn a_weight_of_one_is_never_less_and_none_stays_none() {
         assert_eq!(member.weight(), expected, "{weight}");
     }
 }
+
+#[test]
+fn slots_that_are_switched_on_are_given_to_all_and_switched_off_let_nobody_wait() {
+    let mut driven = Driven::settled(plain(), 3, 5_000);
+    let before = driven.published();
+    driven.table.set_policies(Policies::of_zone(slotted(60)).into());
+    assert_eq!(driven.published(), before, "who is there stays published until it has one");
+    driven.run(100);
+    assert_eq!(driven.published().0.iter().map(|(_, slot, _)| *slot).collect::<Vec<_>>(), [Some(0), Some(1), Some(2)]);
+    driven.withdraw("i-1");
+    driven.register("new");
+    assert_eq!(driven.published().0.len(), 2, "it waits");
+    driven.table.set_policies(Policies::of_zone(plain()).into());
+    driven.run(100);
+    assert_eq!(driven.published().0.len(), 3);
+}
+
+#[test]
+fn a_heartbeat_between_a_hold_and_its_commit_is_not_forgotten() {
+    let mut driven = Driven::settled(holding(), 10, 5_000);
+    driven.cut_off(0..8);
+    driven.run(9_000);
+    while driven.table.edited().is_empty() {
+        driven.now += 50;
+        driven.table.observe(Monotonic(driven.now));
+        for Decision { after, .. } in driven.table.tick(driven.at()) {
+            driven.table.amend(Item::Member(*after.expect("nobody lapses"))).unwrap();
+        }
+    }
+    let (index, _) = driven.table.member(&service(), "i-3").unwrap();
+    driven.table.renew(index, Monotonic(driven.now), None);
+    assert_eq!(driven.table.tick(driven.at()), [], "it is edited");
+    driven.table.accept(driven.at());
+    driven.run(100);
+    assert_eq!(driven.state("i-3"), Some(State::Up));
+}

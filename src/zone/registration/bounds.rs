@@ -169,7 +169,7 @@ fn check_room(ground: &Ground<'_>, outcome: &Outcome) -> Result<(), Objection> {
 
 /// What may be published of a member at the most: policy decides later, and by time alone.
 fn as_published(ground: &Ground<'_>, member: &Member) -> PublishedMember {
-    let mut published = PublishedMember::of(member, false);
+    let mut published = PublishedMember::of(member);
     if published.standing == Standing::Hidden {
         published.standing = Standing::InService;
     }

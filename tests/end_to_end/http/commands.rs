@@ -116,8 +116,8 @@ fn slots_are_listed_and_free_ones_at_the_end_removed_for_good() {
     for (id, number) in [("a", 1), ("b", 2), ("c", 3)] {
         put(&server, id, &member(number));
     }
-    send(&server, "DELETE", &format!("{}/a", MEMBERS), "");
-    send(&server, "DELETE", &format!("{}/c", MEMBERS), "");
+    send(&server, "DELETE", &format!("{MEMBERS}/a"), "");
+    send(&server, "DELETE", &format!("{MEMBERS}/c"), "");
     let name = |number: u32| format!("s000{number}.memcached.svc.example.test.");
     let listed = ask(&server, &["slots", ZONE, "_memcached._tcp"]);
     let lines: Vec<&str> = listed.lines().collect();
