@@ -26,8 +26,9 @@ use format::Format;
                         livezone watch svc.example.test. _memcached._tcp --format nft --exec 'nft -f -'\n  \
                         livezone watch svc.example.test. _memcached._tcp --format hosts --once > /etc/hosts.memcached\n\n\
                         The nft format is a script that replaces the sets memcached_tcp_ipv4 and memcached_tcp_ipv6 of the\n\
-                        table inet livezone in one transaction. A rule that lets the service's members in, and nobody else:\n  \
-                        nft add rule inet filter input ip saddr @memcached_tcp_ipv4 tcp dport 11211 accept")]
+                        table inet livezone in one transaction. Rules of that table that let the service's members in, and nobody else:\n  \
+                        nft 'add chain inet livezone input { type filter hook input priority -1; }'\n  \
+                        nft 'add rule inet livezone input tcp dport 11211 ip saddr != @memcached_tcp_ipv4 drop'")]
 pub struct Args {
     /// The zone's origin; a missing final dot is added
     #[arg(value_parser = parse_name)]
