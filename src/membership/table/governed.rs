@@ -370,7 +370,11 @@ impl Table {
         match member.state {
             State::Suspect => deadline.after(self.grace_of(index)),
             State::Held => match self.governed.marks.get(&index) {
-                Some(mark) => mark.let_go.map_or(mark.until, |let_go| let_go.min(mark.until)),
+                // Time in which nobody could be heard of doesn't count here either.
+                Some(mark) => {
+                    let end = mark.let_go.map_or(mark.until, |let_go| let_go.min(mark.until));
+                    self.stalls.extend(&self.reading(index), end)
+                }
                 None => deadline,
             },
             _ => self.next_turn(index, member).map_or(deadline, |(at, _)| at.min(deadline)),
@@ -399,6 +403,13 @@ impl Table {
 
     pub(super) fn is_held(&self, index: Index) -> bool {
         self.governed.marks.contains_key(&index)
+    }
+
+    /// A hold goes on until then at the least.
+    pub(super) fn hold_at_least(&mut self, index: Index, until: Monotonic) {
+        if let Some(mark) = self.governed.marks.get_mut(&index) {
+            mark.until = mark.until.max(until);
+        }
     }
 
     /// Somebody who is held was heard of.

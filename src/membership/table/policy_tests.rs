@@ -593,3 +593,22 @@ fn a_heartbeat_between_a_hold_and_its_commit_is_not_forgotten() {
     driven.run(100);
     assert_eq!(driven.state("i-3"), Some(State::Up));
 }
+
+#[test]
+fn a_hold_that_would_have_ended_while_the_process_was_down_leaves_a_lease_to_be_heard_of() {
+    let mut driven = Driven::settled(holding(), 10, 5_000);
+    driven.cut_off(0..8);
+    driven.run(30_000);
+    let mut started = Driven::new(holding());
+    started.now = driven.now + 3_600_000;
+    started.table.see(started.at());
+    for item in driven.table.items().cloned().collect::<Vec<Item>>() {
+        let deadline = Monotonic(started.now + LEASE);
+        started.table.load(item, Stamp::default(), deadline, Monotonic(started.now)).unwrap();
+    }
+    started.beats = (6..10).map(|number| (format!("i-{number}"), started.now + 1_000)).collect();
+    started.run(14_900);
+    assert_eq!((started.table.len(), started.state("i-6")), (10, Some(State::Up)));
+    started.run(200);
+    assert_eq!(started.table.len(), 4, "{:?}", started.told);
+}

@@ -177,6 +177,8 @@ impl Table {
         self.cells.assign(index.cell(), deadline, now, lease, stamp, Default::default());
         if self.is_held(index) {
             self.cells.shut(index.cell());
+            // While the process was down it could not be heard of: it has the lease that this start gives, like all.
+            self.hold_at_least(index, deadline);
         }
         self.arm(index, self.due(index));
         self.unrenewed.push(Unrenewed { index, generation: self.reading(index).generation(), deadline });
