@@ -80,6 +80,10 @@ impl Store for Watched {
         self.store.figures()
     }
 
+    fn octets(&self) -> Option<u64> {
+        self.store.octets()
+    }
+
     fn start(&self, zone: &Name, now: Wall) -> Result<Option<StoredZone>, StoreError> {
         self.store.start(zone, now)
     }
