@@ -7,6 +7,7 @@
 //! ```console
 //! $ LIVEZONE_SEEDS=10000 tests/run simulation
 //! $ LIVEZONE_SEED=4711 tests/run simulation
+//! $ LIVEZONE_POLICIES=1 tests/run simulation     # with hold and damping
 //! ```
 
 mod agents;
@@ -69,7 +70,7 @@ fn play(seed: u64, planted: Planted) -> Outcome {
         let setup = Setup {
             settle: [0, 0, 200][rng.usize(0..3)],
             grace: [0, 0, 1_500][rng.usize(0..3)],
-            policies: rng.bool(),
+            policies: number_of("LIVEZONE_POLICIES").is_some(),
             faults: faults.clone(),
             ..Setup::new(rng.u64(..))
         };
