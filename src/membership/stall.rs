@@ -65,8 +65,12 @@ impl Stalls {
     /// When something really ends that would end then (a lease, or its grace), by the stalls since the last heartbeat.
     pub(super) fn extend(&self, reading: &Reading, end: Monotonic) -> Monotonic {
         // Not `reading.last`, which heartbeats in quick succession leave where it is.
-        let heard = reading.deadline.before(reading.lease.duration());
-        let since = self.stalls.partition_point(|stall| stall.end() <= heard);
+        self.extend_from(reading.deadline.before(reading.lease.duration()), reading, end)
+    }
+
+    /// The same of something that began after the last heartbeat, by the stalls since then.
+    pub(super) fn extend_from(&self, from: Monotonic, reading: &Reading, end: Monotonic) -> Monotonic {
+        let since = self.stalls.partition_point(|stall| stall.end() <= from);
         let mut extended = end;
         for stall in self.stalls.range(since..) {
             if extended <= stall.from {
@@ -75,7 +79,7 @@ impl Stalls {
             if extended == end {
                 extended = extended.after(reading.usual_interval().unwrap_or(reading.lease.duration()));
             }
-            extended = extended.after(stall.length.min(stall.end().since(heard)));
+            extended = extended.after(stall.length.min(stall.end().since(from)));
         }
         extended
     }

@@ -26,10 +26,11 @@ pub(super) enum Side {
 /// How a member is held.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Mark {
-    /// Until when at most.
+    /// Since when, and until when at most.
+    pub(super) since: Monotonic,
     pub(super) until: Monotonic,
-    /// Few enough are held: when its last chance ends.
-    pub(super) let_go: Option<Monotonic>,
+    /// Few enough are held: since when, and when its last chance ends.
+    pub(super) let_go: Option<(Monotonic, Monotonic)>,
     /// Whether it has been heard of.
     pub(super) heard: bool,
 }
@@ -307,7 +308,8 @@ impl Table {
             (false, true) => {
                 let since = after.map_or(governed.seen.wall, |member| member.decided.since);
                 let left = policy.hold.max.saturating_sub(governed.seen.wall.since(since));
-                let mark = Mark { until: governed.seen.mono.after(left), let_go: None, heard: false };
+                let now = governed.seen.mono;
+                let mark = Mark { since: now, until: now.after(left), let_go: None, heard: false };
                 governed.marks.insert(index, mark);
                 governed.holding.entry(service.clone()).or_default().members += 1;
             }
@@ -370,10 +372,12 @@ impl Table {
         match member.state {
             State::Suspect => deadline.after(self.grace_of(index)),
             State::Held => match self.governed.marks.get(&index) {
-                // Time in which nobody could be heard of doesn't count here either.
+                // Time in which nobody could be heard of doesn't count here either; what of it was before has extended the lease.
                 Some(mark) => {
-                    let end = mark.let_go.map_or(mark.until, |let_go| let_go.min(mark.until));
-                    self.stalls.extend(&self.reading(index), end)
+                    let reading = self.reading(index);
+                    let end = |(since, end)| self.stalls.extend_from(since, &reading, end);
+                    let until = end((mark.since, mark.until));
+                    mark.let_go.map_or(until, |let_go| end(let_go).min(until))
                 }
                 None => deadline,
             },

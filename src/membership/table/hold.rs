@@ -228,7 +228,7 @@ impl Table {
                 let Some(mark) = self.governed.marks.get_mut(&index).filter(|mark| mark.let_go.is_none()) else {
                     continue;
                 };
-                mark.let_go = Some(end);
+                mark.let_go = Some((now, end));
                 // The end of the transaction arms what is edited.
                 if !self.edited.contains(&index) {
                     self.arm(index, self.due(index));

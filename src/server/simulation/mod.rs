@@ -7,7 +7,6 @@
 //! ```console
 //! $ LIVEZONE_SEEDS=10000 tests/run simulation
 //! $ LIVEZONE_SEED=4711 tests/run simulation
-//! $ LIVEZONE_POLICIES=1 tests/run simulation     # with hold and damping
 //! ```
 
 mod agents;
@@ -27,6 +26,7 @@ use crate::dns::messages::Update;
 use crate::store::embedded::fake_disk::Fault;
 
 use agents::{Agent, Network, SERVICES};
+use oracle::{Seen, slot_of, targets};
 use store::Faults;
 use world::{Setup, World};
 
@@ -70,7 +70,8 @@ fn play(seed: u64, planted: Planted) -> Outcome {
         let setup = Setup {
             settle: [0, 0, 200][rng.usize(0..3)],
             grace: [0, 0, 1_500][rng.usize(0..3)],
-            policies: number_of("LIVEZONE_POLICIES").is_some(),
+            policies: rng.bool(),
+            slots: [None, Some(0), Some(2_000)][rng.usize(0..3)],
             faults: faults.clone(),
             ..Setup::new(rng.u64(..))
         };
@@ -124,8 +125,11 @@ fn look(world: &World) {
     let ask = |name: &str, rtype| world.ask(&question(name, rtype));
     let Some(soa) = ask("z.", RecordType::SOA) else { return };
     let services = SERVICES.map(|service| {
-        let answer = |rtype| ask(service, rtype).expect("it has answered a moment ago");
-        (service.parse().unwrap(), answer(RecordType::SRV), answer(RecordType::TXT))
+        let answer = |name: &str, rtype| ask(name, rtype).expect("it has answered a moment ago");
+        let srv = answer(service, RecordType::SRV);
+        let slots = targets(&srv).into_iter().filter(|target| slot_of(target).is_some());
+        let slots = slots.map(|target| answer(&target, RecordType::A)).collect();
+        Seen { service: service.parse().unwrap(), srv, txt: answer(service, RecordType::TXT), slots }
     });
     world.oracle().observe(world.now(), &soa, &services);
 }

@@ -76,6 +76,8 @@ pub(super) struct Oracle {
     grace: u64,
     /// How long silent members are held at most, and in which time penalties halve, if that is so.
     policies: Option<(u64, u64)>,
+    /// How long a free slot is kept at most.
+    slot_hold: u64,
     members: Vec<Member>,
     stalls: Vec<(u64, u64)>,
     started: u64,
@@ -96,11 +98,23 @@ pub(super) struct Oracle {
     /// A write of which nobody knows yet whether it is durable.
     unsettled: Option<Box<Write>>,
     violation: Option<String>,
+    /// How many slots a service was last seen to have.
+    slots: HashMap<Name, u32>,
     trace: Sha256,
     /// Answers that were looked at.
     pub(super) observations: usize,
     pub(super) commits: usize,
     pub(super) acknowledged: usize,
+}
+
+/// What was answered of a service.
+#[derive(Debug)]
+pub(super) struct Seen {
+    pub(super) service: Name,
+    pub(super) srv: Vec<u8>,
+    pub(super) txt: Vec<u8>,
+    /// The addresses of each target that is a slot.
+    pub(super) slots: Vec<Vec<u8>>,
 }
 
 /// How long after a write that took time what it held up is written.
@@ -113,11 +127,12 @@ const NOTED: u64 = 100;
 const SLACK: u64 = 10;
 
 impl Oracle {
-    pub(super) fn new(settle: u64, grace: u64, policies: Option<(u64, u64)>) -> Oracle {
+    pub(super) fn new(settle: u64, grace: u64, policies: Option<(u64, u64)>, slot_hold: u64) -> Oracle {
         Oracle {
             settle,
             grace,
             policies,
+            slot_hold,
             members: Vec::new(),
             stalls: Vec::new(),
             started: 0,
@@ -132,6 +147,7 @@ impl Oracle {
             failing: false,
             unsettled: None,
             violation: None,
+            slots: HashMap::new(),
             trace: Sha256::new(),
             observations: 0,
             commits: 0,
@@ -259,15 +275,26 @@ impl Oracle {
     /// When something has ended for sure.
     fn latest(&self, end: End) -> u64 {
         let tick = u64::try_from(EXPIRY_TICK.as_millis()).unwrap();
-        let mut at = end.at + self.grace + self.policies.map_or(0, |(hold, _)| hold);
-        let mut interval = end.lease;
-        for (from, to) in self.stalls.iter().filter(|(_, to)| *to >= end.heard) {
+        let lapses = self.outlast(end.at + self.grace, end.heard, end.lease) + tick + self.settle + SLACK;
+        let Some((hold, _)) = self.policies else { return lapses };
+        // A hold begins when the store can keep it.
+        let held = lapses.max(self.slow + SLOW + self.settle).max(self.refused + RETRY + self.settle);
+        // The interval that a stall grants is granted to the lease and to the hold.
+        let granted = if self.stalls.iter().any(|(_, to)| *to >= end.heard) { end.lease } else { 0 };
+        self.outlast(held + hold + granted, lapses, 0) + tick + self.settle + SLACK
+    }
+
+    /// When something is over at the latest, by the stalls since somebody was heard of.
+    fn outlast(&self, end: u64, heard: u64, lease: u64) -> u64 {
+        let mut at = end;
+        let mut interval = lease;
+        for (from, to) in self.stalls.iter().filter(|(_, to)| *to >= heard) {
             // The server counts a stall from its last look at the clock.
             if from.saturating_sub(150) < at {
                 at += to - from + 150 + std::mem::take(&mut interval);
             }
         }
-        at + tick + self.settle + SLACK
+        at
     }
 
     // ---- the store and the process ------------------------------------------------------------------------------
@@ -416,8 +443,8 @@ impl Oracle {
 
     // ---- answers ------------------------------------------------------------------------------------------------
 
-    /// Looks at the answers to the SOA of the zone, and to SRV and TXT of each service, all of the same moment.
-    pub(super) fn observe(&mut self, now: u64, soa: &[u8], services: &[(Name, Vec<u8>, Vec<u8>)]) {
+    /// Looks at the answers to the SOA of the zone, and to those of each service, all of the same moment.
+    pub(super) fn observe(&mut self, now: u64, soa: &[u8], services: &[Seen]) {
         self.observations += 1;
         let Some(serial) = read(soa).iter().find_map(|data| match data {
             RData::SOA(soa) => Some(Serial(soa.serial)),
@@ -427,10 +454,11 @@ impl Oracle {
         };
         self.check_serial(now, serial);
         let mut digest = Sha256::new();
-        for (service, srv, txt) in services {
-            digest.update(&srv[2..]);
-            digest.update(&txt[2..]);
-            self.check_service(now, service, srv, txt);
+        for seen in services {
+            for octets in [&seen.srv, &seen.txt].into_iter().chain(&seen.slots) {
+                digest.update(&octets[2..]);
+            }
+            self.check_service(now, seen);
         }
         let digest: [u8; 32] = digest.finalize().into();
         self.trace.update(digest);
@@ -455,20 +483,18 @@ impl Oracle {
         self.served = Some(serial);
     }
 
-    fn check_service(&mut self, now: u64, service: &Name, srv: &[u8], txt: &[u8]) {
-        let targets: Vec<String> = read(srv)
-            .iter()
-            .filter_map(|data| match data {
-                RData::SRV(srv) => Some(srv.target.to_ascii()),
-                _ => None,
-            })
-            .collect();
+    fn check_service(&mut self, now: u64, seen: &Seen) {
+        let Seen { service, srv, txt, .. } = seen;
+        let targets = targets(srv);
         let members = format!("members={}", targets.len());
-        let told = read(txt).iter().any(|data| data.to_string().contains(&members));
-        let is_unknown = targets.is_empty() && read(txt).is_empty();
+        let strings: Vec<String> = read(txt).iter().map(ToString::to_string).collect();
+        let told = strings.iter().any(|text| text.contains(&members));
+        let is_unknown = targets.is_empty() && strings.is_empty();
         if !told && !is_unknown {
             self.violate(now, format!("{service} has {targets:?}, and TXT says otherwise"));
         }
+        let ids = self.members_of(now, seen, &targets);
+        self.check_slots(now, service, &targets, &strings);
         // A write that takes no time is over when anybody looks.
         let held_up = self.failing
             || self.unsettled.is_some()
@@ -480,7 +506,7 @@ impl Oracle {
             if member.service != *service {
                 continue;
             }
-            let published = targets.iter().any(|target| target.split('.').next() == Some(member.id.as_str()));
+            let published = ids.iter().any(|id| id == member.id.as_str());
             let name = format!("{} of {service}", member.id);
             let until = member.upper.iter().map(|upper| self.latest(*upper)).max();
             let must = member.lower.map(|lower| self.earliest(lower));
@@ -500,14 +526,73 @@ impl Oracle {
 }
 
 impl Oracle {
+    /// Whose targets these are: that of a slot is the member's whose address is there.
+    fn members_of(&mut self, now: u64, seen: &Seen, targets: &[String]) -> Vec<String> {
+        let mut slots = seen.slots.iter();
+        let mut ids: Vec<String> = Vec::new();
+        for target in targets {
+            let label = target.split('.').next().unwrap_or_default();
+            let id = match slot_of(target) {
+                Some(_) => match &read(slots.next().expect("one answer a slot"))[..] {
+                    [RData::A(address)] => format!("i-{}", address.octets()[3]),
+                    found => {
+                        self.violate(now, format!("{target} has {found:?}"));
+                        continue;
+                    }
+                },
+                None => label.to_owned(),
+            };
+            ids.push(id);
+        }
+        ids
+    }
+
+    /// Slots are as few as they can be, and stay.
+    fn check_slots(&mut self, now: u64, service: &Name, targets: &[String], strings: &[String]) {
+        let used: Vec<u32> = targets.iter().filter_map(|target| slot_of(target)).collect();
+        if used.is_empty() {
+            return;
+        }
+        let told = strings.iter().find_map(|text| {
+            let (_, count) = text.split_once("slots=")?;
+            count.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u32>().ok()
+        });
+        let members = self.members.iter().filter(|member| member.service == *service).count();
+        let before = self.slots.insert(service.clone(), told.unwrap_or_default()).unwrap_or_default();
+        let fits = told.is_some_and(|count| {
+            used.iter().all(|slot| *slot < count) && usize::try_from(count).is_ok_and(|count| count <= members)
+        });
+        if !fits || used.len() != targets.len() || told.is_some_and(|count| count < before) {
+            self.violate(now, format!("{service} has {targets:?} and {told:?} slots, and had {before}"));
+        }
+    }
+
     /// Whether nothing may keep a member out any more that has stayed: two half-lives are the longest that it can be damped,
     /// and it comes back with a commit of its own.
     fn is_settled(&self, place: usize, now: u64, held_up: bool) -> bool {
-        let Some((_, half_life)) = self.policies else { return true };
+        if self.policies.is_none() && self.slot_hold == 0 {
+            return true;
+        }
+        let damped = self.policies.map_or(0, |(_, half_life)| 2 * half_life);
         let stalled = self.stalls.iter().map(|(_, to)| *to).max().unwrap_or(0);
         let since = self.members[place].since.max(stalled).max(self.slow).max(self.refused);
-        !held_up && now > since + 2 * half_life + RETRY + SLOW + self.settle
+        !held_up && now > since + damped + self.slot_hold + RETRY + SLOW + self.settle
     }
+}
+
+/// The targets of an answer.
+pub(super) fn targets(srv: &[u8]) -> Vec<String> {
+    let data = read(srv).into_iter();
+    let target = |data| match data {
+        RData::SRV(srv) => Some(srv.target.to_ascii()),
+        _ => None,
+    };
+    data.filter_map(target).collect()
+}
+
+/// The number of the slot whose name a target is.
+pub(super) fn slot_of(target: &str) -> Option<u32> {
+    target.split('.').next()?.strip_prefix('s')?.parse().ok()
 }
 
 /// The data of the answer section, as hickory reads it.

@@ -78,6 +78,8 @@ pub(super) struct Setup {
     pub(super) shortest_lease: u32,
     /// Whether silent members are held and flapping ones damped.
     pub(super) policies: bool,
+    /// How long free slots of the last service are kept, in milliseconds, if it has some.
+    pub(super) slots: Option<u64>,
     /// Static records, beside those that every zone has.
     pub(super) statics: String,
     pub(super) faults: Faults,
@@ -91,6 +93,7 @@ impl Setup {
             grace: 0,
             shortest_lease: 2,
             policies: false,
+            slots: None,
             statics: String::new(),
             faults: Faults::default(),
         }
@@ -103,10 +106,13 @@ impl Setup {
         } else {
             "[hold]\nfraction = 1.0\n[damping]\nhalf-life = \"0s\"\n".to_owned()
         };
+        let slots = self.slots.map_or_else(String::new, |hold| {
+            format!("[[service]]\nname = \"_y._tcp\"\nslots = true\nslot-hold = \"{hold}ms\"\n")
+        });
         let zone = format!(
             "origin = \"z.\"\nttl = \"1s\"\nstatic = \"static.zone\"\nsettle = \"{}ms\"\n\
              [lease]\ndefault = \"10s\"\nmin = \"{}s\"\ngrace = \"{}ms\"\n\
-             [access]\nupdate = [{{ network = \"127.0.0.0/8\" }}, {{ key = \"{KEY}\", members = \"any\" }}]\n{policies}",
+             [access]\nupdate = [{{ network = \"127.0.0.0/8\" }}, {{ key = \"{KEY}\", members = \"any\" }}]\n{policies}{slots}",
             self.settle, self.shortest_lease, self.grace
         );
         let path = folder.path().join("z.toml");
@@ -151,6 +157,7 @@ impl World {
                 setup.settle,
                 setup.grace,
                 setup.policies.then_some((HOLD, HALF_LIFE)),
+                setup.slots.unwrap_or_default(),
             ))),
             crashed: Arc::default(),
             setup,
