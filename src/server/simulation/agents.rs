@@ -1,6 +1,7 @@
 //! Who registers: members that come, renew, change, fall silent, withdraw and return, over a network that loses, repeats
 //! and reorders.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -22,6 +23,8 @@ pub(super) struct Network {
     pub(super) lost: u32,
     pub(super) repeated: u32,
     pub(super) delay: u64,
+    /// Agents whom nothing reaches, and who reach nobody.
+    cut_off: Arc<Mutex<HashSet<usize>>>,
     rng: Arc<Mutex<fastrand::Rng>>,
 }
 
@@ -31,12 +34,21 @@ impl Network {
             lost: rng.u32(0..25),
             repeated: rng.u32(0..15),
             delay: [0, 20, 300, 2_000][rng.usize(0..4)],
+            cut_off: Arc::default(),
             rng: Arc::new(Mutex::new(rng.fork())),
         }
     }
 
-    /// The delays of the copies that arrive.
-    fn fates(&self) -> Vec<u64> {
+    /// Cuts these off, and nobody else.
+    pub(super) fn cut_off(&self, agents: impl IntoIterator<Item = usize>) {
+        *self.cut_off.lock().unwrap() = agents.into_iter().collect();
+    }
+
+    /// The delays of the copies that arrive, from this agent or at it.
+    fn fates(&self, agent: usize) -> Vec<u64> {
+        if self.cut_off.lock().unwrap().contains(&agent) {
+            return Vec::new();
+        }
         let mut rng = self.rng.lock().unwrap();
         let copies = 1 + usize::from(rng.u32(0..100) < self.repeated);
         let mut fates = Vec::new();
@@ -51,6 +63,7 @@ impl Network {
 
 /// An update on its way.
 struct Packet {
+    agent: usize,
     member: Number,
     intent: Intent,
     octets: Vec<u8>,
@@ -76,6 +89,20 @@ const ATTEMPTS: usize = 3;
 const PATIENCE: Duration = Duration::from_millis(400);
 
 impl Agent {
+    /// Registers at the first service, and renews at a third of the lease as `livezone agent` does, until it is stopped.
+    pub(super) async fn renew(mut self, lease: u32) {
+        let service: Name = SERVICES[0].parse().unwrap();
+        let id = format!("i-{}", self.number);
+        let member = self.world.oracle().add_member(service.clone(), MemberId::new(&id).unwrap());
+        let interval = u64::from(lease) * 1000 / 3;
+        self.pause(0..interval).await;
+        while !self.stopped() {
+            let update = self.registration(&service, &id, 1).lease(lease);
+            self.send(member, Intent::Register(u64::from(lease) * 1000), &update, false).await;
+            self.pause(interval * 9 / 10..interval * 11 / 10).await;
+        }
+    }
+
     /// Plays until the simulation has it stop.
     pub(super) async fn live(mut self) {
         let service: Name = SERVICES[self.number % SERVICES.len()].parse().unwrap();
@@ -136,6 +163,7 @@ impl Agent {
         };
         let port = 1000 + u16::try_from(self.number).unwrap();
         let packet = Arc::new(Packet {
+            agent: self.number,
             member,
             intent,
             octets,
@@ -145,7 +173,7 @@ impl Agent {
             answered: Notify::new(),
         });
         for _ in 0..ATTEMPTS {
-            for delay in self.network.fates() {
+            for delay in self.network.fates(self.number) {
                 let (world, network, packet) = (self.world.clone(), self.network.clone(), packet.clone());
                 tokio::spawn(async move {
                     sleep(Duration::from_millis(delay)).await;
@@ -170,7 +198,7 @@ fn deliver(world: &Arc<World>, network: Network, packet: &Arc<Packet>) {
     let reply = move |octets: Vec<u8>| {
         let now = replying.now();
         replying.oracle().note_reply(answered.member, answered.intent, delivery, &octets, now);
-        for delay in network.fates() {
+        for delay in network.fates(answered.agent) {
             let answered = answered.clone();
             tokio::spawn(async move {
                 sleep(Duration::from_millis(delay)).await;

@@ -11,6 +11,7 @@
 
 mod agents;
 mod oracle;
+mod partition;
 mod script;
 mod store;
 mod world;
@@ -70,7 +71,7 @@ fn play(seed: u64, planted: Planted) -> Outcome {
         let setup = Setup {
             settle: [0, 0, 200][rng.usize(0..3)],
             grace: [0, 0, 1_500][rng.usize(0..3)],
-            policies: rng.bool(),
+            hold: rng.bool().then_some(6_000),
             slots: [None, Some(0), Some(2_000)][rng.usize(0..3)],
             faults: faults.clone(),
             ..Setup::new(rng.u64(..))
@@ -93,7 +94,7 @@ fn play(seed: u64, planted: Planted) -> Outcome {
                 }
             });
         }
-        let mut chaos = Chaos { world: world.clone(), faults, planted, rng, starts: 1 };
+        let mut chaos = Chaos { world: world.clone(), network, faults, planted, rng, starts: 1 };
         chaos.reign().await;
         stop.store(true, Ordering::Relaxed);
         chaos.rest().await;
@@ -146,6 +147,7 @@ fn question(name: &str, rtype: RecordType) -> Vec<u8> {
 /// What happens to the machine.
 struct Chaos {
     world: Arc<World>,
+    network: Network,
     faults: Faults,
     planted: Planted,
     rng: fastrand::Rng,
@@ -161,7 +163,7 @@ impl Chaos {
                 self.crash().await;
                 continue;
             }
-            let event = self.rng.u8(0..14);
+            let event = self.rng.u8(0..16);
             tracing::info!(at = self.world.now(), event, "chaos");
             match event {
                 0..3 => self.world.stall(self.rng.u64(400..9_000)).await,
@@ -175,9 +177,22 @@ impl Chaos {
                     self.world.stop().await;
                     self.restart().await;
                 }
-                _ => self.set_fault(Fault::None),
+                13 => self.set_fault(Fault::None),
+                _ => self.part_the_network(),
             }
         }
+        self.network.cut_off([]);
+    }
+
+    /// Some are cut off for a while, who may be all.
+    fn part_the_network(&mut self) {
+        let part = self.rng.u8(1..=4);
+        self.network.cut_off((0..AGENTS).filter(|_| self.rng.u8(0..4) < part));
+        let (network, for_so_long) = (self.network.clone(), self.rng.u64(1_000..15_000));
+        tokio::spawn(async move {
+            sleep(Duration::from_millis(for_so_long)).await;
+            network.cut_off([]);
+        });
     }
 
     /// Lets the leases end, on a machine that works.

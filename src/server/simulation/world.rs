@@ -32,8 +32,7 @@ use super::store::{Faults, SimulatedStore};
 pub(super) const KEY: &str = "agents.";
 pub(super) const SECRET: &[u8] = b"a secret of the simulation";
 
-/// How long silent members are held at most, and in which time penalties halve, in milliseconds.
-const HOLD: u64 = 6_000;
+/// In which time penalties halve, in milliseconds.
 const HALF_LIFE: u64 = 1_000;
 
 /// The clock of the machine: tokio's, which the simulation moves, and a wall clock that somebody sets.
@@ -76,8 +75,8 @@ pub(super) struct Setup {
     pub(super) grace: u64,
     /// The shortest lease that is granted; longer than what members ask for, it is a planted fault.
     pub(super) shortest_lease: u32,
-    /// Whether silent members are held and flapping ones damped.
-    pub(super) policies: bool,
+    /// Whether silent members are held, how many milliseconds at most, and flapping ones damped.
+    pub(super) hold: Option<u64>,
     /// How long free slots of the last service are kept, in milliseconds, if it has some.
     pub(super) slots: Option<u64>,
     /// Static records, beside those that every zone has.
@@ -92,7 +91,7 @@ impl Setup {
             settle: 0,
             grace: 0,
             shortest_lease: 2,
-            policies: false,
+            hold: None,
             slots: None,
             statics: String::new(),
             faults: Faults::default(),
@@ -101,8 +100,8 @@ impl Setup {
 
     fn ready(&self, keys: &Keys) -> Ready {
         let folder = tempfile::tempdir().unwrap();
-        let policies = if self.policies {
-            format!("[hold]\nmin-members = 2\nmax = \"{HOLD}ms\"\n[damping]\nhalf-life = \"{HALF_LIFE}ms\"\n")
+        let policies = if let Some(hold) = self.hold {
+            format!("[hold]\nmin-members = 2\nmax = \"{hold}ms\"\n[damping]\nhalf-life = \"{HALF_LIFE}ms\"\n")
         } else {
             "[hold]\nfraction = 1.0\n[damping]\nhalf-life = \"0s\"\n".to_owned()
         };
@@ -156,7 +155,7 @@ impl World {
             oracle: Arc::new(Mutex::new(Oracle::new(
                 setup.settle,
                 setup.grace,
-                setup.policies.then_some((HOLD, HALF_LIFE)),
+                setup.hold.map(|hold| (hold, HALF_LIFE)),
                 setup.slots.unwrap_or_default(),
             ))),
             crashed: Arc::default(),
