@@ -20,13 +20,15 @@ use super::routes::{Answer, Api, MemberPath, Parameters, accept_parameters, docu
 use super::views::{MemberState, ServiceView};
 
 /// How a member that drains stands: the reply to `POST …/drain`, and what `GET …/drain` follows it with.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "kebab-case")]
 pub struct DrainView {
     /// Where it stands.
     pub state: MemberState,
     /// From when on no cache that keeps to TTLs leads to it; null while servers are waited for, or while it doesn't drain.
     pub safe_to_stop_at: Option<String>,
+    /// How many seconds that is away, 0 if it has come; so nobody needs a clock that agrees with the server's.
+    pub safe_in: Option<f64>,
     /// The secondaries that don't serve the zone without it yet; once the wait has ended by `drain-timeout`, those that
     /// were missing.
     pub waiting_for: Vec<String>,
@@ -127,7 +129,13 @@ async fn look_at(api: &super::routes::Shared, zone: &ServedZone, service: &Name,
     };
     let view = api.directory.service(&zone.origin, service).await?.ok_or_else(unknown)?;
     let member = view.members.into_iter().find(|member| member.id == id.as_str()).ok_or_else(unknown)?;
-    let bare = DrainView { state: member.state, safe_to_stop_at: None, waiting_for: Vec::new(), timed_out: false };
+    let bare = DrainView {
+        state: member.state,
+        safe_to_stop_at: None,
+        safe_in: None,
+        waiting_for: Vec::new(),
+        timed_out: false,
+    };
     let view = match member.state {
         // What is not durable yet has no commit that could be waited for.
         MemberState::Draining if member.pending => bare,

@@ -74,7 +74,7 @@ impl Directory for Played {
 
     fn drained(&self, _: &Name, _: &Name, _: &MemberId, _: &str) -> DrainView {
         let state = views::MemberState::Draining;
-        DrainView { state, safe_to_stop_at: None, waiting_for: Vec::new(), timed_out: false }
+        DrainView { state, safe_to_stop_at: None, safe_in: None, waiting_for: Vec::new(), timed_out: false }
     }
 
     fn shrink(&self, _: &Name, _: &Name, _: Arc<str>) -> Pending<Result<Shrunk, Unavailable>> {

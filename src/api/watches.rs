@@ -252,7 +252,7 @@ mod tests {
 
         fn drained(&self, _: &Name, _: &Name, _: &MemberId, _: &str) -> DrainView {
             let state = MemberState::Draining;
-            DrainView { state, safe_to_stop_at: None, waiting_for: Vec::new(), timed_out: false }
+            DrainView { state, safe_to_stop_at: None, safe_in: None, waiting_for: Vec::new(), timed_out: false }
         }
 
         fn shrink(&self, _: &Name, _: &Name, _: Arc<str>) -> Pending<Result<Shrunk, Unavailable>> {

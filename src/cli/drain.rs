@@ -125,12 +125,15 @@ pub fn drain(args: &DrainArgs) -> Result<(), Error> {
 /// Follows a drained member until it is safe to stop it.
 fn wait(client: &Client, path: &str, mut view: DrainView) -> Result<DrainView, Error> {
     let mut answered = Instant::now();
-    while !is_safe(&view) {
+    // By our own clock from when we were told, whatever time of day it is here.
+    let is_safe =
+        |view: &DrainView, answered: Instant| view.safe_in.is_some_and(|left| answered.elapsed().as_secs_f64() >= left);
+    while !is_safe(&view, answered) {
         std::thread::sleep(INTERVAL);
         match client.document(path) {
             Ok(next) => (view, answered) = (next, Instant::now()),
             // It is gone: then it is safe as soon as it would have been.
-            Err(Error::Refused { problem, .. }) if problem.status == 404 && view.safe_to_stop_at.is_some() => {}
+            Err(Error::Refused { problem, .. }) if problem.status == 404 && view.safe_in.is_some() => {}
             Err(Error::Silent { .. }) if answered.elapsed() < PATIENCE => {}
             Err(error) => return Err(error),
         }
@@ -139,11 +142,6 @@ fn wait(client: &Client, path: &str, mut view: DrainView) -> Result<DrainView, E
         }
     }
     Ok(view)
-}
-
-fn is_safe(view: &DrainView) -> bool {
-    let at = view.safe_to_stop_at.as_deref().and_then(|at| humantime::parse_rfc3339(at).ok());
-    at.is_some_and(|at| std::time::SystemTime::now() >= at)
 }
 
 fn text(id: &str, view: &DrainView) -> String {

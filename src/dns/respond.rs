@@ -13,7 +13,7 @@ use arc_swap::{ArcSwap, ArcSwapOption};
 use ipnet::IpNet;
 
 use crate::answer::{Answers, Counts, End};
-use crate::base::{Limit, Monotonic, Name, NameMap, RecordType, Wall};
+use crate::base::{Limit, Monotonic, Name, NameMap, RecordType, Ttl, Wall};
 use crate::membership::access::TransferAccess;
 use crate::zone::History;
 use crate::zone::figures::Figures;
@@ -49,6 +49,8 @@ pub struct ServedZone {
     pub expires: ArcSwapOption<Wall>,
     /// The commits that led to the answers, and perhaps beyond: a commit is here before its answers are there.
     pub history: Mutex<History>,
+    /// The TTL of the members' records before it was lowered last, and when that was: caches have such records for as long.
+    pub lowered: Mutex<Option<(Ttl, Wall)>>,
     /// Its numbers.
     pub figures: Figures,
 }
@@ -64,6 +66,7 @@ impl ServedZone {
             source: ArcSwapOption::empty(),
             expires: ArcSwapOption::empty(),
             history: Mutex::default(),
+            lowered: Mutex::default(),
             figures: Figures::default(),
         }
     }

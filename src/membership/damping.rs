@@ -27,6 +27,8 @@ pub struct Penalty {
     value: f64,
     at: Monotonic,
     half_life: Duration,
+    /// Whether its member was damped for it.
+    suppresses: bool,
 }
 
 impl Penalty {
@@ -34,6 +36,16 @@ impl Penalty {
     pub fn left(&self, now: Monotonic) -> f64 {
         let halvings = now.since(self.at).as_secs_f64() / self.half_life.as_secs_f64();
         self.value * (-halvings).exp2()
+    }
+
+    /// Whether a member with one more is to be damped.
+    pub fn would_suppress(&self, policy: &DampingPolicy, now: Monotonic) -> bool {
+        (self.left(now) + 1.0).min(CAP) >= policy.suppress
+    }
+
+    /// Whether its member was damped and is not to be back yet.
+    pub fn still_suppresses(&self, policy: &DampingPolicy, now: Monotonic) -> bool {
+        self.suppresses && self.reaches(policy.reuse) > now
     }
 
     /// When so much is left.
@@ -64,14 +76,22 @@ impl Penalties {
     pub(super) fn add(&mut self, key: &Key, policy: &DampingPolicy, now: Monotonic) -> Option<Penalty> {
         let before = self.by_key.get(key).copied();
         let left = before.map_or(0.0, |penalty| penalty.left(now));
-        let penalty = Penalty { value: (left + 1.0).min(CAP), at: now, half_life: policy.half_life };
+        let suppresses = before.is_some_and(|penalty| penalty.still_suppresses(policy, now));
+        let penalty = Penalty { value: (left + 1.0).min(CAP), at: now, half_life: policy.half_life, suppresses };
         self.set(key, Some(penalty));
         before
     }
 
+    /// Its member is damped, for what stands against it.
+    pub(super) fn suppress(&mut self, key: &Key) {
+        if let Some(penalty) = self.by_key.get_mut(key) {
+            penalty.suppresses = true;
+        }
+    }
+
     /// Of a member that a start finds damped since then: the most that it can have been.
     pub(super) fn revive(&mut self, key: &Key, policy: &DampingPolicy, ago: Duration, now: Monotonic) {
-        let full = Penalty { value: CAP, at: now, half_life: policy.half_life };
+        let full = Penalty { value: CAP, at: now, half_life: policy.half_life, suppresses: true };
         let value = full.left(now.after(ago));
         self.set(key, Some(Penalty { value, ..full }));
     }

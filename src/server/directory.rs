@@ -142,16 +142,15 @@ impl api::Directory for Directory {
             (snapshot.epoch, snapshot.settings.ttl)
         });
         let key = (origin.clone(), service.clone(), id.clone());
-        let standing = self.drains.standing(
-            key,
-            since,
-            epoch,
-            &Terms { secondaries, timeout, ttl },
-            self.sources.front.clock.now(),
-        );
+        let now = self.sources.front.clock.now();
+        let lowered =
+            routing.zones.find(origin.as_wire()).and_then(|zone| *zone.lowered.lock().expect("no panic holds it"));
+        let lowered = lowered.map(|(ttl, at)| (ttl, now.mono.before(now.wall.since(at))));
+        let standing = self.drains.standing(key, since, epoch, &Terms { secondaries, timeout, ttl, lowered }, now);
         DrainView {
             state: MemberState::Draining,
             safe_to_stop_at: standing.safe_at.map(time),
+            safe_in: standing.safe_in.map(|left| left.as_secs_f64()),
             waiting_for: standing.waiting_for.iter().map(ToString::to_string).collect(),
             timed_out: standing.timed_out,
         }

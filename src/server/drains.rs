@@ -45,8 +45,10 @@ pub(super) struct Terms {
     pub(super) secondaries: Vec<SocketAddr>,
     /// How long they are waited for.
     pub(super) timeout: Duration,
-    /// The largest TTL that the member's records were served with.
+    /// The TTL that the member's records were served with last.
     pub(super) ttl: Ttl,
+    /// The TTL before that, if it was lowered, and since when it is no more.
+    pub(super) lowered: Option<(Ttl, Monotonic)>,
 }
 
 /// A member that drains.
@@ -65,8 +67,9 @@ struct Drain {
 /// How a member that drains stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Standing {
-    /// When it is safe to stop it; not known yet while servers are waited for.
+    /// When it is safe to stop it, and how far that is away; not known yet while servers are waited for.
     pub(super) safe_at: Option<Wall>,
+    pub(super) safe_in: Option<Duration>,
     /// The servers that don't serve the commit yet, or didn't by the end of the wait.
     pub(super) waiting_for: Vec<SocketAddr>,
     /// Whether the wait ended without them.
@@ -85,9 +88,20 @@ impl Drain {
         let timed_out = !waiting_for.is_empty() && now >= end;
         let last = self.served.values().copied().fold(self.began.mono, Monotonic::max);
         let last = if timed_out { last.max(end) } else { last };
-        let safe = last.since(self.began.mono) + Duration::from_secs(self.terms.ttl.0.into()) + MARGIN;
+        let gone = |from: Monotonic, ttl: Ttl| from.after(Duration::from_secs(ttl.0.into()) + MARGIN);
+        // A secondary may have served the former TTL until it had the commit, or as long as it is waited for at most.
+        let lowered = self.terms.lowered.map(|(ttl, at)| match self.terms.secondaries.is_empty() {
+            true => gone(at, ttl),
+            false => gone(last.min(at.after(self.terms.timeout)), ttl),
+        });
+        let safe = gone(last, self.terms.ttl).max(lowered.unwrap_or(last));
         let known = waiting_for.is_empty() || timed_out;
-        Standing { safe_at: known.then(|| self.began.wall.after(safe)), waiting_for, timed_out }
+        Standing {
+            safe_at: known.then(|| self.began.wall.after(safe.since(self.began.mono))),
+            safe_in: known.then(|| safe.since(now)),
+            waiting_for,
+            timed_out,
+        }
     }
 
     fn hear(&mut self, server: SocketAddr, serial: Serial, now: Monotonic) {
@@ -224,7 +238,7 @@ mod tests {
 
     fn terms(secondaries: &[u8]) -> Terms {
         let secondaries = secondaries.iter().map(|&last| server(last)).collect();
-        Terms { secondaries, timeout: Duration::from_secs(60), ttl: Ttl(5) }
+        Terms { secondaries, timeout: Duration::from_secs(60), ttl: Ttl(5), lowered: None }
     }
 
     fn standing(drains: &Drains, terms: &Terms, seconds: u64) -> Standing {
@@ -234,9 +248,14 @@ mod tests {
     #[test]
     fn without_secondaries_it_is_safe_a_ttl_and_a_second_after_the_commit() {
         let drains = Drains::default();
-        let expected = Standing { safe_at: Some(at(16).wall), waiting_for: Vec::new(), timed_out: false };
-        assert_eq!(standing(&drains, &terms(&[]), 10), expected);
-        assert_eq!(standing(&drains, &terms(&[]), 90), expected, "it stays as it was promised");
+        let expected = |left| Standing {
+            safe_at: Some(at(16).wall),
+            safe_in: Some(Duration::from_secs(left)),
+            waiting_for: Vec::new(),
+            timed_out: false,
+        };
+        assert_eq!(standing(&drains, &terms(&[]), 10), expected(6));
+        assert_eq!(standing(&drains, &terms(&[]), 90), expected(0), "it stays as it was promised");
         assert!(drains.questions(at(10).mono).is_empty());
     }
 
@@ -252,8 +271,8 @@ mod tests {
         assert_eq!((waiting.safe_at, waiting.waiting_for), (None, vec![server(1)]));
         drains.hear(server(1), &zone, Serial(100), at(20).mono);
         drains.hear(server(1), &zone, Serial(105), at(30).mono);
-        let expected = Standing { safe_at: Some(at(26).wall), waiting_for: Vec::new(), timed_out: false };
-        assert_eq!(standing(&drains, &terms, 40), expected);
+        let safe = standing(&drains, &terms, 40);
+        assert_eq!((safe.safe_at, safe.waiting_for, safe.timed_out), (Some(at(26).wall), Vec::new(), false));
         assert!(drains.questions(at(40).mono).is_empty());
     }
 
@@ -262,9 +281,26 @@ mod tests {
         let (drains, terms) = (Drains::default(), terms(&[1]));
         standing(&drains, &terms, 10);
         assert_eq!(standing(&drains, &terms, 69).safe_at, None);
-        let expected = Standing { safe_at: Some(at(76).wall), waiting_for: vec![server(1)], timed_out: true };
-        assert_eq!(standing(&drains, &terms, 70), expected);
+        let ended = standing(&drains, &terms, 70);
+        assert_eq!((ended.safe_at, ended.waiting_for, ended.timed_out), (Some(at(76).wall), vec![server(1)], true));
         assert!(drains.questions(at(70).mono).is_empty(), "nobody asks for ever");
+    }
+
+    #[test]
+    fn records_with_the_ttl_of_before_it_was_lowered_are_waited_for_too() {
+        let safe = |terms: Terms, heard: Option<u64>| {
+            let drains = Drains::default();
+            standing(&drains, &terms, 10);
+            heard.into_iter().for_each(|at_second| {
+                drains.hear(server(1), &"z.".parse().unwrap(), Serial(100), at(at_second).mono);
+            });
+            standing(&drains, &terms, 30).safe_at
+        };
+        let lowered = |ttl, at_second| Some((Ttl(ttl), at(at_second).mono));
+        assert_eq!(safe(Terms { lowered: lowered(300, 8), ..terms(&[]) }, None), Some(at(309).wall));
+        assert_eq!(safe(Terms { lowered: lowered(3, 8), ..terms(&[]) }, None), Some(at(16).wall), "it is over before");
+        // A secondary served it until it had the commit, perhaps.
+        assert_eq!(safe(Terms { lowered: lowered(300, 8), ..terms(&[1]) }, Some(20)), Some(at(321).wall));
     }
 
     #[test]

@@ -13,6 +13,7 @@ use crate::config::{self, Config, Position, Problem, Problems};
 use crate::membership::Quotas;
 use crate::zone::cut::Cut;
 use crate::zone::file::{self, LocatedNode};
+use crate::zone::layout::slot_number;
 use crate::zone::{Layout, Settings, StaticNode};
 
 use super::reload::Source;
@@ -240,6 +241,17 @@ fn check_services(settings: &Settings, nodes: &[LocatedNode], problems: &mut Vec
                 );
                 problems.extend(find(nodes, above).map(|located| located_problem(located, message)));
             }
+        }
+        let is_slot = |name: &Name| {
+            entry.slots && slot_number(name.first_label()).is_some() && name.parent().as_ref() == Some(&layout.host)
+        };
+        for located in nodes.iter().filter(|located| is_slot(&located.node.name)) {
+            let message = format!(
+                "{} is the name of a slot of {service}, which has the address of whoever holds it: give these records \
+                 another name, or set slots = false",
+                located.node.name
+            );
+            problems.push(located_problem(located, message));
         }
         if let Some(located) = layout.address_set.as_ref().and_then(|set| find(nodes, set)) {
             warnings.push(format!(

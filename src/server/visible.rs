@@ -1,11 +1,12 @@
 //! Where a zone becomes visible: to queries, to those who follow it, and to whoever is told of commits.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use crate::answer::Answers;
-use crate::base::Name;
+use crate::base::{Name, Ttl, Wall};
 use crate::dns::respond::ServedZone;
 use crate::zone::{Commit, Published, Snapshot, Step};
 
@@ -62,6 +63,14 @@ impl Visible {
         let replaced = served.answers.swap(Some(Arc::new(answers))).filter(|_| before.is_some());
         drop(std::mem::replace(&mut *retired.lock().expect("no panic holds it"), replaced));
         served.figures.committed(commit.at);
+        if let Some(before) =
+            before.map(|before| before.settings.ttl).filter(|ttl| *ttl > published.snapshot.settings.ttl)
+        {
+            let mut lowered = served.lowered.lock().expect("no panic holds it");
+            let until = |(ttl, at): (Ttl, Wall)| at.after(Duration::from_secs(ttl.0.into()));
+            let latest = lowered.into_iter().chain([(before, commit.at)]).max_by_key(|lowering| until(*lowering));
+            *lowered = latest;
+        }
         newest.send_replace(Some(soa));
         tracing::info!(
             %zone,

@@ -9,7 +9,7 @@ use crate::base::limits::MEMBER_ADDRESSES;
 use crate::base::{Limit, Name, RecordType, Ttl};
 use crate::membership::member::sort_addresses;
 use crate::membership::{MemberId, Permit, Registration};
-use crate::zone::layout::is_service_name;
+use crate::zone::layout::{is_service_name, slot_number};
 use crate::zone::records::{address, srv, text, txt};
 use crate::zone::registration::{check_addresses, order};
 use crate::zone::{Layout, Rdata};
@@ -219,6 +219,13 @@ impl Executor<'_> {
         name.parent().is_some_and(|host| !self.scene.contents.services_at_host(&host).is_empty())
     }
 
+    /// The service of whose slots one has this name.
+    fn slotted_at(&self, name: &Name) -> Option<&Name> {
+        slot_number(name.first_label())?;
+        let services = self.scene.contents.services_at_host(&name.parent()?);
+        services.iter().find(|service| self.scene.contents.has_slots(service))
+    }
+
     /// Whether a member of some service could have this host name and be registered by the requester.
     pub(super) fn permit_held(&self, name: &Name) -> Result<Permit, Refusal> {
         let known = name.parent().map_or(&[][..], |host| self.scene.contents.services_at_host(&host));
@@ -298,6 +305,9 @@ impl Executor<'_> {
         // A secondary would refuse the whole zone for them.
         if !text::is_sound(rtype, rdata) {
             return Err(Refusal::malformed(&format!("the octets at {name} are not valid {rtype} data")));
+        }
+        if let Some(service) = self.slotted_at(name) {
+            return Err(Refusal::prohibited(format!("{name} is the name of a slot of {service}")));
         }
         let ttl = Ttl(ttl.min(self.scene.contents.settings().ttl.0));
         let fixed = match self.fixed.get(name) {

@@ -14,7 +14,7 @@ use crate::membership::access::{Globs, Scope, UpdateEntry};
 use crate::membership::{Item, LeaseLimits, Member, Policies, Quotas, ServicePolicy, State, Table, UpdateAccess};
 use crate::zone::registration::Outcome;
 use crate::zone::scenes::{Universe, caused};
-use crate::zone::{Change, PublishedMember, Rrset, Zone};
+use crate::zone::{Change, PublishedMember, Rrset, ServiceSettings, Zone};
 
 use super::*;
 
@@ -262,6 +262,25 @@ fn any_other_target_gives_an_id_of_label_and_hash_and_another_port_is_another_me
     assert_eq!(bench.table.member_count(&name("_x._tcp.z.")), 5);
     // A slot's form, once hashed, is none.
     bench.apply(&update().add("_x._tcp.z. SRV 0 1 80 s0001.example.").octets());
+}
+
+#[test]
+fn nothing_is_leased_at_the_name_of_a_slot() {
+    let mut bench = Bench::new();
+    let mut settings = (**bench.zone.contents().settings()).clone();
+    settings.services.push(ServiceSettings { slots: true, ..ServiceSettings::of(name("_x._tcp.z.")) });
+    bench.zone.change(caused(Change::Settings(settings.into())), Wall(0));
+    let staged = bench.zone.stage(Wall(0));
+    bench.zone.publish(staged);
+    bench.apply(&register().octets());
+    let by = |update: Update, now| update.signed("root.", b"secret", now);
+    for slot in ["s0000.x.z. TXT hello", "s0000.x.z. CNAME elsewhere.example.", "s12345.x.z. TXT hello"] {
+        let refusal = bench.refusal(&by(update().add(slot), bench.now));
+        assert_eq!(refusal.rcode, Rcode::REFUSED, "{slot}");
+        assert!(refusal.error.unwrap().text.contains("slot of _x._tcp.z."), "{slot}");
+    }
+    bench.apply(&by(update().add("s0000.elsewhere.z. TXT hello"), bench.now));
+    bench.apply(&by(update().add("s000.x.z. TXT hello"), bench.now));
 }
 
 #[test]

@@ -137,6 +137,14 @@ impl Table {
         Some(penalty.reaches(policy.reuse))
     }
 
+    /// Whether a member that comes now would be damped.
+    pub fn would_damp(&self, service: &Name, id: &MemberId) -> bool {
+        let policy = &self.policy_of(service).damping;
+        let penalty = self.governed.penalties.get(&Key::Member(service.clone(), id.clone()));
+        !policy.half_life.is_zero()
+            && penalty.is_some_and(|penalty| penalty.would_suppress(policy, self.governed.seen.mono))
+    }
+
     /// Whether a member waits for a slot.
     pub fn waits_for_slot(&self, index: Index) -> bool {
         matches!(self.item(index), Some(Item::Member(member)) if member.decided.waits)
@@ -189,8 +197,17 @@ impl Table {
         let policy = *self.policy_of(&member.service);
         let before = self.member(&member.service, member.id.as_str()).map(|(_, before)| (before.state, before.decided));
         let mut sides = Vec::new();
-        if before.is_none() {
-            self.penalize_return(member, &policy, &mut sides);
+        match before {
+            None => self.penalize_return(member, &policy, &mut sides),
+            // Whoever was damped and drained meanwhile is as damped as before.
+            Some((state, _)) if state.is_draining() && member.state == State::Up => {
+                let key = Key::Member(member.service.clone(), member.id.clone());
+                let (penalty, now) = (self.governed.penalties.get(&key), self.governed.seen.mono);
+                if penalty.is_some_and(|penalty| penalty.still_suppresses(&policy.damping, now)) {
+                    member.state = State::Damped;
+                }
+            }
+            Some(_) => {}
         }
         self.assign_slot(member, &policy, before.and_then(|(_, decided)| decided.slot), predecessor, &mut sides);
         if before
@@ -216,11 +233,12 @@ impl Table {
             return;
         }
         let before = self.governed.penalties.add(&key, &policy.damping, now);
-        let left = self.governed.penalties.get(&key).map_or(0.0, |penalty| penalty.left(now));
-        sides.push(Side::Penalty(key, before));
-        if left >= policy.damping.suppress && member.state == State::Up {
+        let suppresses = before.is_some_and(|before| before.would_suppress(&policy.damping, now));
+        if suppresses && member.state == State::Up {
+            self.governed.penalties.suppress(&key);
             member.state = State::Damped;
         }
+        sides.push(Side::Penalty(key, before));
     }
 
     fn assign_slot(

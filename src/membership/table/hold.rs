@@ -196,6 +196,8 @@ impl Table {
         match member.state {
             State::Held => self.governed.marks.get(&index).is_some_and(|mark| !mark.heard),
             State::Suspect => true,
+            // Somebody was heard of whose new lease runs from the end of the transaction.
+            _ if self.edited.contains(&index) => false,
             _ => {
                 let reading = self.reading(index);
                 let end = reading.deadline.min(reading.last.after(reading.patience()));
@@ -204,7 +206,8 @@ impl Table {
         }
     }
 
-    /// Where few enough are held again, those who still are have one more of their own leases.
+    /// Where few enough are held again, or too few are published to hold anybody, those who still are have one more of their
+    /// own leases.
     fn review_holds(&mut self, now: Monotonic) {
         let stale = self.governed.holding.iter_mut().filter(|(_, holding)| holding.is_stale);
         let services: Vec<Name> = stale
@@ -221,7 +224,7 @@ impl Table {
                 .filter(|(index, _)| self.governed.marks.get(index).is_some_and(|mark| !mark.heard))
                 .map(|(index, member)| (index, now.after(member.lease.duration())))
                 .collect();
-            if policy.exceeds(held.len(), published) {
+            if policy.is_mass(held.len(), published) {
                 continue;
             }
             for (index, end) in held {

@@ -271,6 +271,41 @@ fn in_a_heal_that_leaves_some_out_these_have_one_more_lease_and_go_together() {
 }
 
 #[test]
+fn with_too_few_left_to_hold_anybody_those_who_are_held_have_one_more_lease() {
+    let mut driven = Driven::settled(holding(), 5, 5_000);
+    driven.cut_off(0..3);
+    driven.run(20_000);
+    assert_eq!(driven.count(State::Held), 3);
+    driven.withdraw("i-3");
+    driven.withdraw("i-4");
+    driven.run(14_000);
+    assert_eq!(driven.count(State::Held), 3);
+    driven.run(1_200);
+    assert_eq!((driven.table.len(), driven.told_of(Some(Reason::LetGo))), (0, 3));
+}
+
+#[test]
+fn who_was_heard_of_in_the_transaction_under_way_is_not_silent() {
+    let mut driven = Driven::settled(holding(), 5, 5_000);
+    driven.cut_off(0..5);
+    driven.run(9_000);
+    // Three say something new, which is gathered with what else comes while the leases of the others end.
+    driven.table.see(driven.at());
+    for id in ["i-2", "i-3", "i-4"] {
+        let (_, before) = driven.table.member(&service(), id).unwrap();
+        let changed = Member { registration: member(id, 7).registration, ..before.clone() };
+        driven.table.put(Item::Member(changed), None).unwrap();
+    }
+    for _ in 0..120 {
+        driven.now += 50;
+        driven.table.observe(Monotonic(driven.now));
+    }
+    let ended = driven.table.tick(driven.at());
+    let reasons: Vec<Option<Reason>> = ended.iter().map(|decision| decision.reason).collect();
+    assert!(!reasons.is_empty() && reasons.iter().all(Option::is_none), "{reasons:?}");
+}
+
+#[test]
 fn a_few_members_are_not_held() {
     let mut driven = Driven::settled(holding(), 3, 5_000);
     driven.cut_off(0..3);

@@ -41,6 +41,11 @@ struct Stage {
 
 impl Stage {
     fn with(settle: u64, grace: u64) -> Stage {
+        let leases = LeaseLimits { grace: Duration::from_millis(grace), min: Lease(1), ..LeaseLimits::default() };
+        Stage::governed(settle, ServicePolicy::plain(leases))
+    }
+
+    fn governed(settle: u64, of_zone: ServicePolicy) -> Stage {
         let universe = Universe::new("z.");
         let entry = |key: Option<&str>| UpdateEntry {
             key: key.map(name),
@@ -50,11 +55,11 @@ impl Stage {
             members: Scope::Any,
             records: Globs(vec!["host*".to_owned()]),
         };
-        let leases = LeaseLimits { grace: Duration::from_millis(grace), min: Lease(1), ..LeaseLimits::default() };
+        let policies: Arc<Policies> = Policies::of_zone(of_zone).into();
         let policy = Policy {
             access: UpdateAccess::new(vec![entry(None), entry(Some("k."))]),
             rules: Rules {
-                policies: Policies::of_zone(ServicePolicy::plain(leases)).into(),
+                policies: policies.clone(),
                 quotas: Quotas::default(),
                 peer_address: false,
                 forwarders: Vec::new(),
@@ -63,7 +68,7 @@ impl Stage {
         };
         let now = Now { mono: Monotonic(1_000_000), wall: Wall(1_700_000_000_000) };
         let zone = Zone::new(universe.settings(), Epoch(99));
-        let table = Table::new(Duration::from_millis(grace));
+        let table = Table::with(policies);
         let mut publisher = Publisher::new(zone, table, policy, Arc::default(), None, now);
         let ns1 = Rrset { rtype: RecordType::A, ttl: Ttl(60), rdatas: vec![vec![192, 0, 2, 53].into()] };
         let statics = vec![StaticNode { name: name("ns1.z."), rrsets: vec![ns1] }];

@@ -195,7 +195,9 @@ fn register(
     let item = Item::Member(Member { service, id, registration, owner, lease, state, decided });
     let mut put = Put::of(item, cause, true);
     let mut outcome = Outcome::default();
-    if let Some(predecessor) = wanted.replaces.as_ref().filter(|_| found.is_none()) {
+    // One that is not published yet takes nobody's place: its predecessor stays as it is.
+    let comes = found.is_none() && !ground.table.would_damp(&order.service, &order.id);
+    if let Some(predecessor) = wanted.replaces.as_ref().filter(|_| comes) {
         replace(order, predecessor, orderer, ground, &mut outcome)?;
         put.replaces = Some(predecessor.clone());
     }

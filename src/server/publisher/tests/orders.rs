@@ -3,6 +3,7 @@
 use crate::membership::Permit;
 use crate::membership::State;
 use crate::membership::access::Owner;
+use crate::membership::policy::DampingPolicy;
 use crate::zone::registration::Kind;
 use crate::zone::registration::order::{Action, Done, Failure, Order, Orderer, Report, Wanted};
 
@@ -158,6 +159,32 @@ fn a_replacement_drains_its_predecessor_in_the_commit_that_brings_it() {
     carry_out(&mut stage, vec![self::order("a", Action::Undrain)]);
     assert_eq!(carry_out(&mut stage, vec![order]), [done(103, State::Up, false)]);
     assert_eq!(state(&stage), Some(State::Up));
+}
+
+#[test]
+fn a_replacement_that_comes_damped_takes_nobodys_place_and_undraining_lets_nobody_out() {
+    let leases = LeaseLimits { min: Lease(1), ..LeaseLimits::default() };
+    let policy = ServicePolicy { damping: DampingPolicy::default(), ..ServicePolicy::plain(leases) };
+    let mut stage = Stage::governed(0, policy);
+    carry_out(&mut stage, vec![register("a", 1), register("b", 1)]);
+    carry_out(&mut stage, vec![order("b", Action::Withdraw)]);
+    carry_out(&mut stage, vec![register("b", 1)]);
+    carry_out(&mut stage, vec![order("b", Action::Withdraw)]);
+    let successor = Wanted { replaces: Some(MemberId::new("a").unwrap()), ..wanted(1) };
+    let state = |stage: &Stage, id| {
+        stage.publisher.table().member(&name("_x._tcp.z."), id).map(|(_, member)| member.state).unwrap()
+    };
+    let [Ok(done)] = &carry_out(&mut stage, vec![order("b", Action::Register(Box::new(successor)))])[..] else {
+        panic!("it is registered")
+    };
+    assert!(done.damped_until.is_some(), "{done:?}");
+    assert_eq!((state(&stage, "b"), state(&stage, "a")), (State::Damped, State::Up));
+    // It drains and is brought back: as damped as before.
+    carry_out(&mut stage, vec![order("b", Action::Drain)]);
+    assert_eq!(state(&stage, "b"), State::Drained);
+    let [Ok(done)] = &carry_out(&mut stage, vec![order("b", Action::Undrain)])[..] else { panic!("it is back") };
+    assert!(done.damped_until.is_some(), "{done:?}");
+    assert_eq!(state(&stage, "b"), State::Damped);
 }
 
 #[test]
