@@ -15,7 +15,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::{TOMBSTONE, TOMBSTONES};
+use crate::base::limits::TOMBSTONE;
 use crate::base::{Monotonic, Name, NameMap, Now, SeededMap, SeededSet, Wall};
 
 use super::access::Owner;
@@ -32,6 +32,7 @@ use governed::{Governed, Side};
 use time::{RETRY_EXPIRY, UNARMED};
 
 pub use hold::Decision;
+pub use tombstones::Tombstone;
 
 /// The place of an item in the table, and of its cell. Stays the same while the item lives.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, PartialOrd, Ord)]
@@ -69,15 +70,6 @@ impl Edit {
         let buried = self.after.is_none() && self.stamp != Stamp::default();
         buried.then(|| Tombstone { stamp: self.stamp, until: now.after(TOMBSTONE) })
     }
-}
-
-/// A replay mark of something that was removed.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Tombstone {
-    /// The last accepted signature.
-    pub stamp: Stamp,
-    /// Until when it counts.
-    pub until: Wall,
 }
 
 #[derive(Debug)]
@@ -243,19 +235,6 @@ impl Table {
         match self.item(index) {
             Some(Item::Member(member)) => Some((index, member)),
             _ => None,
-        }
-    }
-
-    /// Where a member with an id stands among those of its service, or would stand.
-    fn place(&self, members: &[Index], id: &str) -> Result<usize, usize> {
-        let id_of = |index: &Index| match self.item(*index) {
-            Some(Item::Member(member)) => member.id.as_str(),
-            _ => "",
-        };
-        // Ids often arrive in order, at a start always.
-        match members.last() {
-            Some(last) if id_of(last) < id => Err(members.len()),
-            _ => members.binary_search_by(|index| id_of(index).cmp(id)),
         }
     }
 
@@ -479,15 +458,6 @@ impl Table {
         self.settle_slots(true);
     }
 
-    /// Gives a place back, once.
-    fn release(&mut self, index: Index, freed: &mut SeededSet<Index>) {
-        if freed.insert(index) {
-            self.slots[index.at()].armed = UNARMED;
-            self.cells.retire(index.cell());
-            self.free.push(index);
-        }
-    }
-
     /// Ends the transaction: everything is as it was, but for one thing. Who was heard of by an edit is alive, though what
     /// it said could not be kept, so that its lease runs anew from `heard`, when the transaction was closed. Items that [`Table::lapsed`] had claimed are counted in
     /// place again and looked at once more a second later; suspect members stay claimed, since the publisher decides about
@@ -527,153 +497,6 @@ impl Table {
             }
         }
     }
-
-    fn allocate(&mut self) -> Result<Index, Full> {
-        if let Some(index) = self.free.pop() {
-            return Ok(index);
-        }
-        if self.slots.len() >= Cells::LIMIT {
-            return Err(Full);
-        }
-        if self.slots.len() == self.slots.capacity() {
-            // Doubling would leave half of a large table empty.
-            self.slots.reserve_exact(self.slots.len() / 8 + 64);
-        }
-        self.slots.push(Slot { item: None, armed: UNARMED });
-        Ok(Index(u32::try_from(self.slots.len() - 1).expect("the limit is below 2^32")))
-    }
-
-    /// Replaces what stands at a place and keeps the indexes in step.
-    fn set(&mut self, index: Index, mut item: Option<Item>) -> Option<Item> {
-        self.note_standing(index, item.as_ref());
-        if let Some(Item::Member(member)) = &mut item {
-            // All members of a service share the octets of its name.
-            if let Some((name, _)) = self.services.get_key_value(&member.service) {
-                member.service = name.clone();
-            }
-        }
-        // What is noted was noted of the item as it stood.
-        self.renewals.void(index.cell());
-        if let Some(item) = &mut item {
-            self.items += 1;
-            self.census.add(item);
-            self.holdings.add(item);
-        }
-        self.unlist_member(index);
-        let before = std::mem::replace(&mut self.slots[index.at()].item, item);
-        if let Some(before) = &before {
-            self.items -= 1;
-            self.census.take(before);
-            self.holdings.take(before);
-        }
-        match &before {
-            Some(Item::Leased(record)) => {
-                if let Some(indexes) = self.leased.get_mut(&record.name) {
-                    indexes.retain(|&other| other != index);
-                    if indexes.is_empty() {
-                        self.leased.remove(&record.name);
-                    }
-                }
-            }
-            Some(Item::Held(held)) => {
-                self.held.remove(&held.host);
-            }
-            Some(Item::Member(_)) | None => {}
-        }
-        match &self.slots[index.at()].item {
-            Some(Item::Member(_)) => self.list_member(index),
-            Some(Item::Leased(record)) => self.leased.entry(record.name.clone()).or_default().push(index),
-            Some(Item::Held(held)) => {
-                self.held.insert(held.host.clone(), index);
-            }
-            None => {}
-        }
-        before
-    }
-
-    /// Lists the member at a place with its service.
-    fn list_member(&mut self, index: Index) {
-        let Some(Item::Member(member)) = self.item(index) else { return };
-        let service = member.service.clone();
-        let place = match self.services.get(&service) {
-            Some(members) => self.place(members, member.id.as_str()),
-            None => Err(0),
-        };
-        let members = self.services.entry(service).or_default();
-        match place {
-            Ok(place) => members[place] = index,
-            Err(place) => {
-                if members.len() == members.capacity() {
-                    // Doubling would leave half of many services empty.
-                    members.reserve_exact(members.len() / 4 + 2);
-                }
-                members.insert(place, index);
-            }
-        }
-    }
-
-    /// Takes the member at a place out of its service, while it still stands there to be compared with others.
-    fn unlist_member(&mut self, index: Index) {
-        let Some(Item::Member(member)) = self.item(index) else { return };
-        let service = member.service.clone();
-        let Some(members) = self.services.get(&service) else { return };
-        let Ok(place) = self.place(members, member.id.as_str()) else { return };
-        let members = self.services.get_mut(&service).expect("found above");
-        members.remove(place);
-        if members.is_empty() {
-            self.services.remove(&service);
-        } else if members.capacity() > 2 * members.len() + 8 {
-            members.shrink_to(members.len() + members.len() / 4);
-        }
-    }
-
-    fn bury(&mut self, key: Key, stamp: Stamp, now: Wall) {
-        if stamp == Stamp::default() {
-            return;
-        }
-        let until = now.after(TOMBSTONE);
-        self.entomb(key, Tombstone { stamp, until });
-    }
-
-    /// Puts a replay mark in place; also those that the store kept.
-    pub fn entomb(&mut self, key: Key, tombstone: Tombstone) {
-        self.tombstone_order.push_back((tombstone.until, key.clone()));
-        self.tombstones.insert(key, tombstone);
-        while self.tombstone_order.len() > TOMBSTONES {
-            let dropped = self.drop_oldest_tombstone();
-            self.displaced += u64::from(dropped.is_some());
-            self.forgotten.extend(dropped);
-        }
-    }
-
-    /// How many replay marks went by the limit since this was last asked.
-    pub fn take_displaced(&mut self) -> u64 {
-        std::mem::take(&mut self.displaced)
-    }
-
-    /// Forgets replay marks that no longer count, and returns the keys of all that are gone, for the store.
-    pub fn sweep_tombstones(&mut self, now: Wall) -> Vec<Key> {
-        let mut gone = std::mem::take(&mut self.forgotten);
-        while self.tombstone_order.front().is_some_and(|(until, _)| *until <= now) {
-            gone.extend(self.drop_oldest_tombstone());
-        }
-        gone
-    }
-
-    /// Puts back what the store could not be told.
-    pub fn restore_swept(&mut self, keys: Vec<Key>) {
-        self.forgotten.extend(keys.into_iter().filter(|key| !self.tombstones.contains_key(key)));
-    }
-
-    fn drop_oldest_tombstone(&mut self) -> Option<Key> {
-        let (until, key) = self.tombstone_order.pop_front()?;
-        // A key that was buried again later has a newer mark, which stays.
-        if self.tombstones.get(&key).is_some_and(|tombstone| tombstone.until == until) {
-            self.tombstones.remove(&key);
-            return Some(key);
-        }
-        None
-    }
 }
 
 #[cfg(test)]
@@ -683,4 +506,6 @@ mod tests;
 
 mod governed;
 mod hold;
+mod places;
 mod time;
+mod tombstones;

@@ -351,7 +351,8 @@ fn check_prints_the_mistakes_of_a_zone_file_and_of_its_master_file_in_one_run() 
     let together = "static = \"b.zone\"\n[[service]]\nname = \"_x._tcp.east\"\n[soa]\nprimary = \"a..b\"\n";
     check(together, &["zones/a.toml:6:11: ", "zones/b.zone:1:9: ", "zones/b.zone:1:9: "]);
     // The names of slots are their holders' alone.
-    std::fs::write(zones.join("c.zone"), "@ NS ns1\nns1 A 127.0.0.1\ns0003.x A 192.0.2.1\ns003.x A 192.0.2.1\n").unwrap();
+    std::fs::write(zones.join("c.zone"), "@ NS ns1\nns1 A 127.0.0.1\ns0003.x A 192.0.2.1\ns003.x A 192.0.2.1\n")
+        .unwrap();
     let slotted = "static = \"c.zone\"\n[[service]]\nname = \"_x._tcp\"\nslots = true\n";
     check(slotted, &["zones/c.zone:3:10: s0003.x.a.test. is the name of a slot of _x._tcp.a.test."]);
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use crate::base::limits::TOMBSTONES;
 use crate::base::{Lease, RecordType, Ttl};
 use crate::membership::cell::Beat;
 use crate::membership::{Decided, Owner, Registration};
 
 use super::*;
-use crate::membership::MemberId;
 
 fn name(text: &str) -> Name {
     text.parse().unwrap()
