@@ -230,7 +230,10 @@ fn outcome(answer: &Envelope<'_>, order: Order, member: &Registration) -> Result
         let lease = lease.filter(|&lease| lease > 0).map(|lease| Duration::from_secs(lease.into()));
         return Ok(match order {
             Order::Deregister => Reply::Done,
-            _ => Reply::Granted { lease, slot: None },
+            _ => {
+                let said = answer.edns.as_ref().and_then(|edns| edns.extended_error()).map(|error| error.text);
+                Reply::Granted { lease, slot: None, unpublished: said.filter(|text| !text.is_empty()) }
+            }
         });
     }
     let said = answer.edns.as_ref().and_then(|edns| edns.extended_error()).map(|error| error.text);

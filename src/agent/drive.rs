@@ -163,8 +163,9 @@ struct Driver {
     tasks: JoinSet<()>,
     /// When draining began, on the clock of timers.
     stopping: Option<Instant>,
-    /// What was told last.
+    /// What was told last: whether it is registered, and why it is not published all the same.
     registered: bool,
+    unpublished: Option<String>,
 }
 
 impl Driver {
@@ -199,6 +200,7 @@ impl Driver {
             tasks: JoinSet::new(),
             stopping: None,
             registered: false,
+            unpublished: None,
         })
     }
 
@@ -293,8 +295,17 @@ impl Driver {
     }
 
     fn explain(&mut self, event: &Event) {
-        if let Event::Told { reply: Some(_), .. } = event {
+        if let Event::Told { reply: Some(reply), .. } = event {
             self.told.iter_mut().for_each(|told| *told = None);
+            if let Reply::Granted { unpublished, .. } = reply
+                && *unpublished != self.unpublished
+            {
+                if let Some(why) = unpublished {
+                    let Registration { service, id, .. } = &*self.member;
+                    tracing::warn!(%service, %id, "registered, and not published: {why}");
+                }
+                self.unpublished.clone_from(unpublished);
+            }
         }
     }
 

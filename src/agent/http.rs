@@ -9,15 +9,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 use ureq::http::{Method, Request};
 use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 
+use crate::api::drain::DrainView;
+use crate::api::orders::Acknowledgement;
 use crate::api::problem::{MEDIA_TYPE, Problem};
-use crate::base::Wall;
+use crate::api::views::MemberState;
 use crate::config::agent::{Place, Token};
-use crate::server::clock::{Clock, SystemClock};
 
 use super::channel::{Channel, Failure, patience};
 use super::dns::{resolve, silent};
@@ -35,7 +37,6 @@ pub struct Http {
     urls: Vec<String>,
     token: Option<Token>,
     agent: ureq::Agent,
-    clock: SystemClock,
 }
 
 /// What a server answered: the status, and the body if it is JSON.
@@ -55,7 +56,7 @@ impl Http {
             // A token is for the server that it was made for.
             .max_redirects(0)
             .tls_config(tls.build());
-        Ok(Http { urls, token, agent: config.build().new_agent(), clock: SystemClock::start() })
+        Ok(Http { urls, token, agent: config.build().new_agent() })
     }
 
     /// One request, on a thread that may wait.
@@ -104,10 +105,47 @@ impl Http {
         format!("{}/v1/zones/{zone}/services/{service}/members/{id}{rest}", self.urls[server])
     }
 
-    async fn drain_state(&self, server: usize, member: &Registration, method: Method) -> Result<Value, Failure> {
+    async fn drain_state(&self, server: usize, member: &Registration, method: Method) -> Result<DrainView, Failure> {
         let body = (method == Method::POST).then(|| json!({}));
-        let (status, answer) = self.ask(method, self.url(server, member, "/drain"), body, patience(member)).await?;
-        if status == 200 { Ok(answer) } else { Err(refusal(status, "")) }
+        read(self.ask(method, self.url(server, member, "/drain"), body, patience(member)).await?)
+    }
+
+    fn missing(&self, server: usize, view: &DrainView) -> Failure {
+        Failure::Silent(format!("{} waits for {}", self.urls[server], view.waiting_for.join(", ")))
+    }
+}
+
+/// A time span of a document.
+fn span(seconds: f64) -> Option<Duration> {
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+/// The document that a server answered with.
+fn read<T: DeserializeOwned>((status, answer): Answer) -> Result<T, Failure> {
+    if status != 200 && status != 201 {
+        return Err(refusal(status, ""));
+    }
+    serde_json::from_value(answer).map_err(|error| {
+        Failure::Silent(format!("the answer is none of livezone's HTTP API ({error}); does --api name it?"))
+    })
+}
+
+fn granted(told: &Acknowledgement, unpublished: Option<String>) -> Reply {
+    let lease = told.lease.map(|lease| Duration::from_secs(lease.into()));
+    Reply::Granted { lease, slot: told.slot.map(|slot| slot.to_string()), unpublished }
+}
+
+/// Why somebody who is registered is not published.
+fn unpublished(told: &Acknowledgement) -> Option<String> {
+    match (told.state, &told.damped_until) {
+        (Some(MemberState::Draining), _) => {
+            Some("it drains by somebody's order; `livezone undrain` brings it back".to_owned())
+        }
+        (_, Some(until)) => Some(format!("it is damped until {until}: it came back too often")),
+        _ if told.waits_for_slot => {
+            Some("it waits for a slot: those that are free are kept for their former holders".to_owned())
+        }
+        _ => None,
     }
 }
 
@@ -178,31 +216,25 @@ impl Channel for Http {
         match order {
             Order::Ask => {
                 // Where a drain stands can be asked of those who are there.
-                match self.ask(Method::GET, self.url(server, member, "/drain"), None, patience).await {
-                    Ok((status, answer)) => {
-                        let state = answer.get("state").and_then(Value::as_str).unwrap_or_default();
-                        Ok(Reply::Published(status == 200 && ["up", "suspect", "held"].contains(&state)))
+                match self.drain_state(server, member, Method::GET).await {
+                    Ok(view) => {
+                        use MemberState::{Held, Suspect, Up};
+                        Ok(Reply::Published(matches!(view.state, Up | Suspect | Held)))
                     }
                     Err(Failure::Refused(_)) => Ok(Reply::Published(false)),
                     Err(failure) => Err(failure),
                 }
             }
             Order::Register { .. } => {
-                let (status, answer) = self.ask(Method::PUT, url, Some(body(member)), patience).await?;
-                if status != 200 && status != 201 {
-                    return Err(refusal(status, ""));
-                }
-                if let Some(until) = answer.get("damped-until").filter(|until| !until.is_null()) {
-                    tracing::warn!(%until, "registered, and not published before then: it came and went too often");
-                }
-                let lease = answer.get("lease").and_then(Value::as_str);
-                let lease = lease.and_then(|lease| humantime::parse_duration(lease).ok());
-                let slot = answer.get("slot").filter(|slot| !slot.is_null()).map(Value::to_string);
-                Ok(Reply::Granted { lease, slot })
+                let told = self.ask(Method::PUT, url, Some(body(member)), patience).await?;
+                let told: Acknowledgement = read(told)?;
+                Ok(granted(&told, unpublished(&told)))
             }
             Order::Drain => {
                 self.drain_state(server, member, Method::POST).await?;
-                Ok(Reply::Granted { lease: None, slot: None })
+                // The lease goes on: whoever is drained by an order stays so when it registers again.
+                let told: Acknowledgement = read(self.ask(Method::PUT, url, Some(body(member)), patience).await?)?;
+                Ok(granted(&told, None))
             }
             Order::Deregister => match self.ask(Method::DELETE, url, None, patience).await {
                 Ok((200..=299 | 404, _)) => Ok(Reply::Done),
@@ -222,15 +254,20 @@ impl Channel for Http {
     ) -> Result<(), Failure> {
         for &server in servers {
             loop {
-                let late = match self.drain_state(server, member, Method::GET).await {
-                    Ok(answer) => match safe_in(&answer, self.clock.now().wall) {
-                        Some(span) if Instant::now() + span <= deadline => {
-                            sleep_until(Instant::now() + span).await;
-                            break;
+                let view = self.drain_state(server, member, Method::GET).await;
+                let late = match view.map(|view| (view.safe_in.and_then(span), view)) {
+                    Ok((Some(span), view)) if Instant::now() + span <= deadline => {
+                        sleep_until(Instant::now() + span).await;
+                        if view.timed_out {
+                            return Err(self.missing(server, &view));
                         }
-                        Some(_) => Failure::Silent("it is safe later than --drain-timeout".to_owned()),
-                        None => Failure::Silent(format!("{} waits for {}", self.urls[server], answer["waiting-for"])),
-                    },
+                        break;
+                    }
+                    Ok((Some(_), _)) => Failure::Silent("it is safe later than --drain-timeout".to_owned()),
+                    Ok((None, view)) if view.state != MemberState::Draining => {
+                        Failure::Silent(format!("{} has it back in the answers", self.urls[server]))
+                    }
+                    Ok((None, view)) => self.missing(server, &view),
                     Err(failure) => failure,
                 };
                 let next = Instant::now() + ROUND;
@@ -242,13 +279,6 @@ impl Channel for Http {
         }
         Ok(())
     }
-}
-
-/// How long until it is safe to stop, if the server knows.
-fn safe_in(answer: &Value, now: Wall) -> Option<Duration> {
-    let at = humantime::parse_rfc3339(answer.get("safe-to-stop-at")?.as_str()?).ok()?;
-    let at = at.duration_since(std::time::UNIX_EPOCH).ok()?;
-    Some(Wall(0).after(at).since(now))
 }
 
 #[cfg(test)]

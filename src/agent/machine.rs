@@ -23,6 +23,7 @@
 //! Bounds: one order a seat, one check and one join command are under way at most.
 
 mod ending;
+mod terms;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +37,8 @@ use super::jitter::Jitter;
 
 use ending::Stop;
 
+pub use terms::{Action, Event, Order, Plan, Reply};
+
 /// The first pause after all servers failed; it doubles from then on.
 const BACK_OFF: Duration = Duration::from_millis(250);
 /// The longest pause while no lease is at stake: a server that comes back is found within it, and is not overrun.
@@ -46,108 +49,6 @@ const LEAVING_BACK_OFF: Duration = Duration::from_secs(1);
 const RENEWAL_SHARE: f64 = 0.1;
 /// The same of back-off, which has to spread those who failed together.
 const BACK_OFF_SHARE: f64 = 0.25;
-/// What doesn't change while the agent runs.
-#[derive(Clone, Debug)]
-pub struct Plan {
-    /// How many servers there are.
-    pub servers: usize,
-    /// Whether to register with each, and not with one of them.
-    pub all_servers: bool,
-    /// The lease that is asked for.
-    pub lease: Duration,
-    /// The first registration is sent up to this late.
-    pub initial_delay: Duration,
-    /// How long it may take until it is safe to stop; zero: the end waits for nothing.
-    pub drain_timeout: Duration,
-    /// Whether something runs before the member joins.
-    pub joins: bool,
-}
-
-/// What a server is asked.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Order {
-    /// Whether it publishes the member.
-    Ask,
-    /// To register it, or to renew its lease. `anew`: whatever else it had registered there goes.
-    Register {
-        /// Whether earlier addresses and metadata are to go.
-        anew: bool,
-    },
-    /// To take it out of the SRV records and go on with its addresses.
-    Drain,
-    /// To remove it.
-    Deregister,
-}
-
-/// What is to be done.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Action {
-    /// Check the service: [`Event::Checked`] tells how it is.
-    Check,
-    /// Run the on-join command: [`Event::Joined`].
-    Join,
-    /// Send an order to a server: [`Event::Told`].
-    Send {
-        /// Whose order it is.
-        seat: usize,
-        /// Where to.
-        server: usize,
-        /// What.
-        order: Order,
-    },
-    /// It is registered for the first time.
-    Ready,
-    /// Wait until it is safe to stop after these servers have drained the member: [`Event::Safe`].
-    WaitUntilSafe {
-        /// The servers.
-        servers: Vec<usize>,
-    },
-    /// All is done. `clean`: nobody can be using the member any more.
-    End {
-        /// Whether the end waited for that.
-        clean: bool,
-    },
-}
-
-/// What a server answered.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Reply {
-    /// To [`Order::Ask`].
-    Published(bool),
-    /// The lease runs anew.
-    Granted {
-        /// For how long, if it said so.
-        lease: Option<Duration>,
-        /// The slot that the member has, if it said so.
-        slot: Option<String>,
-    },
-    /// It is done.
-    Done,
-    /// It was not carried out.
-    Refused,
-}
-
-/// What happened.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Event {
-    /// A check ended.
-    Checked(bool),
-    /// The on-join command ended.
-    Joined(bool),
-    /// An order ended: with a reply, or without.
-    Told {
-        /// Whose order it was.
-        seat: usize,
-        /// `None`: whether it was carried out isn't known.
-        reply: Option<Reply>,
-    },
-    /// The member's addresses are known, or are others from now on.
-    Addressed,
-    /// The end is asked for; the second time, not to wait for it.
-    Stop,
-    /// It is safe to stop, or that can't be known.
-    Safe(bool),
-}
 
 /// What is aimed at.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -427,7 +328,7 @@ impl Machine {
                     }
                 }
             }
-            (Order::Register { .. }, Reply::Granted { lease, slot }) => {
+            (Order::Register { .. }, Reply::Granted { lease, slot, .. }) => {
                 self.renewed(at, &flight, lease);
                 self.seats[at].content = Some(flight.content);
                 if flight.content != self.content || aim != Aim::Present {

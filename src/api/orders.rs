@@ -161,6 +161,9 @@ pub struct Acknowledgement {
     /// The number of its slot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slot: Option<u32>,
+    /// Whether it waits for a slot, unpublished.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub waits_for_slot: bool,
     /// Whether it differs from before; a heartbeat changes nothing.
     pub changed: bool,
 }
@@ -334,6 +337,7 @@ impl Acknowledgement {
             state: done.state.map(MemberState::of),
             damped_until: done.damped_until.map(time),
             slot: done.slot,
+            waits_for_slot: done.waits_for_slot,
             changed: done.changed,
         })
     }

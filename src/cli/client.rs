@@ -10,6 +10,7 @@ use ureq::http::{Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::api::problem::{MEDIA_TYPE, Problem};
+use crate::config::agent::{Token, read_token_file};
 
 /// Which server to ask.
 #[derive(clap::Args, Clone, Debug)]
@@ -81,13 +82,8 @@ pub enum Error {
         cause: String,
     },
     /// The file of the token.
-    #[error("the token in {file}: {cause}; `livezone keygen --token NAME` prints a file that can be used")]
-    Token {
-        /// The file.
-        file: String,
-        /// What is wrong with it.
-        cause: String,
-    },
+    #[error("--token-file: {0}")]
+    Token(crate::config::Problem),
     /// A drained member's secondaries.
     #[error(
         "these servers did not answer until the end of the wait, and caches behind them may still lead to the member: {0}"
@@ -132,20 +128,6 @@ pub fn parse_url(text: &str) -> Result<String, String> {
     Ok(format!("{scheme}://{address}"))
 }
 
-/// The token in a file.
-fn read_token(file: &Path) -> Result<String, Error> {
-    let failed = |cause: String| Error::Token { file: file.display().to_string(), cause };
-    let text = std::fs::read_to_string(file).map_err(|error| failed(error.to_string()))?;
-    let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
-    let token = token.ok_or_else(|| failed("there is none".to_owned()))?;
-    // What a header can say (RFC 6750 §2.1), so that the reason is not quoted with a secret in it.
-    if token.bytes().all(|octet| octet.is_ascii_graphic()) {
-        Ok(token.to_owned())
-    } else {
-        Err(failed("it is made of other characters than a token".to_owned()))
-    }
-}
-
 /// The certificates in a PEM file.
 fn read_roots(file: &Path) -> Result<RootCerts, Error> {
     let failed = |cause: String| Error::Roots { file: file.display().to_string(), cause };
@@ -174,7 +156,7 @@ pub struct Client {
 impl Client {
     /// A client of the server at this address.
     pub fn new(args: &ServerArgs) -> Result<Client, Error> {
-        let authorization = args.asking.token_file.as_deref().map(read_token).transpose()?;
+        let authorization = args.asking.token_file.as_deref().map(read_token_file).transpose().map_err(Error::Token)?;
         let config = Agent::config_builder()
             .http_status_as_error(false)
             // A proxy of the environment is for the world outside.
@@ -187,7 +169,7 @@ impl Client {
             Some(file) => config.tls_config(TlsConfig::builder().root_certs(read_roots(file)?).build()),
             None => config,
         };
-        let authorization = authorization.map(|token| format!("Bearer {token}"));
+        let authorization = authorization.map(|Token(token)| format!("Bearer {token}"));
         Ok(Client { agent: config.build().new_agent(), server: args.server.clone(), authorization })
     }
 

@@ -303,15 +303,17 @@ pub fn read_key_file(path: &Path) -> Result<Key, Problem> {
     Ok(Key::new(name, file.algorithm.unwrap_or(Algorithm::HmacSha256), &file.secret))
 }
 
-/// Reads a file with a bearer token alone in it.
+/// Reads a file with a bearer token: the first line that is neither empty nor a comment.
 pub fn read_token_file(path: &Path) -> Result<Token, Problem> {
     let text = read::read_text(path)?;
-    let token = text.trim();
-    if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        let message = "holds no token: one line without blanks".to_owned();
-        return Err(Problem { file: path.to_owned(), position: None, message });
+    let problem = |message: &str| Problem { file: path.to_owned(), position: None, message: message.to_owned() };
+    let token = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));
+    let token = token.ok_or_else(|| problem("holds no token; `livezone keygen --token NAME` prints such a file"))?;
+    // What a header can say (RFC 6750 §2.1), so that the reason is not quoted with a secret in it.
+    match token.bytes().all(|octet| octet.is_ascii_graphic()) {
+        true => Ok(Token(token.to_owned())),
+        false => Err(problem("holds other characters than a token is made of; a token stands on a line of its own")),
     }
-    Ok(Token(token.to_owned()))
 }
 
 /// Reads the address of an HTTP API.

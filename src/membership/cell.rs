@@ -305,6 +305,16 @@ impl Cells {
         cell.version.store(next_sequence(version) | (version & CLAIMED), Ordering::Release);
     }
 
+    /// Ends a silence that is no usual interval: the gap up to now is not counted.
+    pub(super) fn end_silence(&self, id: CellId, now: Monotonic) {
+        let cell = self.cell(id);
+        let version = self.take(cell);
+        let mut reading = cell.words(version);
+        reading.last = now;
+        cell.store(&reading);
+        cell.version.store(next_sequence(version) | (version & CLAIMED), Ordering::Release);
+    }
+
     /// Puts the digest of the message that renews a lease beside its cell.
     pub(super) fn note(&self, id: CellId, words: [u64; 2]) {
         for (place, word) in self.cell(id).note.iter().zip(words) {

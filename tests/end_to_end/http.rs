@@ -15,17 +15,17 @@ use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 mod clients;
 mod commands;
 mod description;
-mod members;
+pub(crate) mod members;
 mod metrics;
 mod policies;
 mod readiness;
 mod secured;
-mod tokens;
+pub(crate) mod tokens;
 mod watching;
 
 /// A response as curl prints it.
 #[derive(Clone, Debug)]
-struct Response {
+pub(crate) struct Response {
     status: u16,
     headers: Vec<(String, String)>,
     body: String,
@@ -37,7 +37,7 @@ impl Response {
     }
 
     #[track_caller]
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
@@ -51,11 +51,11 @@ impl Response {
     }
 }
 
-fn http(server: &TestServer) -> SocketAddr {
+pub(crate) fn http(server: &TestServer) -> SocketAddr {
     server.http.expect("it serves HTTP")
 }
 
-fn curl(server: &TestServer, arguments: &[&str], path: &str) -> Response {
+pub(crate) fn curl(server: &TestServer, arguments: &[&str], path: &str) -> Response {
     let url = format!("http://{}{path}", http(server));
     let output =
         run("curl", &[&["-s", "-S", "-i", "--path-as-is", "-m", "20"], arguments, &[url.as_str()]].concat(), "");
@@ -69,14 +69,14 @@ fn curl(server: &TestServer, arguments: &[&str], path: &str) -> Response {
 }
 
 #[track_caller]
-fn get(server: &TestServer, path: &str) -> Response {
+pub(crate) fn get(server: &TestServer, path: &str) -> Response {
     let response = curl(server, &[], path);
     assert_eq!(response.status, 200, "{path}: {response:?}");
     response
 }
 
 /// The commits of the tests' zone that the server tells, over all pages.
-fn commits(server: &TestServer, query: &str) -> Vec<Value> {
+pub(crate) fn commits(server: &TestServer, query: &str) -> Vec<Value> {
     let mut path = format!("/v1/zones/{ZONE}/commits{query}");
     let mut commits = Vec::new();
     loop {
@@ -95,7 +95,7 @@ fn command(arguments: &[&str]) -> Output {
 
 /// A client command against a server; what it printed.
 #[track_caller]
-fn ask(server: &TestServer, arguments: &[&str]) -> String {
+pub(crate) fn ask(server: &TestServer, arguments: &[&str]) -> String {
     let url = format!("http://{}", http(server));
     let output = command(&[arguments, &["--server", &url]].concat());
     assert!(output.status.success(), "{arguments:?}: {output:?}");

@@ -48,7 +48,7 @@ async fn renew(dns: &Dns) -> Result<Reply, Failure> {
 }
 
 fn granted(seconds: u64) -> Reply {
-    Reply::Granted { lease: Some(Duration::from_secs(seconds)), slot: None }
+    Reply::Granted { lease: Some(Duration::from_secs(seconds)), slot: None, unpublished: None }
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_datagram_is_answered_with_the_lease_that_is_granted_and_what_is_no_an
     });
     assert_eq!(renew(&dns.await).await, Ok(granted(9)));
     let silent_of_leases = server(None, |request| vec![answer(request, 0, &[], 0)]).await;
-    assert_eq!(renew(&silent_of_leases).await, Ok(Reply::Granted { lease: None, slot: None }));
+    assert_eq!(renew(&silent_of_leases).await, Ok(Reply::Granted { lease: None, slot: None, unpublished: None }));
     let removed = silent_of_leases.carry_out(0, Order::Deregister, &registration()).await;
     assert_eq!(removed, Ok(Reply::Done));
 }

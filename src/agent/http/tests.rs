@@ -60,11 +60,11 @@ fn json_answer(text: &str) -> (u16, &'static str, String) {
 
 #[tokio::test]
 async fn a_registration_is_a_put_with_the_token_and_its_answer_grants_the_lease() {
-    let granted = r#"{"epoch": 7, "serial": 7, "lease": "9s", "changed": true, "slot": "s0003"}"#;
+    let granted = r#"{"epoch": 7, "serial": 7, "lease": 9, "state": "up", "changed": true, "slot": 3}"#;
     let (http, asked) = server(vec![json_answer(granted)]);
     let reply = http.carry_out(0, Order::Register { anew: true }, &registration()).await;
     let lease = Some(Duration::from_secs(9));
-    assert_eq!(reply, Ok(Reply::Granted { lease, slot: Some("\"s0003\"".to_owned()) }));
+    assert_eq!(reply, Ok(Reply::Granted { lease, slot: Some("3".to_owned()), unpublished: None }));
     let asked = asked.recv().unwrap();
     assert_eq!(asked.line, format!("PUT {PATH} HTTP/1.1"));
     assert_eq!(asked.authorization.as_deref(), Some("Bearer abc"));
@@ -105,13 +105,19 @@ async fn removing_what_is_gone_is_done() {
 #[tokio::test]
 async fn draining_asks_the_server_until_it_knows_when_it_is_safe() {
     let waiting = r#"{"state": "draining", "safe-to-stop-at": null, "waiting-for": ["192.0.2.53:53"]}"#;
-    let safe = r#"{"state": "draining", "safe-to-stop-at": "2020-01-01T00:00:00.5Z", "waiting-for": []}"#;
-    let (http, asked) = server([waiting, waiting, waiting, safe].map(json_answer).to_vec());
+    // The time of day is the server's own: what counts is how long it is until then.
+    let safe =
+        r#"{"state": "draining", "safe-to-stop-at": "2090-01-01T00:00:00.5Z", "safe-in": 0.5, "waiting-for": []}"#;
+    let renewed = r#"{"epoch": 7, "serial": 7, "lease": 9, "state": "draining", "changed": false}"#;
+    let (http, asked) = server([waiting, renewed, waiting, waiting, safe].map(json_answer).to_vec());
     let reply = http.carry_out(0, Order::Drain, &registration()).await;
-    assert_eq!(reply, Ok(Reply::Granted { lease: None, slot: None }));
+    assert_eq!(reply, Ok(Reply::Granted { lease: Some(Duration::from_secs(9)), slot: None, unpublished: None }));
     assert_eq!(asked.recv().unwrap().line, format!("POST {PATH}/drain HTTP/1.1"));
-    let later = Instant::now() + Duration::from_secs(20);
+    assert_eq!(asked.recv().unwrap().line, format!("PUT {PATH} HTTP/1.1"), "its lease goes on");
+    let start = Instant::now();
+    let later = start + Duration::from_secs(20);
     assert_eq!(http.wait_until_safe(&[0], &registration(), later).await, Ok(()));
+    assert!(start.elapsed() >= Duration::from_millis(500));
     let lines: Vec<String> = asked.try_iter().map(|asked| asked.line).collect();
     assert_eq!(lines, vec![format!("GET {PATH}/drain HTTP/1.1"); 3]);
     let (http, _asked) = server(vec![json_answer(waiting)]);
@@ -120,11 +126,34 @@ async fn draining_asks_the_server_until_it_knows_when_it_is_safe() {
     assert!(failure.to_string().contains("192.0.2.53:53"), "{failure}");
 }
 
-#[test]
-fn a_time_to_come_is_waited_for() {
-    let at = |text: &str| safe_in(&json!({ "safe-to-stop-at": text }), Wall(1_577_836_800_000));
-    assert_eq!(at("2020-01-01T00:00:05Z"), Some(Duration::from_secs(5)));
-    assert_eq!(at("2019-01-01T00:00:05Z"), Some(Duration::ZERO));
-    assert_eq!(at("soon"), None);
-    assert_eq!(safe_in(&json!({ "safe-to-stop-at": null }), Wall(0)), None);
+#[tokio::test]
+async fn a_wait_that_the_server_gave_up_and_one_that_somebody_ended_are_not_safe() {
+    let missing = r#"{"state": "draining", "safe-to-stop-at": "2026-01-01T00:00:00Z", "safe-in": 0.0,
+        "waiting-for": ["192.0.2.53:53"], "timed-out": true}"#;
+    let back = r#"{"state": "up", "safe-to-stop-at": null, "safe-in": null, "waiting-for": []}"#;
+    let (http, _asked) = server([missing, back].map(json_answer).to_vec());
+    for said in ["waits for 192.0.2.53:53", "has it back in the answers"] {
+        let soon = Instant::now() + Duration::from_millis(400);
+        let Err(failure) = http.wait_until_safe(&[0], &registration(), soon).await else { panic!("{said}") };
+        assert!(failure.to_string().contains(said), "{failure}");
+    }
+}
+
+#[tokio::test]
+async fn why_it_is_not_published_is_told() {
+    let answer =
+        |more: &str| json_answer(&format!(r#"{{"epoch": 7, "serial": 7, "lease": 9, "changed": false, {more}}}"#));
+    let (http, _asked) = server(vec![
+        answer(r#""state": "damped", "damped-until": "2026-01-01T00:00:00Z""#),
+        answer(r#""state": "up", "waits-for-slot": true"#),
+        answer(r#""state": "draining""#),
+        json_answer(r#"{"fine": true}"#),
+    ]);
+    for said in ["damped until 2026-01-01T00:00:00Z", "waits for a slot", "undrain"] {
+        let reply = http.carry_out(0, Order::Register { anew: false }, &registration()).await;
+        let Ok(Reply::Granted { unpublished: Some(why), .. }) = reply else { panic!("{reply:?}") };
+        assert!(why.contains(said), "{why}");
+    }
+    let reply = http.carry_out(0, Order::Register { anew: false }, &registration()).await;
+    assert!(matches!(&reply, Err(Failure::Silent(text)) if text.contains("--api")), "{reply:?}");
 }

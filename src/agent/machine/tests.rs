@@ -63,7 +63,8 @@ impl World {
                 Action::Check => self.pending.push((soon, Event::Checked(self.well))),
                 Action::Join => self.pending.push((soon, Event::Joined(self.joins))),
                 Action::Send { seat, server, order } => {
-                    let granted = Reply::Granted { lease: Some(self.granted), slot: self.slot.map(str::to_owned) };
+                    let slot = self.slot.map(str::to_owned);
+                    let granted = Reply::Granted { lease: Some(self.granted), slot, unpublished: None };
                     let reply = match order {
                         Order::Ask => Reply::Published(self.published),
                         Order::Register { .. } => granted,

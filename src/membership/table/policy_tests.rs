@@ -226,6 +226,19 @@ fn when_more_than_half_fall_silent_nobody_is_withdrawn_and_all_are_up_again_once
 }
 
 #[test]
+fn a_fault_is_no_usual_interval_so_that_the_next_one_soon_after_withdraws_nobody_either() {
+    let mut driven = Driven::settled(holding(), 100, 5_000);
+    for fault in 1..=3 {
+        driven.cut_off(0..60);
+        driven.run(60_000);
+        assert_eq!((driven.count(State::Held), driven.table.len()), (60, 100), "fault {fault}: {:?}", driven.told);
+        driven.cut.clear();
+        driven.run(6_000);
+        assert_eq!((driven.count(State::Up), driven.commits), (100, 2 * fault), "fault {fault}");
+    }
+}
+
+#[test]
 fn a_smaller_part_lapses_at_the_end_of_its_leases() {
     let mut driven = Driven::settled(holding(), 100, 5_000);
     let last: Vec<u64> = (0..20).map(|number| driven.beats[number].1 - 5_000).collect();

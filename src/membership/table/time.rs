@@ -25,7 +25,11 @@ impl Table {
                 self.cells.unclaim(index.cell());
             }
             // That it is held no longer is published, with the next look at the time.
-            Some(State::Held) => self.hear_of_held(index),
+            Some(State::Held) => {
+                self.hear_of_held(index);
+                // With the fault's own length as the usual interval, nobody would be late in the next one.
+                self.cells.end_silence(index.cell(), now);
+            }
             _ => {}
         }
         self.cells.beat_claimed(index.cell(), now, stamp);

@@ -122,7 +122,8 @@ impl Publisher {
 
     /// The report on an order that was carried out.
     fn done(&self, order: &Order, changed: bool, now: Now) -> Done {
-        let member = self.table.member(&order.service, order.id.as_str()).map(|(_, member)| member);
+        let found = self.table.member(&order.service, order.id.as_str());
+        let member = found.map(|(_, member)| member);
         Done {
             epoch: self.zone.snapshot().epoch,
             lease: member.map(|member| member.lease),
@@ -131,6 +132,7 @@ impl Publisher {
                 .and_then(|member| self.table.damped_until(member))
                 .map(|until| now.wall.after(until.since(now.mono))),
             slot: member.and_then(|member| member.decided.slot),
+            waits_for_slot: found.is_some_and(|(index, _)| self.table.waits_for_slot(index)),
             changed,
         }
     }

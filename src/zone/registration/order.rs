@@ -90,6 +90,8 @@ pub struct Done {
     pub damped_until: Option<Wall>,
     /// Its slot, if it has one.
     pub slot: Option<u32>,
+    /// Whether it waits for a slot, unpublished.
+    pub waits_for_slot: bool,
     /// Whether it differs from before.
     pub changed: bool,
 }

@@ -56,7 +56,7 @@ fn the_name_servers_are_those_that_the_zone_names() {
 }
 
 /// Answers each query for a SOA record with this serial.
-fn name_server(
+pub(super) fn name_server(
     address: &str,
     serial: &std::sync::Arc<std::sync::atomic::AtomicU32>,
 ) -> crate::support::answering::Answering {

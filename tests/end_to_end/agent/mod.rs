@@ -1,8 +1,12 @@
 //! `livezone agent` beside a real memcached, against the real server.
 
 mod addresses;
+mod clients;
 mod drain;
+mod fleet;
 mod health;
+mod over_http;
+mod policies;
 mod registers;
 mod several;
 

@@ -2,21 +2,21 @@
 
 use super::*;
 
-pub(super) const MEMBERS: &str = "/v1/zones/svc.example.test/services/_memcached._tcp/members";
+pub(crate) const MEMBERS: &str = "/v1/zones/svc.example.test/services/_memcached._tcp/members";
 
 #[track_caller]
-pub(super) fn send(server: &TestServer, method: &str, path: &str, body: &str) -> Response {
+pub(crate) fn send(server: &TestServer, method: &str, path: &str, body: &str) -> Response {
     curl(server, &["-X", method, "--data-binary", body, "-H", "Content-Type: application/json"], path)
 }
 
 #[track_caller]
-pub(super) fn put(server: &TestServer, id: &str, body: &str) -> Value {
+pub(crate) fn put(server: &TestServer, id: &str, body: &str) -> Value {
     let response = send(server, "PUT", &format!("{MEMBERS}/{id}"), body);
     assert_eq!(response.status, 200, "{response:?}");
     response.json()
 }
 
-pub(super) fn targets(server: &TestServer) -> Vec<String> {
+pub(crate) fn targets(server: &TestServer) -> Vec<String> {
     let answer = server.client().ask(&query(MEMCACHED, SRV));
     let mut targets: Vec<String> = answer.message.answers.iter().map(|record| record.data.to_string()).collect();
     targets.sort();

@@ -9,13 +9,13 @@ const SERVICES: &str = "/v1/zones/svc.example.test/services";
 const OTHER_ZONE: &str = "origin = \"other.test.\"\nstatic = \"svc.example.test.zone\"\n";
 
 /// What `livezone keygen --token` prints: the token, and its table.
-struct Made {
-    file: String,
+pub(crate) struct Made {
+    pub(crate) file: String,
     token: String,
-    table: String,
+    pub(crate) table: String,
 }
 
-fn make(name: &str, more: &str) -> Made {
+pub(crate) fn make(name: &str, more: &str) -> Made {
     let output = command(&["keygen", "--token", name]);
     assert!(output.status.success(), "{output:?}");
     let file = String::from_utf8(output.stdout).unwrap();

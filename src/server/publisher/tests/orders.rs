@@ -57,7 +57,7 @@ fn told(stage: &mut Stage, reports: &Reports) -> Vec<Report> {
 
 fn done(epoch: u64, state: State, changed: bool) -> Report {
     let (lease, state) = (Some(Lease(10)), Some(state));
-    Ok(Done { epoch: Epoch(epoch), lease, state, damped_until: None, slot: None, changed })
+    Ok(Done { epoch: Epoch(epoch), lease, state, damped_until: None, slot: None, waits_for_slot: false, changed })
 }
 
 /// Gives orders and sees their commit through.
