@@ -354,5 +354,5 @@ fn check_prints_the_mistakes_of_a_zone_file_and_of_its_master_file_in_one_run() 
     std::fs::write(zones.join("c.zone"), "@ NS ns1\nns1 A 127.0.0.1\ns0003.x A 192.0.2.1\ns003.x A 192.0.2.1\n")
         .unwrap();
     let slotted = "static = \"c.zone\"\n[[service]]\nname = \"_x._tcp\"\nslots = true\n";
-    check(slotted, &["zones/c.zone:3:10: s0003.x.a.test. is the name of a slot of _x._tcp.a.test."]);
+    check(slotted, &["zones/c.zone:3:9: s0003.x.a.test. is the name of a slot of _x._tcp.a.test."]);
 }
