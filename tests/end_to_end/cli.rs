@@ -1,5 +1,8 @@
 //! The command line: keys, errors, logs, the demo.
 
+mod completions;
+mod manual;
+
 use std::net::{TcpListener, UdpSocket};
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -173,7 +176,7 @@ fn wrong_usage_ends_with_status_2() {
         assert_eq!(output.status.code(), Some(2), "{arguments:?}");
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
-    for command in ["serve", "demo", "keygen", "export", "members", "explain"] {
+    for command in ["serve", "demo", "keygen", "export", "members", "explain", "completions", "man"] {
         let output = run(folder.path(), &[command, "--help"]);
         let text = String::from_utf8(output.stdout).unwrap();
         assert_eq!(output.status.code(), Some(0));
