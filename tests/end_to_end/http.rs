@@ -15,6 +15,7 @@ use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 mod clients;
 mod commands;
 mod description;
+mod lists;
 mod members;
 mod metrics;
 mod policies;

@@ -6,22 +6,29 @@ use std::sync::mpsc;
 
 use super::members::{MEMBERS, put, send, targets};
 use super::*;
+use crate::support::server::{Lines, collect};
 
-/// A command that goes on, killed when dropped.
-struct Running(Child, mpsc::Receiver<String>);
+/// A command that goes on, killed when dropped; its lines, and its errors.
+pub(super) struct Running(Child, mpsc::Receiver<String>, Lines);
 
 impl Running {
-    fn start(server: &TestServer, arguments: &[&str]) -> Running {
+    pub(super) fn start(server: &TestServer, arguments: &[&str]) -> Running {
         let url = format!("http://{}", http(server));
         let arguments = [arguments, &["--server", &url]].concat();
-        let mut child = livezone().args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = livezone().args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let errors = Lines::default();
+        collect(child.stderr.take().unwrap(), &errors);
         let (sender, lines) = mpsc::channel();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         std::thread::spawn(move || stdout.lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
-        Running(child, lines)
+        Running(child, lines, errors)
     }
 
-    fn next(&self) -> String {
+    pub(super) fn errors(&self) -> String {
+        self.2.lock().unwrap().join("\n")
+    }
+
+    pub(super) fn next(&self) -> String {
         self.1.recv_timeout(PATIENCE).expect("a line")
     }
 }
@@ -33,7 +40,7 @@ impl Drop for Running {
     }
 }
 
-fn member(number: u32) -> String {
+pub(super) fn member(number: u32) -> String {
     format!(r#"{{"port":11211,"addresses":["10.0.0.{number}"],"lease":60}}"#)
 }
 
