@@ -17,6 +17,7 @@ pub mod members;
 pub mod serve;
 pub mod show;
 pub mod slots;
+mod table;
 pub mod watch;
 
 use std::io::Write;
