@@ -14,7 +14,8 @@ use super::show;
 /// Tell every commit of a zone: when, who, why, and which records went and came
 ///
 /// Asks a running server, from the oldest commit that it keeps. A commit has a line with its epoch, the zone's serial from
-/// then on, the time (UTC) and the causes; then the records removed (-) and added (+).
+/// then on, the time (UTC) and the causes; then the records removed (-) and added (+). What changes nothing that is published
+/// has no commit: a member that comes back damped, or waits for a slot, has its line when it is published.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  livezone explain svc.example.test.\n  \
                         livezone explain svc.example.test. --since 1795393247 --json | jq -r '.changes[].cause'")]

@@ -65,6 +65,18 @@ pub struct ChangeView {
     /// With `renewed-after-lapse`: the epoch of the lapse.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lapse_epoch: Option<u64>,
+    /// With `replaced`: the id of the member that takes its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor: Option<String>,
+    /// The number of the member's slot from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slot: Option<u32>,
+    /// The weight that is published of the member from then on, if that is not its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub published_weight: Option<u16>,
+    /// Of a service: how many slots it has from then on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slots: Option<u32>,
 }
 
 /// The kinds of things that change.
@@ -99,6 +111,8 @@ pub enum CauseView {
     Removed,
     /// Somebody began to drain it.
     Drained,
+    /// Somebody registered another member in its place: it drains.
+    Replaced,
     /// Its lease ended.
     Expired,
     /// The configuration or a static file changed.
@@ -133,6 +147,35 @@ pub enum CauseView {
     Shrunk,
 }
 
+impl CauseView {
+    /// What it did, for people.
+    fn words(self) -> &'static str {
+        match self {
+            CauseView::Registered => "registered",
+            CauseView::RenewedAfterLapse => "renewed",
+            CauseView::Changed => "changed",
+            CauseView::Removed => "removed",
+            CauseView::Drained | CauseView::Replaced => "drained",
+            CauseView::Expired => "expired",
+            CauseView::Configured => "configured",
+            CauseView::Forgotten => "forgotten, nobody came back",
+            CauseView::Transferred => "transferred",
+            CauseView::Undrained => "brought back",
+            CauseView::Released => "released",
+            CauseView::Held => "held, with too many others silent",
+            CauseView::HeldByFloor => "held, too few would be left",
+            CauseView::HeardAgain => "heard of again, held no longer",
+            CauseView::LetGo => "let go, silent since few are held",
+            CauseView::HoldEnded => "let go, held for as long as may be",
+            CauseView::Damped => "damped, it came back too often",
+            CauseView::Reused => "published again, damped until now",
+            CauseView::GivenSlot => "given a slot",
+            CauseView::Ramped => "given more of its weight",
+            CauseView::Shrunk => "rid of free slots",
+        }
+    }
+}
+
 impl fmt::Display for ChangeView {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let text = |field: &Option<String>| field.clone().unwrap_or_default();
@@ -143,34 +186,34 @@ impl fmt::Display for ChangeView {
             What::Settings => write!(f, "settings of {}", text(&self.name))?,
             What::Service => f.write_str(&text(&self.service))?,
         }
-        f.write_str(match self.cause {
-            CauseView::Registered => " registered",
-            CauseView::RenewedAfterLapse => " renewed",
-            CauseView::Changed => " changed",
-            CauseView::Removed => " removed",
-            CauseView::Drained => " drained",
-            CauseView::Expired => " expired",
-            CauseView::Configured => " configured",
-            CauseView::Forgotten => " forgotten, nobody came back",
-            CauseView::Transferred => " transferred",
-            CauseView::Undrained => " brought back",
-            CauseView::Released => " released",
-            CauseView::Held => " held, with too many others silent",
-            CauseView::HeldByFloor => " held, too few would be left",
-            CauseView::HeardAgain => " heard of again, held no longer",
-            CauseView::LetGo => " let go, silent since few are held",
-            CauseView::HoldEnded => " let go, held for as long as may be",
-            CauseView::Damped => " damped, it came back too often",
-            CauseView::Reused => " back, damped no longer",
-            CauseView::GivenSlot => " given a slot",
-            CauseView::Ramped => " given more of its weight",
-            CauseView::Shrunk => " rid of free slots",
-        })?;
+        match (self.cause, self.published_weight, self.slot) {
+            (CauseView::Ramped, None, _) => f.write_str(" given all of its weight")?,
+            (CauseView::GivenSlot, _, Some(slot)) => write!(f, " given slot {slot}")?,
+            (cause, ..) => write!(f, " {}", cause.words())?,
+        }
         if let Some(by) = &self.by {
             write!(f, " by {by}")?;
         }
-        match self.lapse_epoch {
-            Some(epoch) => write!(f, " after its lapse in epoch {epoch}"),
+        if let Some(epoch) = self.lapse_epoch {
+            write!(f, " after its lapse in epoch {epoch}")?;
+        }
+        if let Some(successor) = &self.successor {
+            write!(f, ", {successor} takes its place")?;
+        }
+        if let Some(slots) = self.slots {
+            write!(f, ", {slots} are left")?;
+        }
+        // Where a member comes; from then on they are what they were.
+        let comes = matches!(
+            self.cause,
+            CauseView::Registered | CauseView::RenewedAfterLapse | CauseView::Undrained | CauseView::Reused
+        );
+        if let Some(slot) = self.slot.filter(|_| comes) {
+            write!(f, ", slot {slot}")?;
+        }
+        let is_told = comes || matches!(self.cause, CauseView::GivenSlot | CauseView::Ramped);
+        match self.published_weight.filter(|_| is_told) {
+            Some(weight) => write!(f, ", weight {weight} for now"),
             None => Ok(()),
         }
     }
