@@ -15,6 +15,7 @@ use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 mod clients;
 mod commands;
 mod description;
+mod documents;
 mod explained;
 mod lists;
 mod members;
