@@ -4,9 +4,8 @@ use crate::api::segment;
 use crate::api::views::{MemberState, MemberView, Role, ServiceView, Services, ZoneView, Zones};
 use crate::base::Name;
 
-use super::client::{Client, Error, ServerArgs};
+use super::client::{Client, Error, ServerArgs, parse_zone};
 use super::explain::json_line;
-use super::keygen::parse_name;
 use super::serve::print;
 use super::table::{Column, table, terminal_width};
 
@@ -18,7 +17,7 @@ use super::table::{Column, table, terminal_width};
                         livezone members svc.example.test. _memcached._tcp --json | jq -r '.members[].target'")]
 pub struct Args {
     /// The zone's origin; a missing final dot is added
-    #[arg(value_parser = parse_name)]
+    #[arg(value_parser = parse_zone)]
     pub zone: Option<Name>,
     /// The service: _memcached._tcp, or the whole name
     pub service: Option<String>,

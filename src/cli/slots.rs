@@ -4,9 +4,8 @@ use crate::api::drain::{SlotView, SlotsView};
 use crate::api::segment;
 use crate::base::Name;
 
-use super::client::{Client, Error, ServerArgs};
+use super::client::{Client, Error, ServerArgs, parse_zone};
 use super::explain::json_line;
-use super::keygen::parse_name;
 use super::serve::print;
 use super::table::{Column, table, terminal_width};
 
@@ -18,7 +17,7 @@ use super::table::{Column, table, terminal_width};
                         livezone slots svc.example.test. _memcached._tcp --shrink")]
 pub struct Args {
     /// The zone's origin; a missing final dot is added
-    #[arg(value_parser = parse_name)]
+    #[arg(value_parser = parse_zone)]
     pub zone: Name,
     /// The service: _memcached._tcp, or the whole name
     pub service: String,
@@ -50,7 +49,8 @@ const COLUMNS: [Column; 4] = [
 
 fn text(view: &SlotsView, width: Option<usize>) -> String {
     if view.slots.is_empty() {
-        return "no slots yet\n".to_owned();
+        return "no slots: a service with `slots = true` in its [[service]] entry has them from its first member on\n"
+            .to_owned();
     }
     let row = |slot: &SlotView| {
         let SlotView { name, id, since, last, .. } = slot;
@@ -84,6 +84,6 @@ mod tests {
         view.slots.pop();
         assert_eq!(text(&view, None), "SLOT        MEMBER\ns0000.x.z.  a\n");
         view.slots.pop();
-        assert_eq!(text(&view, None), "no slots yet\n");
+        assert!(text(&view, None).starts_with("no slots: a service with `slots = true`"));
     }
 }

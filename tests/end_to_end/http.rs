@@ -16,6 +16,7 @@ mod clients;
 mod commands;
 mod description;
 mod documents;
+mod errors;
 mod explained;
 mod lists;
 mod members;
