@@ -51,12 +51,15 @@ pub struct UndrainArgs {
 
 /// Withdraw held members now: those that are dead, whatever held them up
 ///
-/// Members are held while too many of a service are silent at once. They leave by themselves when they are heard of, or at
-/// the end of the zone's hold.max.
+/// Members are held while too many of a service are silent at once. One that is heard of is held no longer; the others go by
+/// themselves once few are held, or at the end of the zone's hold.max.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  livezone release svc.example.test. _memcached._tcp i-7 i-8\n  \
                         livezone release svc.example.test. _memcached._tcp --held")]
 #[command(group = clap::ArgGroup::new("whom").required(true).args(["ids", "held"]))]
+#[command(
+    override_usage = "livezone release [OPTIONS] <ZONE> <SERVICE> <ID>...\n       livezone release [OPTIONS] <ZONE> <SERVICE> --held"
+)]
 pub struct ReleaseArgs {
     /// The zone's origin; a missing final dot is added
     #[arg(value_parser = parse_zone)]

@@ -19,7 +19,8 @@ use format::Format;
 ///
 /// Asks a running server, which answers when the service changes and not before. Without --format there is a line per change
 /// that says who came and went. With --exec a command is run with the list on its standard input, at first and on each change;
-/// one run ends before the next begins. While the server can't be reached the last list stands.
+/// one run ends before the next begins, and after one that failed comes the next all the same. While the server can't be
+/// reached the last list stands.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  livezone watch svc.example.test. _memcached._tcp\n  \
                         livezone watch svc.example.test. _memcached._tcp --format nft --exec 'nft -f -'\n  \

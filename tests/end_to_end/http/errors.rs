@@ -27,6 +27,7 @@ fn commands_say_what_to_do_about_it() {
         (&["keygen"], 2, "<NAME|--token <NAME>>"),
         (&["keygen", "k.", "--token", "t"], 2, "cannot be used with"),
         (&service("release"), 2, "<ID|--held>"),
+        (&service("release"), 2, "livezone release [OPTIONS] <ZONE> <SERVICE> --held\n"),
         (&[&service("release")[..], &["--held", "a"]].concat(), 2, "cannot be used with"),
         (&[&service("watch")[..], &["--json", "--format", "nft"]].concat(), 2, "cannot be used with"),
         (&[&service("watch")[..], &["--format", "xml"]].concat(), 2, "json, hosts, haproxy, nft"),
