@@ -3,7 +3,7 @@
 use crate::base::{Epoch, Name};
 use crate::membership::Reason;
 use crate::zone::file::record_text;
-use crate::zone::{Cause, CausedChange, Change, Commit, Record, Returns};
+use crate::zone::{Cause, CausedChange, Change, Commit, PublishedMember, Record, Returns};
 
 use super::Page;
 use super::views::{self, CauseView, ChangeView, CommitView, What};
@@ -34,6 +34,7 @@ fn tell_change(caused: &CausedChange, lapse: Option<Epoch>) -> ChangeView {
         Cause::Changed(by) => (CauseView::Changed, Some(by)),
         Cause::Removed(by) => (CauseView::Removed, Some(by)),
         Cause::Drained(by) => (CauseView::Drained, Some(by)),
+        Cause::Replaced(by, _) => (CauseView::Replaced, Some(by)),
         Cause::Undrained(by) => (CauseView::Undrained, Some(by)),
         Cause::Released(by) => (CauseView::Released, Some(by)),
         Cause::Shrunk(by) => (CauseView::Shrunk, Some(by)),
@@ -52,19 +53,38 @@ fn tell_change(caused: &CausedChange, lapse: Option<Epoch>) -> ChangeView {
         name: None,
         rtype: None,
         lapse_epoch: lapse.map(|epoch| epoch.0),
+        successor: match &caused.cause {
+            Cause::Replaced(_, successor) => Some(successor.to_string()),
+            _ => None,
+        },
+        slot: None,
+        published_weight: None,
+        slots: None,
     };
     match &caused.change {
         Change::Settings(settings) => ChangeView { name: Some(settings.origin.to_string()), ..bare },
         Change::Static { name, .. } => ChangeView { what: What::StaticRecords, name: Some(name.to_string()), ..bare },
-        Change::Member { id, .. } => ChangeView { what: What::Member, id: Some(id.to_string()), ..bare },
+        Change::Member { id, member, .. } => ChangeView {
+            what: What::Member,
+            id: Some(id.to_string()),
+            slot: member.as_ref().and_then(|member| member.slot),
+            published_weight: member.as_ref().and_then(unlike_its_own),
+            ..bare
+        },
         Change::Leased { name, rtype, .. } => ChangeView {
             what: What::LeasedRecords,
             name: Some(name.to_string()),
             rtype: Some(rtype.to_string()),
             ..bare
         },
-        Change::Forget { .. } | Change::Slots { .. } => ChangeView { what: What::Service, ..bare },
+        Change::Slots { count, .. } => ChangeView { what: What::Service, slots: Some(*count), ..bare },
+        Change::Forget { .. } => ChangeView { what: What::Service, ..bare },
     }
+}
+
+/// The weight that is published of a member, where that is not its own.
+fn unlike_its_own(member: &PublishedMember) -> Option<u16> {
+    Some(member.weight).filter(|weight| *weight != member.registration.weight)
 }
 
 fn cause_of(reason: Reason) -> CauseView {

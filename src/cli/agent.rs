@@ -26,8 +26,8 @@ use super::serve::{LogArgs, THREAD_PATIENCE};
 /// it, and ends with status 0; a second SIGTERM stops the waiting.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:
-  livezone agent --zone svc.example.test --service _memcached._tcp --port 11211 --server 192.0.2.53:53 \\
-      --key-file agents.key --check memcached --on-join flush
+  livezone agent --zone svc.example.test --service _memcached._tcp --port 11211 \\
+      --server 192.0.2.53:53 --key-file agents.key --check memcached --on-join flush
   livezone agent --config /etc/livezone/agent.toml")]
 pub struct Args {
     /// Read everything from this file, for one or several services

@@ -10,6 +10,7 @@ use ureq::http::{Response, StatusCode};
 use ureq::tls::{PemItem, RootCerts, TlsConfig, parse_pem};
 
 use crate::api::problem::{MEDIA_TYPE, Problem};
+use crate::base::Name;
 use crate::config::agent::{Token, read_token_file};
 
 /// Which server to ask.
@@ -92,6 +93,14 @@ pub enum Error {
     /// A drained member that drains no longer.
     #[error("somebody has brought the member back while it drained: it is in the answers, and not safe to stop")]
     Returned,
+    /// A command that was given the list, once.
+    #[error("{command}: {cause}")]
+    Command {
+        /// The command.
+        command: String,
+        /// How it ended.
+        cause: String,
+    },
     /// Standard output is closed or full.
     #[error("standard output: {0}")]
     Output(#[from] std::io::Error),
@@ -99,12 +108,13 @@ pub enum Error {
 
 /// What a problem says, for whoever has a command line rather than a browser.
 fn advice(problem: &Problem) -> String {
+    // What stands behind it is about requests.
+    let what = problem.detail.split("; ").next().unwrap_or_default();
     match problem.status {
         401 => "it wants a token that it knows: name a file with one with --token-file".to_owned(),
-        404 => {
-            let what = problem.detail.split("; ").next().unwrap_or_default();
-            format!("{what}; `livezone members` shows what the server knows")
-        }
+        404 if what.contains(": ") => what.to_owned(),
+        404 => format!("{what}; `livezone members` shows what the server knows"),
+        409 => format!("{what}; `livezone drain` takes out a member that is not"),
         _ => problem.detail.clone(),
     }
 }
@@ -126,6 +136,24 @@ pub fn parse_url(text: &str) -> Result<String, String> {
         return Err("write the server alone, as in http://127.0.0.1:8053".to_owned());
     }
     Ok(format!("{scheme}://{address}"))
+}
+
+/// Reads the name of a zone; a missing final dot is added.
+pub fn parse_zone(text: &str) -> Result<Name, String> {
+    parse_plain(text, "a zone's name", "svc.example.test.")
+}
+
+/// Reads a name that needs no quotes and no escapes wherever it has to stand.
+pub(super) fn parse_plain(text: &str, what: &str, example: &str) -> Result<Name, String> {
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if !text.chars().all(plain) {
+        return Err(format!("{what} is made of letters, digits, hyphens, underscores and dots, as in {example}"));
+    }
+    match Name::parse(text, Some(&Name::root())) {
+        Ok(name) if name != Name::root() => Ok(name),
+        Ok(_) => Err(format!("the root can't be {what}; write one such as {example}")),
+        Err(error) => Err(error.to_string()),
+    }
 }
 
 /// The certificates in a PEM file.
@@ -239,7 +267,12 @@ impl Client {
 
     /// What went wrong between us and the server.
     pub fn silent(&self, cause: &dyn std::fmt::Display) -> Error {
-        Error::Silent { server: self.server.clone(), cause: cause.to_string() }
+        let cause = cause.to_string();
+        let mut cause = cause.strip_prefix("io: ").unwrap_or(&cause).to_owned();
+        if self.server.starts_with("https:") && cause.contains("InvalidContentType") {
+            "it doesn't speak TLS there, write http".clone_into(&mut cause);
+        }
+        Error::Silent { server: self.server.clone(), cause }
     }
 
     fn strange(&self, cause: String) -> Error {

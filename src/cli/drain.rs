@@ -7,9 +7,8 @@ use crate::api::orders::Acknowledgement;
 use crate::api::segment;
 use crate::base::Name;
 
-use super::client::{Client, Error, ServerArgs};
+use super::client::{Client, Error, ServerArgs, parse_zone};
 use super::explain::json_line;
-use super::keygen::parse_name;
 use super::serve::print;
 
 /// Take a member out of the answers, and say when it is safe to stop it
@@ -52,19 +51,23 @@ pub struct UndrainArgs {
 
 /// Withdraw held members now: those that are dead, whatever held them up
 ///
-/// Members are held while too many of a service are silent at once. They leave by themselves when they are heard of, or at
-/// the end of the zone's hold.max.
+/// Members are held while too many of a service are silent at once. One that is heard of is held no longer; the others go by
+/// themselves once few are held, or at the end of the zone's hold.max.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  livezone release svc.example.test. _memcached._tcp i-7 i-8\n  \
                         livezone release svc.example.test. _memcached._tcp --held")]
+#[command(group = clap::ArgGroup::new("whom").required(true).args(["ids", "held"]))]
+#[command(
+    override_usage = "livezone release [OPTIONS] <ZONE> <SERVICE> <ID>...\n       livezone release [OPTIONS] <ZONE> <SERVICE> --held"
+)]
 pub struct ReleaseArgs {
     /// The zone's origin; a missing final dot is added
-    #[arg(value_parser = parse_name)]
+    #[arg(value_parser = parse_zone)]
     pub zone: Name,
     /// The service: _memcached._tcp, or the whole name
     pub service: String,
     /// The members' ids
-    #[arg(required_unless_present = "held", conflicts_with = "held")]
+    #[arg(value_name = "ID")]
     pub ids: Vec<String>,
     /// All that are held, in one commit
     #[arg(long)]
@@ -81,7 +84,7 @@ pub struct ReleaseArgs {
 #[derive(clap::Args, Clone, Debug)]
 pub struct MemberArgs {
     /// The zone's origin; a missing final dot is added
-    #[arg(value_parser = parse_name)]
+    #[arg(value_parser = parse_zone)]
     pub zone: Name,
     /// The service: _memcached._tcp, or the whole name
     pub service: String,

@@ -14,8 +14,7 @@ use crate::server::load;
 use crate::store::{self, StoreError, StoredZone};
 use crate::zone::file;
 
-use super::client::{self, AskArgs, Client, ServerArgs, parse_url};
-use super::keygen::parse_name;
+use super::client::{self, AskArgs, Client, ServerArgs, parse_url, parse_zone};
 
 /// Write a zone as a master file
 ///
@@ -27,7 +26,7 @@ use super::keygen::parse_name;
                         named-checkzone svc.example.test. svc.example.test.zone")]
 pub struct Args {
     /// The zone's origin; a missing final dot is added
-    #[arg(value_parser = parse_name)]
+    #[arg(value_parser = parse_zone)]
     pub zone: Name,
     /// The configuration file, which says where the store is; without it, the defaults
     #[arg(long, value_name = "FILE")]
@@ -61,6 +60,11 @@ pub enum Error {
     /// The store.
     #[error(transparent)]
     Store(StoreError),
+    /// Its file.
+    #[error(
+        "{0}; name the livezone.toml of the server that keeps the zone with --config, or a running server with --server"
+    )]
+    Unreadable(StoreError),
     /// No such zone.
     #[error("the store in {folder} has no zone {zone}: name the origin of a zone that was served from there")]
     UnknownZone {
@@ -90,6 +94,7 @@ pub fn run(args: &Args) -> Result<(), Error> {
             let scheme = if config.http.certified.is_some() { "https" } else { "http" };
             export_served(&ask(format!("{scheme}://{server}"))?, &args.zone)
         }
+        Err(error @ StoreError::Io { .. }) => Err(Error::Unreadable(error)),
         Err(error) => Err(Error::Store(error)),
     }
 }

@@ -8,12 +8,15 @@ use std::io::Write;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use clap::ArgGroup;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use sha2::{Digest as _, Sha256};
 
 use crate::api::access::hex;
 use crate::base::Name;
 use crate::dns::tsig::Algorithm;
+
+use super::client::parse_plain;
 
 /// Make a TSIG key, or a token for HTTP
 ///
@@ -22,12 +25,13 @@ use crate::dns::tsig::Algorithm;
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Example:\n  (umask 077; livezone keygen agents. > agents.key)\n  nsupdate -k agents.key\n  \
                         (umask 077; livezone keygen --token ci > ci.token)")]
+#[command(group = ArgGroup::new("what").required(true).args(["name", "token"]))]
 pub struct Args {
     /// The key's name, which both sides write the same; a missing final dot is added
-    #[arg(value_parser = parse_name, required_unless_present = "token")]
+    #[arg(value_parser = parse_name)]
     pub name: Option<Name>,
     /// Make a token of this name instead
-    #[arg(long, value_name = "NAME", value_parser = parse_token_name, conflicts_with_all = ["name", "algorithm"])]
+    #[arg(long, value_name = "NAME", value_parser = parse_token_name, conflicts_with = "algorithm")]
     pub token: Option<String>,
     /// The algorithm of the signatures
     #[arg(long, value_name = "ALGORITHM", default_value = "hmac-sha256", ignore_case = true,
@@ -124,17 +128,9 @@ key "{text}" {{
     )
 }
 
-/// A key's name. Only what needs no quotes and no escapes in any of the files that the name has to stand in.
-pub(super) fn parse_name(text: &str) -> Result<Name, String> {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    if !text.chars().all(plain) {
-        return Err("a key's name is made of letters, digits, hyphens, underscores and dots".to_owned());
-    }
-    match Name::parse(text, Some(&Name::root())) {
-        Ok(name) if name != Name::root() => Ok(name),
-        Ok(_) => Err("the root can't be a key's name; choose one such as agents.".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
+/// A key's name.
+fn parse_name(text: &str) -> Result<Name, String> {
+    parse_plain(text, "a key's name", "agents.")
 }
 
 fn algorithm_parser() -> impl TypedValueParser<Value = Algorithm> {

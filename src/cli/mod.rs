@@ -5,16 +5,19 @@
 pub mod agent;
 pub mod check;
 pub mod client;
+pub mod completions;
 pub mod demo;
 pub mod drain;
 pub mod explain;
 pub mod export;
 pub mod keygen;
 pub mod logging;
+pub mod man;
 pub mod members;
 pub mod serve;
 pub mod show;
 pub mod slots;
+mod table;
 pub mod watch;
 
 use std::io::Write;
@@ -53,6 +56,8 @@ enum Command {
     Undrain(drain::UndrainArgs),
     Release(drain::ReleaseArgs),
     Slots(slots::Args),
+    Completions(completions::Args),
+    Man(man::Args),
 }
 
 /// Runs the command that the process was called with.
@@ -72,6 +77,8 @@ pub fn main() -> ExitCode {
         Command::Slots(args) => slots::run(args).map_err(|error| error.to_string()),
         Command::Explain(args) => explain::run(args).map_err(|error| error.to_string()),
         Command::Keygen(args) => keygen::run(args).map_err(|error| error.to_string()),
+        Command::Completions(args) => completions::run(args).map_err(|error| format!("standard output: {error}")),
+        Command::Man(args) => man::run(args).map_err(|error| error.to_string()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,13 +1,13 @@
 //! `livezone slots`: who holds which slot.
 
-use crate::api::drain::SlotsView;
+use crate::api::drain::{SlotView, SlotsView};
 use crate::api::segment;
 use crate::base::Name;
 
-use super::client::{Client, Error, ServerArgs};
+use super::client::{Client, Error, ServerArgs, parse_zone};
 use super::explain::json_line;
-use super::keygen::parse_name;
 use super::serve::print;
+use super::table::{Column, table, terminal_width};
 
 /// Who holds which slot of a service, and which are free
 ///
@@ -17,7 +17,7 @@ use super::serve::print;
                         livezone slots svc.example.test. _memcached._tcp --shrink")]
 pub struct Args {
     /// The zone's origin; a missing final dot is added
-    #[arg(value_parser = parse_name)]
+    #[arg(value_parser = parse_zone)]
     pub zone: Name,
     /// The service: _memcached._tcp, or the whole name
     pub service: String,
@@ -37,19 +37,53 @@ pub fn run(args: &Args) -> Result<(), Error> {
     let client = Client::new(&args.server)?;
     let path = format!("/v1/zones/{}/services/{}/slots", segment(&args.zone.to_string()), segment(&args.service));
     let view: SlotsView = if args.shrink { client.post(&format!("{path}/shrink"))? } else { client.document(&path)? };
-    Ok(print(&if args.json { json_line(&view) } else { text(&view) })?)
+    Ok(print(&if args.json { json_line(&view) } else { text(&view, terminal_width()) })?)
 }
 
-fn text(view: &SlotsView) -> String {
+const COLUMNS: [Column; 4] = [
+    Column::new("SLOT").at_least(12),
+    Column::new("MEMBER").at_least(12),
+    Column::new("FREE SINCE").rank(2),
+    Column::new("LAST MEMBER").at_least(12).rank(1),
+];
+
+fn text(view: &SlotsView, width: Option<usize>) -> String {
     if view.slots.is_empty() {
-        return "no slots yet\n".to_owned();
+        return "no slots: a service with `slots = true` in its [[service]] entry has them from its first member on\n"
+            .to_owned();
     }
-    let line = |slot: &crate::api::drain::SlotView| match (&slot.id, &slot.last) {
-        (Some(id), _) => format!("{}  {id}\n", slot.name),
-        (None, Some(last)) => {
-            format!("{}  free since {}, {last} had it\n", slot.name, slot.since.clone().unwrap_or_default())
-        }
-        (None, None) => format!("{}  free\n", slot.name),
+    let row = |slot: &SlotView| {
+        let SlotView { name, id, since, last, .. } = slot;
+        let id = id.clone().unwrap_or_else(|| "-".to_owned());
+        [name.clone(), id, since.clone().unwrap_or_default(), last.clone().unwrap_or_default()]
     };
-    view.slots.iter().map(line).collect()
+    table(&COLUMNS, &view.slots.iter().map(row).collect::<Vec<_>>(), width)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_a_slot_and_who_had_one_stand_side_by_side() {
+        let slot = |number: u32, id: Option<&str>, last: Option<&str>| SlotView {
+            number,
+            name: format!("s{number:04}.x.z."),
+            id: id.map(str::to_owned),
+            last: last.map(str::to_owned),
+            since: last.map(|_| "2026-11-29T06:25:55.123Z".to_owned()),
+        };
+        let slots = vec![slot(0, Some("a"), None), slot(1, None, Some("b"))];
+        let mut view = SlotsView { zone: "z.".to_owned(), service: "_x._tcp.z.".to_owned(), epoch: 7, slots };
+        assert_eq!(
+            text(&view, None),
+            "SLOT        MEMBER  FREE SINCE                LAST MEMBER\n\
+             s0000.x.z.  a\n\
+             s0001.x.z.  -       2026-11-29T06:25:55.123Z  b\n"
+        );
+        view.slots.pop();
+        assert_eq!(text(&view, None), "SLOT        MEMBER\ns0000.x.z.  a\n");
+        view.slots.pop();
+        assert!(text(&view, None).starts_with("no slots: a service with `slots = true`"));
+    }
 }

@@ -10,8 +10,7 @@ use crate::api::segment;
 use crate::api::views::ServiceView;
 use crate::base::Name;
 
-use super::client::{Client, Error, ServerArgs};
-use super::keygen::parse_name;
+use super::client::{Client, Error, ServerArgs, parse_zone};
 use super::serve::print;
 
 use format::Format;
@@ -20,7 +19,8 @@ use format::Format;
 ///
 /// Asks a running server, which answers when the service changes and not before. Without --format there is a line per change
 /// that says who came and went. With --exec a command is run with the list on its standard input, at first and on each change;
-/// one run ends before the next begins. While the server can't be reached the last list stands.
+/// one run ends before the next begins, and after one that failed comes the next all the same. While the server can't be
+/// reached the last list stands.
 #[derive(clap::Args, Clone, Debug)]
 #[command(after_help = "Examples:\n  livezone watch svc.example.test. _memcached._tcp\n  \
                         livezone watch svc.example.test. _memcached._tcp --format nft --exec 'nft -f -'\n  \
@@ -31,7 +31,7 @@ use format::Format;
                         nft 'add rule inet livezone input tcp dport 11211 ip saddr != @memcached_tcp_ipv4 drop'")]
 pub struct Args {
     /// The zone's origin; a missing final dot is added
-    #[arg(value_parser = parse_name)]
+    #[arg(value_parser = parse_zone)]
     pub zone: Name,
     /// The service: _memcached._tcp, or the whole name
     pub service: String,
@@ -44,7 +44,7 @@ pub struct Args {
     /// Run this with `sh -c` for each list, on its standard input; as JSON unless there is a --format
     #[arg(long, value_name = "CMD")]
     pub exec: Option<String>,
-    /// End after the first list
+    /// End after the first list; exit status 1 if the command failed
     #[arg(long)]
     pub once: bool,
     /// Which server to ask
@@ -98,6 +98,9 @@ fn hand_on(args: &Args, before: Option<&ServiceView>, view: &ServiceView) -> Res
     };
     let Some(command) = &args.exec else { return Ok(print(&text)?) };
     if let Err(cause) = execute(command, &text) {
+        if args.once {
+            return Err(Error::Command { command: command.clone(), cause });
+        }
         tell(format_args!("{command}: {cause}; it is run again at the next change"));
     }
     Ok(())

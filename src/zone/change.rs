@@ -127,7 +127,7 @@ impl Change {
     }
 }
 
-/// Why a change came about.
+/// Why a change came about. Commits are stored with the number of theirs: new ones come last.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub enum Cause {
     /// Somebody registered it: a key or an address.
@@ -154,6 +154,8 @@ pub enum Cause {
     Policy(Reason),
     /// Somebody removed free slots.
     Shrunk(Arc<str>),
+    /// Somebody registered another member in its place: it drains.
+    Replaced(Arc<str>, MemberId),
 }
 
 /// A change with its cause.
@@ -187,6 +189,7 @@ impl fmt::Display for Cause {
             Cause::Drained(by) => write!(f, "drained by {by}"),
             Cause::Released(by) => write!(f, "released by {by}"),
             Cause::Shrunk(by) => write!(f, "slots removed by {by}"),
+            Cause::Replaced(by, successor) => write!(f, "drained by {by}, {successor} takes its place"),
             Cause::Policy(reason) => f.write_str(match reason {
                 Reason::Held => "held, with too many others silent",
                 Reason::Floor => "held, too few would be left",
@@ -194,7 +197,7 @@ impl fmt::Display for Cause {
                 Reason::LetGo => "let go, silent since few are held",
                 Reason::HoldEnded => "let go, held for as long as may be",
                 Reason::Damped => "damped, it came back too often",
-                Reason::Reused => "back, damped no longer",
+                Reason::Reused => "published again, damped until now",
                 Reason::Slotted => "given a slot",
                 Reason::Ramped => "given more of its weight",
             }),

@@ -77,8 +77,8 @@ fn hosts(view: &ServiceView) -> String {
     text
 }
 
-/// One server a member: by its first address, or its target where the zone knows no address. HAProxy's weights are 0 to 256, and
-/// one of its steps is 256 of ours, as where it reads SRV records.
+/// One server a member: by its first address, or its target where the zone knows no address, which may stay unknown until HAProxy
+/// is started again. Its weights are 0 to 256, and one of its steps is 256 of ours, as where it reads SRV records.
 fn haproxy(view: &ServiceView) -> String {
     let mut text = format!("# {} of {}, epoch {}\n", view.summary.service, view.zone, view.summary.epoch);
     for member in published(view) {
@@ -88,7 +88,9 @@ fn haproxy(view: &ServiceView) -> String {
             None => format!("{}:{}", member.target.trim_end_matches('.'), member.port),
         };
         let weight = member.published_weight.unwrap_or(member.weight).div_ceil(256);
-        line_of(&mut text, format_args!("server {} {place} weight {weight}", member.id));
+        // Else a name without an address, and HAProxy would not start.
+        let unknown = if member.addresses.is_empty() { " init-addr libc,none" } else { "" };
+        line_of(&mut text, format_args!("server {} {place} weight {weight}{unknown}", member.id));
     }
     text
 }
@@ -163,7 +165,7 @@ mod tests {
             Format::Haproxy.write(&several()),
             format!(
                 "{head}server a 10.0.0.2:11211 weight 1\nserver b 10.0.0.1:11211 weight 0\n\
-                 server e e.z.example:11211 weight 4\n"
+                 server e e.z.example:11211 weight 4 init-addr libc,none\n"
             )
         );
         assert_eq!(

@@ -223,7 +223,7 @@ fn replace(
     // Its slot goes with its place.
     let decided = Decided { slot: None, ..member.decided };
     let item = Item::Member(Member { state: State::Drained, decided, ..member.clone() });
-    outcome.puts.push(Put::of(item, Cause::Drained(orderer.by.clone()), false));
+    outcome.puts.push(Put::of(item, Cause::Replaced(orderer.by.clone(), order.id.clone()), false));
     Ok(())
 }
 
