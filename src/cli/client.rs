@@ -285,22 +285,6 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_the_first_line_that_is_no_comment() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("t");
-        let read = |text: &str| {
-            std::fs::write(&file, text).unwrap();
-            read_token(&file)
-        };
-        for text in ["t0k-en", "t0k-en\n", "# of ci\n\n  t0k-en \nmore\n"] {
-            assert_eq!(read(text).unwrap(), "t0k-en");
-        }
-        for text in ["", "# t0k-en\n", "t0k en\n"] {
-            assert!(read(text).is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn a_server_is_named_by_its_address_with_or_without_scheme() {
         for text in ["http://127.0.0.1:8053", "127.0.0.1:8053", "http://127.0.0.1:8053/"] {
             assert_eq!(parse_url(text).unwrap(), "http://127.0.0.1:8053");

@@ -11,7 +11,6 @@ use crate::api::views::ServiceView;
 use crate::base::Name;
 
 use super::client::{Client, Error, ServerArgs, parse_zone};
-use super::serve::print;
 
 use format::Format;
 
@@ -72,8 +71,8 @@ pub fn run(args: &Args) -> Result<(), Error> {
             Ok(None) => pause = AGAIN,
             Ok(Some(view)) => {
                 pause = AGAIN;
-                hand_on(args, known.as_ref(), &view)?;
-                if args.once {
+                let goes_on = hand_on(args, known.as_ref(), &view)?;
+                if args.once || !goes_on {
                     return Ok(());
                 }
                 known = Some(view);
@@ -89,21 +88,27 @@ pub fn run(args: &Args) -> Result<(), Error> {
     }
 }
 
-/// Prints a list, or has it carried out.
-fn hand_on(args: &Args, before: Option<&ServiceView>, view: &ServiceView) -> Result<(), Error> {
+/// Prints a list, or has it carried out. False: nobody reads what is printed any more.
+fn hand_on(args: &Args, before: Option<&ServiceView>, view: &ServiceView) -> Result<bool, Error> {
     let format = args.format.or((args.json || args.exec.is_some()).then_some(Format::Json));
     let text = match format {
         Some(format) => format.write(view),
         None => format::line(before, view),
     };
-    let Some(command) = &args.exec else { return Ok(print(&text)?) };
+    let Some(command) = &args.exec else {
+        let mut out = std::io::stdout().lock();
+        return match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(false),
+            written => Ok(written.map(|()| true)?),
+        };
+    };
     if let Err(cause) = execute(command, &text) {
         if args.once {
             return Err(Error::Command { command: command.clone(), cause });
         }
         tell(format_args!("{command}: {cause}; it is run again at the next change"));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// Runs a command with a text on its standard input.

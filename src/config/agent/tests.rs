@@ -89,3 +89,19 @@ fn checks_and_places_are_read_as_they_are_written() {
     assert_eq!(Place::parse("2001:db8::1", Some(53)).unwrap().to_string(), "[2001:db8::1]:53");
     assert!(Place::parse("a:0", None).is_err() && Place::parse("a", None).is_err());
 }
+
+#[test]
+fn a_token_is_the_first_line_that_is_no_comment() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("t");
+    let read = |text: &str| {
+        std::fs::write(&file, text).unwrap();
+        read_token_file(&file).map(|Token(token)| token)
+    };
+    for text in ["t0k-en", "t0k-en\n", "# of ci\n\n  t0k-en \nmore\n"] {
+        assert_eq!(read(text).unwrap(), "t0k-en");
+    }
+    for text in ["", "# t0k-en\n", "t0k en\n"] {
+        assert!(read(text).is_err(), "{text}");
+    }
+}

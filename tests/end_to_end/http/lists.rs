@@ -1,7 +1,9 @@
 //! The lists that `livezone watch` writes, as the programs take them that they are for; and `--exec`.
 
+use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
 use std::path::Path;
+use std::process::Stdio;
 
 use socket2::{Domain, Socket, Type};
 
@@ -120,6 +122,21 @@ fn the_system_resolves_members_by_the_lines_for_etc_hosts() {
     let b = "b.memcached.svc.example.test";
     assert_eq!(resolved(b), ["10.0.0.2", b]);
     assert_eq!(resolved("c.memcached.svc.example.test"), [""; 0]);
+}
+
+#[test]
+fn watch_ends_with_its_reader() {
+    let server = TestServer::start();
+    put(&server, "a", &member(1));
+    let url = format!("http://{}", http(&server));
+    let arguments = ["watch", ZONE, "_memcached._tcp", "--server", &url];
+    let mut watch = livezone().args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(watch.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    assert!(line.ends_with(" members 1: a\n"), "{line}");
+    put(&server, "b", &member(2));
+    let status = wait_until(PATIENCE, "its end at the next change", || watch.try_wait().unwrap());
+    assert_eq!(status.code(), Some(0));
 }
 
 /// The lists that a command was given, by the ids in each.
