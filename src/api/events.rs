@@ -16,8 +16,9 @@
 //! whose data says why: the server stops, the service is gone, or the token is.
 
 use std::convert::Infallible;
-use std::pin::Pin;
-use std::sync::Arc;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use hyper::body::Frame;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, Sleep, sleep};
 
 use crate::base::{Epoch, Name};
 
@@ -95,10 +96,8 @@ enum News {
 }
 
 impl Watcher {
-    /// Waits for a change, or until then.
-    async fn news(&mut self, until: Instant) -> News {
-        let late = sleep_until(until);
-        tokio::pin!(late);
+    /// Waits for a change, or until the time is over.
+    async fn news(&mut self, mut late: Pin<&mut Sleep>) -> News {
         loop {
             match &*self.told.borrow_and_update() {
                 Told::Service(shared) if self.seen.is_none_or(|seen| shared.epoch > seen) => {
@@ -131,7 +130,8 @@ impl Watcher {
 
     /// Answers a long poll.
     pub(super) async fn poll(mut self, wait: Duration) -> Result<Option<(Epoch, Response)>, Problem> {
-        match self.news(Instant::now() + wait.min(WAIT_LIMIT)).await {
+        let late = pin!(sleep(wait.min(WAIT_LIMIT)));
+        match self.news(late).await {
             News::Change(shared) => {
                 let response = ([(header::CONTENT_TYPE, "application/json")], shared.document.clone());
                 Ok(Some((shared.epoch, response.into_response())))
@@ -143,8 +143,9 @@ impl Watcher {
 
     /// The stream.
     pub(super) fn stream(self) -> Response {
-        let begin = async { Some((Bytes::from_static(BEGINNING), Some(self))) };
-        let mut response = Body::new(Events { next: Some(Box::pin(begin)) }).into_response();
+        let ready = Ready::default();
+        let pieces = Box::pin(self.pieces(ready.clone()));
+        let mut response = Body::new(Events { pieces: Some(pieces), ready }).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -153,14 +154,23 @@ impl Watcher {
         response
     }
 
-    /// The next piece of the stream, and who waits for the one behind it; nobody, if it is the last.
-    async fn piece(mut self) -> Option<(Bytes, Option<Watcher>)> {
-        Some(match self.news(Instant::now() + KEEP_ALIVE).await {
-            News::Change(shared) => (shared.event.clone(), Some(self)),
-            News::Silence if self.is_admitted() => (Bytes::from_static(b":\n\n"), Some(self)),
-            News::Silence => (end(End::Revoked), None),
-            News::End(reason) => (end(reason), None),
-        })
+    /// Hands out the pieces of the stream; what it returns is the last one. All that a change costs a watcher is to be woken
+    /// and to send: no timer is set anew for it, and nothing is allocated.
+    async fn pieces(mut self, ready: Ready) -> Bytes {
+        ready.hand_out(Bytes::from_static(BEGINNING)).await;
+        let mut comment = pin!(sleep(KEEP_ALIVE));
+        loop {
+            let piece = match self.news(comment.as_mut()).await {
+                News::Change(shared) => shared.event.clone(),
+                News::Silence if self.is_admitted() => {
+                    comment.as_mut().reset(Instant::now() + KEEP_ALIVE);
+                    Bytes::from_static(b":\n\n")
+                }
+                News::Silence => return end(End::Revoked),
+                News::End(reason) => return end(reason),
+            };
+            ready.hand_out(piece).await;
+        }
     }
 }
 
@@ -174,11 +184,28 @@ pub(super) fn last_event(headers: &HeaderMap) -> Option<Epoch> {
     headers.get("last-event-id")?.to_str().ok()?.parse().ok().map(Epoch)
 }
 
-type Piece = Pin<Box<dyn Future<Output = Option<(Bytes, Option<Watcher>)>> + Send>>;
+/// A place for one piece, between who makes pieces and the body that they are of.
+#[derive(Clone, Default)]
+struct Ready(Arc<Mutex<Option<Bytes>>>);
+
+impl Ready {
+    /// Leaves a piece, and goes on when the next one is asked for.
+    async fn hand_out(&self, piece: Bytes) {
+        *self.0.lock().expect("no panic holds it") = Some(piece);
+        let mut is_asked = false;
+        poll_fn(|_| if std::mem::replace(&mut is_asked, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+    }
+
+    fn take(&self) -> Option<Bytes> {
+        self.0.lock().expect("no panic holds it").take()
+    }
+}
 
 /// A body whose pieces are waited for.
 struct Events {
-    next: Option<Piece>,
+    /// Makes them; none once the last one is made.
+    pieces: Option<Pin<Box<dyn Future<Output = Bytes> + Send>>>,
+    ready: Ready,
 }
 
 impl hyper::body::Body for Events {
@@ -189,18 +216,19 @@ impl hyper::body::Body for Events {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        let Some(next) = &mut self.next else { return Poll::Ready(None) };
-        let Poll::Ready(piece) = next.as_mut().poll(context) else { return Poll::Pending };
-        let Some((octets, watcher)) = piece else {
-            self.next = None;
-            return Poll::Ready(None);
+        let Some(pieces) = &mut self.pieces else { return Poll::Ready(None) };
+        let piece = match pieces.as_mut().poll(context) {
+            Poll::Ready(last) => {
+                self.pieces = None;
+                Some(last)
+            }
+            Poll::Pending => self.ready.take(),
         };
-        self.next = watcher.map(|watcher| -> Piece { Box::pin(watcher.piece()) });
-        Poll::Ready(Some(Ok(Frame::data(octets))))
+        piece.map_or(Poll::Pending, |octets| Poll::Ready(Some(Ok(Frame::data(octets)))))
     }
 
     fn is_end_stream(&self) -> bool {
-        self.next.is_none()
+        self.pieces.is_none()
     }
 }
 

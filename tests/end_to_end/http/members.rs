@@ -138,3 +138,58 @@ fn a_bad_request_names_its_field_and_changes_nothing() {
         .assert_problem(422, "two labels with an underscore");
     assert_eq!(server.client().serial(), serial);
 }
+
+/// How much time a process has had on any core.
+fn processor_time(pid: u32) -> Duration {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let behind_name = text.rsplit_once(") ").unwrap().1;
+    let ticks: u64 = behind_name.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64)
+}
+
+#[test]
+fn measured_heartbeats_in_batches() {
+    use std::io::{BufRead, BufReader, Read, Write};
+    // Unoptimized, and beside other tests, a few are enough.
+    let rounds = if cfg!(debug_assertions) { 2 } else { 60 };
+    let server = TestServer::start();
+    let mut stream = BufReader::new(std::net::TcpStream::connect(http(&server)).unwrap());
+    let mut post = |body: &str| {
+        let path = "/v1/zones/svc.example.test/heartbeats";
+        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+        write!(stream.get_mut(), "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        let mut length = 0;
+        loop {
+            let mut line = String::new();
+            stream.read_line(&mut line).unwrap();
+            if let Some(text) = line.to_lowercase().strip_prefix("content-length:") {
+                length = text.trim().parse().unwrap();
+            }
+            if line == "\r\n" {
+                break;
+            }
+        }
+        let mut body = vec![0; length];
+        stream.read_exact(&mut body).unwrap();
+        String::from_utf8(body).unwrap()
+    };
+    let batch = |full: bool| {
+        let item = |number: usize| {
+            let [.., high, low] = number.to_be_bytes();
+            let rest = format!(r#","port":11211,"addresses":["10.0.{high}.{low}"],"lease":600"#);
+            format!(r#"{{"service":"_s{}._tcp","id":"i-{number}"{}}}"#, number % 20, if full { &rest } else { "" })
+        };
+        format!("[{}]", (0..10_000).map(item).collect::<Vec<_>>().join(","))
+    };
+    for (what, full) in [("as they are registered", true), ("by service and id", false)] {
+        let batch = batch(full);
+        post(&batch);
+        let before = processor_time(server.pid());
+        for _ in 0..rounds {
+            assert_eq!(post(&batch).matches(r#""lease":600,"state":"up","changed":false"#).count(), 10_000);
+        }
+        let took = processor_time(server.pid()) - before;
+        let rate = f64::from(rounds) * 10_000.0 / took.as_secs_f64();
+        eprintln!("members {what}, 10,000 a request: {rate:.0} renewals a second of one core");
+    }
+}

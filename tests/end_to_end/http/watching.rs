@@ -161,7 +161,7 @@ async fn open(address: SocketAddr) -> tokio::io::BufReader<tokio::net::TcpStream
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let request = format!("GET {SERVICE} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
-    let mut lines = tokio::io::BufReader::with_capacity(512, stream);
+    let mut lines = tokio::io::BufReader::with_capacity(2048, stream);
     next_event(&mut lines).await;
     lines
 }
