@@ -105,9 +105,8 @@ impl Http {
         format!("{}/v1/zones/{zone}/services/{service}/members/{id}{rest}", self.urls[server])
     }
 
-    async fn drain_state(&self, server: usize, member: &Registration, method: Method) -> Result<DrainView, Failure> {
-        let body = (method == Method::POST).then(|| json!({}));
-        read(self.ask(method, self.url(server, member, "/drain"), body, patience(member)).await?)
+    async fn drain_state(&self, server: usize, member: &Registration) -> Result<DrainView, Failure> {
+        read(self.ask(Method::GET, self.url(server, member, "/drain"), None, patience(member)).await?)
     }
 
     fn missing(&self, server: usize, view: &DrainView) -> Failure {
@@ -216,7 +215,7 @@ impl Channel for Http {
         match order {
             Order::Ask => {
                 // Where a drain stands can be asked of those who are there.
-                match self.drain_state(server, member, Method::GET).await {
+                match self.drain_state(server, member).await {
                     Ok(view) => {
                         use MemberState::{Held, Suspect, Up};
                         Ok(Reply::Published(matches!(view.state, Up | Suspect | Held)))
@@ -231,9 +230,10 @@ impl Channel for Http {
                 Ok(granted(&told, unpublished(&told)))
             }
             Order::Drain => {
-                self.drain_state(server, member, Method::POST).await?;
-                // The lease goes on: whoever is drained by an order stays so when it registers again.
-                let told: Acknowledgement = read(self.ask(Method::PUT, url, Some(body(member)), patience).await?)?;
+                // Not as an operator drains it: should this process end before it has deregistered, the next one registers.
+                let mut body = body(member);
+                body["drain"] = true.into();
+                let told: Acknowledgement = read(self.ask(Method::PUT, url, Some(body), patience).await?)?;
                 Ok(granted(&told, None))
             }
             Order::Deregister => match self.ask(Method::DELETE, url, None, patience).await {
@@ -254,7 +254,7 @@ impl Channel for Http {
     ) -> Result<(), Failure> {
         for &server in servers {
             loop {
-                let view = self.drain_state(server, member, Method::GET).await;
+                let view = self.drain_state(server, member).await;
                 let late = match view.map(|view| (view.safe_in.and_then(span), view)) {
                     Ok((Some(span), view)) if Instant::now() + span <= deadline => {
                         sleep_until(Instant::now() + span).await;

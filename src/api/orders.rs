@@ -12,6 +12,7 @@
 //! | `lease` | `"15s"`, or seconds | the zone's default |
 //! | `metadata` | an object of texts, null for a key without a value (RFC 6763 §6.4) | none |
 //! | `replaces` | the id of the member whose place it takes | nobody's |
+//! | `drain` | true: it renews its lease and leaves the answers, until it registers without that | false |
 //!
 //! A batch is an array of such objects, each with `service` and `id`; each is carried out and reported by itself.
 //!
@@ -73,6 +74,7 @@ pub(super) struct MemberBody<'a> {
     #[serde(borrow)]
     #[schema(value_type = Option<String>)]
     replaces: Option<Cow<'a, str>>,
+    drain: Option<bool>,
 }
 
 /// The same in a batch. (serde's `flatten` would read each item twice.)
@@ -102,6 +104,7 @@ pub(super) struct ItemBody<'a> {
     #[serde(borrow)]
     #[schema(value_type = Option<String>)]
     replaces: Option<Cow<'a, str>>,
+    drain: Option<bool>,
 }
 
 /// A lease: whole seconds.
@@ -221,11 +224,12 @@ fn parse<'de, T: Deserialize<'de>>(octets: &'de [u8]) -> Result<T, Problem> {
 impl MemberBody<'_> {
     /// The action that it asks for.
     pub(super) fn action(self, origin: &Name, peer: Peer) -> Result<Action, Problem> {
-        let MemberBody { port, addresses, target, priority, weight, lease, metadata, replaces } = self;
+        let MemberBody { port, addresses, target, priority, weight, lease, metadata, replaces, drain } = self;
         let others = addresses.is_some()
             || target.is_some()
             || metadata.is_some()
             || replaces.is_some()
+            || drain.is_some()
             || priority.is_some()
             || weight.is_some()
             || lease.is_some();
@@ -249,7 +253,8 @@ impl MemberBody<'_> {
         let replaces = replaces.map(|id| read_id(&id, "replaces")).transpose()?;
         let metadata = metadata.map_or_else(|| Ok(Box::default()), |pairs| read_metadata(&pairs))?;
         let (priority, weight) = (priority.unwrap_or(0), weight.unwrap_or(WEIGHT));
-        let wanted = Wanted { target, port, priority, weight, addresses, metadata, lease, replaces };
+        let drains = drain.unwrap_or(false);
+        let wanted = Wanted { target, port, priority, weight, addresses, metadata, lease, replaces, drains };
         Ok(Action::Register(Box::new(wanted)))
     }
 }
@@ -309,8 +314,8 @@ pub(super) fn parse_batch(
                 }),
         };
         let order = service.and_then(|service| {
-            let ItemBody { id, port, addresses, target, priority, weight, lease, metadata, replaces, .. } = item;
-            let body = MemberBody { port, addresses, target, priority, weight, lease, metadata, replaces };
+            let ItemBody { id, port, addresses, target, priority, weight, lease, metadata, replaces, drain, .. } = item;
+            let body = MemberBody { port, addresses, target, priority, weight, lease, metadata, replaces, drain };
             Ok(Order { service, id: read_id(&id, "id")?, action: body.action(origin, caller.peer)? })
         });
         let placed = |field: String| format!("[{number}].{field}");

@@ -74,6 +74,8 @@ struct InFlight {
     swept: Vec<Key>,
     /// When the store was given it.
     since: Monotonic,
+    /// How long the process stood still since: the store's threads did too.
+    stalled: Duration,
     /// Who of those that it concerns was heard of since, and when last.
     heard: SeededMap<Key, Monotonic>,
     /// Nobody waits for it any more.
@@ -83,7 +85,7 @@ struct InFlight {
 impl InFlight {
     /// Until when updates wait for it.
     fn patience_ends(&self) -> Option<Monotonic> {
-        (!self.given_up).then(|| self.since.after(STORE_PATIENCE))
+        (!self.given_up).then(|| self.since.after(STORE_PATIENCE).after(self.stalled))
     }
 }
 
@@ -550,6 +552,9 @@ impl Publisher {
     pub fn observe(&mut self, now: Monotonic) {
         let is_first = !std::mem::replace(&mut self.observed, true);
         let Some(stall) = self.table.observe(now) else { return };
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.stalled += stall.min(now.since(in_flight.since));
+        }
         let zone = self.snapshot().origin();
         if is_first {
             tracing::info!(%zone, took = ?stall, "leases go on for as long as the start took, and an interval");

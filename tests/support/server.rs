@@ -38,7 +38,8 @@ pub(crate) struct Setup {
     /// More arguments of `serve`.
     pub(crate) arguments: Vec<&'static str>,
     /// A program that runs the server: it is called with the server's command line behind its own arguments, and must
-    /// become that program (exec).
+    /// become that program (exec). By default it has a session of its own, as a service manager gives it: so its threads
+    /// give way (nice) to each other alone, and not to whatever else the tests have the processors do.
     pub(crate) wrapper: Vec<String>,
 }
 
@@ -55,7 +56,7 @@ impl Default for Setup {
             keys: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             arguments: Vec::new(),
-            wrapper: Vec::new(),
+            wrapper: vec!["setsid".to_owned()],
         }
     }
 }
@@ -151,14 +152,9 @@ impl TestServer {
     fn spawn(&mut self) -> Result<(), String> {
         let listen = self.address.to_string();
         let config = self.folder().join("livezone.toml");
-        let mut command = match self.wrapper.split_first() {
-            None => livezone(),
-            Some((program, arguments)) => {
-                let mut command = Command::new(program);
-                command.args(arguments).arg(env!("CARGO_BIN_EXE_livezone")).env_remove("RUST_LOG").stdin(Stdio::null());
-                command
-            }
-        };
+        let (program, arguments) = self.wrapper.split_first().expect("a program");
+        let mut command = Command::new(program);
+        command.args(arguments).arg(env!("CARGO_BIN_EXE_livezone")).env_remove("RUST_LOG").stdin(Stdio::null());
         // So that a wrapper finds the folder.
         command
             .current_dir(self.folder())

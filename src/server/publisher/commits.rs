@@ -1,5 +1,7 @@
 //! From a batch to a write for the store, and what comes of it.
 
+use std::time::Duration;
+
 use crate::base::limits::RECENT_UPDATES;
 use crate::base::{Limit, Now, SeededMap};
 use crate::dns::update::request::MessageId;
@@ -52,6 +54,7 @@ impl Publisher {
             lapsed,
             swept,
             since: now.mono,
+            stalled: Duration::ZERO,
             heard: SeededMap::default(),
             given_up: false,
         });

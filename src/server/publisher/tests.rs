@@ -612,6 +612,28 @@ fn a_full_queue_behind_the_store_answers_servfail() {
 }
 
 #[test]
+fn a_store_that_does_not_answer_is_waited_for_as_long_as_the_process_runs() {
+    let mut stage = Stage::new();
+    let look = |stage: &mut Stage, after: u64| {
+        stage.now += after;
+        stage.publisher.observe(Monotonic(stage.now));
+        stage.tick();
+        stage.replies()
+    };
+    look(&mut stage, 0);
+    stage.send(1, srv("a"));
+    stage.seal().unwrap();
+    // Nor could the store answer while everything stood still.
+    assert_eq!(look(&mut stage, 60_000), []);
+    let patience = u64::try_from(STORE_PATIENCE.as_millis()).unwrap();
+    for _ in 1..patience / 100 {
+        assert_eq!(look(&mut stage, 100), []);
+    }
+    assert_eq!(look(&mut stage, 100), [(1, SERVFAIL)]);
+    assert!(stage.end(&Appended::Committed).is_some(), "it comes into force all the same");
+}
+
+#[test]
 fn quotas_count_what_the_batch_has_and_what_a_refused_write_gave_back() {
     let mut stage = Stage::with(500, 0);
     let quotas = Quotas { zone_leases: 2, zone_services: 9, owner_leases: 2, owner_services: 1 };

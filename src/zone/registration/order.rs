@@ -63,6 +63,8 @@ pub struct Wanted {
     pub lease: Option<u32>,
     /// The member whose place it takes: that one is drained when this one comes.
     pub replaces: Option<MemberId>,
+    /// It drains: it renews its lease and leaves the answers, until it says otherwise.
+    pub drains: bool,
 }
 
 /// Who orders, and with what right.
@@ -164,10 +166,17 @@ fn register(
     leases: &LeaseLimits,
 ) -> Result<Outcome, Objection> {
     let Order { service, id, .. } = order;
+    if found.is_none() && wanted.drains {
+        return Err(unknown(order));
+    }
     let lease = leases.grant(wanted.lease);
     let by = || orderer.by.clone();
-    let is_same =
-        |member: &Member| member.lease == lease && says_the_same(order, wanted, &member.registration, ground.contents);
+    let is_same = |member: &Member| {
+        // Who was drained by somebody's order stays so.
+        (member.state == State::Drained || wanted.drains == (member.state == State::Draining))
+            && member.lease == lease
+            && says_the_same(order, wanted, &member.registration, ground.contents)
+    };
     if let Some((index, _)) = found.filter(|(_, member)| is_same(member)) {
         return Ok(Outcome { renewals: vec![index], ..Outcome::default() });
     }
@@ -180,11 +189,17 @@ fn register(
     })?;
     let registration = registration(order, wanted, &layout)?;
     let (state, owner, cause) = match found {
-        // A member that is suspect or held is heard of by this.
-        Some((_, member)) if matches!(member.state, State::Suspect | State::Held) => {
-            (State::Up, member.owner.clone(), Cause::Changed(by()))
+        Some((_, member)) => {
+            let state = match member.state {
+                State::Drained => State::Drained,
+                _ if wanted.drains => State::Draining,
+                State::Damped => State::Damped,
+                // A member that is suspect or held is heard of by this, and one that drained itself has thought better of it.
+                State::Suspect | State::Held | State::Draining | State::Up => State::Up,
+            };
+            let drains = state == State::Draining && member.state != state;
+            (state, member.owner.clone(), if drains { Cause::Drained(by()) } else { Cause::Changed(by()) })
         }
-        Some((_, member)) => (member.state, member.owner.clone(), Cause::Changed(by())),
         None => (State::Up, orderer.permit.owner.clone(), Cause::Registered(by())),
     };
     let registration = match found {

@@ -78,6 +78,30 @@ fn while_it_drains_it_is_renewed_and_not_brought_back_until_the_secondaries_foll
 }
 
 #[test]
+fn who_is_killed_while_it_drains_is_back_when_it_starts_again() {
+    // A secondary that does not follow keeps the drain from its end.
+    let secondary = name_server("127.0.0.1:0", &Arc::new(AtomicU32::new(1)));
+    let tables = format!("[notify]\nsecondaries = [\"{}\"]\n", secondary.address);
+    let server = TestServer::with(&Setup { tables, arguments: vec!["--epoch", "1000"], ..Setup::default() });
+    let (at, url, waits_for) = (server.address.to_string(), url(&server), secondary.address.to_string());
+    let mut quick = QUICK;
+    *quick.last_mut().unwrap() = "60s";
+    let own = [&quick[..], &["--address", "127.0.0.1", "--port", "1"]].concat();
+    for way in [&["--api", &url][..], &["--server", &at, "--name-server", &waits_for]] {
+        let arguments = [&own[..], way].concat();
+        let mut agent = Agent::start(&arguments);
+        wait_for_members(&server, 1);
+        agent.signal("TERM");
+        wait_for_members(&server, 0);
+        assert_eq!(addresses(&server, HOST), ["127.0.0.1"], "it drains");
+        agent.signal("KILL");
+        agent.wait();
+        let _agent = Agent::start(&arguments);
+        wait_for_members(&server, 1);
+    }
+}
+
+#[test]
 fn https_is_verified_by_the_certificate_that_is_given() {
     let folder = TempDir::with_prefix("livezone-tls-").unwrap();
     let at = folder.path().display();

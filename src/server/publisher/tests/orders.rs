@@ -21,6 +21,7 @@ fn wanted(port: u16) -> Wanted {
         metadata: Box::default(),
         lease: Some(10),
         replaces: None,
+        drains: false,
     }
 }
 
@@ -143,6 +144,26 @@ fn a_drained_member_leaves_the_answers_and_no_heartbeat_brings_it_back() {
     assert_eq!(carry_out(&mut stage, vec![order("a", Action::Undrain)]), [done(103, State::Up, true)]);
     assert_eq!(served(&stage), 2);
     assert_eq!(carry_out(&mut stage, vec![order("a", Action::Undrain)]), [done(103, State::Up, false)]);
+}
+
+#[test]
+fn who_drains_itself_is_renewed_meanwhile_and_back_when_it_registers() {
+    let mut stage = Stage::new();
+    let drain = || order("a", Action::Register(Box::new(Wanted { drains: true, ..wanted(1) })));
+    let [Err(Failure::Objection(objection))] = &carry_out(&mut stage, vec![drain()])[..] else { panic!("drained") };
+    assert_eq!(objection.kind, Kind::Unknown);
+    carry_out(&mut stage, vec![register("a", 1)]);
+    assert_eq!(carry_out(&mut stage, vec![drain()]), [done(102, State::Draining, true)]);
+    for renewal in [drain(), order("a", Action::Renew)] {
+        stage.now += 3000;
+        assert_eq!(carry_out(&mut stage, vec![renewal]), [done(102, State::Draining, false)]);
+        assert_eq!(stage.lapses_at("a"), stage.now + 10_000);
+    }
+    assert_eq!(carry_out(&mut stage, vec![register("a", 1)]), [done(103, State::Up, true)]);
+    // Somebody's order holds whatever the member says.
+    carry_out(&mut stage, vec![order("a", Action::Drain)]);
+    assert_eq!(carry_out(&mut stage, vec![drain()]), [done(104, State::Drained, false)]);
+    assert_eq!(carry_out(&mut stage, vec![register("a", 1)]), [done(104, State::Drained, false)]);
 }
 
 #[test]
