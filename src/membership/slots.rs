@@ -23,6 +23,13 @@ pub struct FreeSlot {
     pub since: Wall,
 }
 
+impl FreeSlot {
+    /// Whether it is kept no longer for whoever had it.
+    fn is_released(&self, hold: Duration, now: Wall) -> bool {
+        now.since(self.since) >= hold
+    }
+}
+
 /// The slots of one service. Those that are somebody's are known by their members.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Slots {
@@ -53,7 +60,7 @@ impl Slots {
         now: Wall,
     ) -> Option<(u32, Undo)> {
         let of = |id: &MemberId| self.free.iter().rposition(|slot| slot.last == *id);
-        let released = |slot: &FreeSlot| now.since(slot.since) >= hold;
+        let released = |slot: &FreeSlot| slot.is_released(hold, now);
         let found = of(id).or_else(|| replaces.and_then(of)).or_else(|| self.free.iter().rposition(released));
         if let Some(at) = found {
             let slot = self.free.remove(at);
@@ -84,6 +91,11 @@ impl Slots {
     /// When one that waits has a slot, as far as is known now: the first that is kept no longer.
     pub(super) fn next_released(&self, hold: Duration, now: Wall) -> Option<Duration> {
         self.free.iter().map(|slot| hold.saturating_sub(now.since(slot.since))).min()
+    }
+
+    /// How many of the free ones are kept no longer.
+    pub(super) fn released(&self, hold: Duration, now: Wall) -> usize {
+        self.free.iter().filter(|slot| slot.is_released(hold, now)).count()
     }
 
     /// Removes the free slots at the end; returns how many.

@@ -71,8 +71,8 @@ pub(super) struct Governed {
     pub(super) changed_slots: NameSet,
     /// The slots as they were before the transaction under way removed some.
     shrunk: Vec<(Name, Slots)>,
-    /// Who waits for a slot.
-    pub(super) waiting: SeededSet<Index>,
+    /// Who waits for a slot, by service.
+    pub(super) waiting: NameMap<SeededSet<Index>>,
     /// Until when slots are not given out: the store has refused a moment ago.
     pub(super) rests_until: Monotonic,
 }
@@ -91,7 +91,7 @@ impl Governed {
             slots: NameMap::default(),
             changed_slots: NameSet::default(),
             shrunk: Vec::new(),
-            waiting: SeededSet::default(),
+            waiting: NameMap::default(),
             rests_until: Monotonic(0),
         }
     }
@@ -107,10 +107,15 @@ impl Table {
     pub fn set_policies(&mut self, policies: Arc<Policies>) {
         self.governed.policies = policies;
         // Where there are slots now, members of before have none yet; where there are none any more, nobody has to wait.
-        let waits = |member: &Member| wants_slot(member, self.policy_of(&member.service));
-        let indexes = (0..self.slots.len()).filter_map(|at| u32::try_from(at).ok()).map(Index);
-        let waiting = indexes.filter(|index| matches!(self.item(*index), Some(Item::Member(member)) if waits(member)));
-        self.governed.waiting = waiting.collect();
+        let mut waiting: NameMap<SeededSet<Index>> = NameMap::default();
+        for index in (0..self.slots.len()).filter_map(|at| u32::try_from(at).ok()).map(Index) {
+            if let Some(Item::Member(member)) = self.item(index)
+                && wants_slot(member, self.policy_of(&member.service))
+            {
+                waiting.entry(member.service.clone()).or_default().insert(index);
+            }
+        }
+        self.governed.waiting = waiting;
     }
 
     /// The policies.
@@ -355,12 +360,14 @@ impl Table {
             Some(_) => {}
             None => drop(governed.ramps.remove(&index)),
         }
-        let waits = after.is_some_and(|member| wants_slot(member, policy));
-        if waits {
-            governed.waiting.insert(index)
-        } else {
-            governed.waiting.remove(&index)
-        };
+        if after.is_some_and(|member| wants_slot(member, policy)) {
+            governed.waiting.entry(service.clone()).or_default().insert(index);
+        } else if let Some(waiting) = governed.waiting.get_mut(service) {
+            waiting.remove(&index);
+            if waiting.is_empty() {
+                governed.waiting.remove(service);
+            }
+        }
     }
 
     /// Of a member that the store has as damped: its penalty, as far as it can be told.

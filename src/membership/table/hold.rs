@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use crate::base::{Monotonic, Name, Now};
+use crate::base::{Monotonic, Name, NameMap, Now, SeededSet};
 
 use crate::membership::member::RAMP_STEPS;
 use crate::membership::policy::{HoldPolicy, Reason};
@@ -68,12 +68,9 @@ impl Table {
         if stale || governed.heard.iter().any(|index| !self.edited.contains(index)) {
             return Some(governed.seen.mono);
         }
-        let service_of = |index: &Index| match self.item(*index) {
-            Some(Item::Member(member)) => Some(&member.service),
-            _ => None,
-        };
-        let waiting = governed.waiting.iter().filter(|index| !self.edited.contains(*index));
-        let released = waiting.filter_map(service_of).filter_map(|service| {
+        let waiting = governed.waiting.iter();
+        let waiting = waiting.filter(|(_, members)| members.iter().any(|index| !self.edited.contains(index)));
+        let released = waiting.filter_map(|(service, _)| {
             let Some(hold) = self.policy_of(service).slot_hold else { return Some(Duration::ZERO) };
             match governed.slots.get(service) {
                 Some(slots) if !slots.free.is_empty() => slots.next_released(hold, governed.seen.wall),
@@ -106,13 +103,15 @@ impl Table {
     /// Decides about items whose time is over: each service once.
     fn judge(&mut self, ended: Vec<Index>, now: Monotonic, decisions: &mut Vec<Decision>) {
         let mut services: Vec<(Name, Vec<Index>)> = Vec::new();
+        let mut places: NameMap<usize> = NameMap::default();
         for index in ended {
             match self.member_at(index) {
                 Some(member) if member.state.is_published() && !self.waits_for_slot(index) => {
-                    // Those that end together are mostly of few services.
-                    match services.iter_mut().find(|(service, _)| *service == member.service) {
+                    let service = &member.service;
+                    let place = *places.entry(service.clone()).or_insert(services.len());
+                    match services.get_mut(place) {
                         Some((_, members)) => members.push(index),
-                        None => services.push((member.service.clone(), vec![index])),
+                        None => services.push((service.clone(), vec![index])),
                     }
                 }
                 _ => decisions.push(Decision { index, after: None, reason: None }),
@@ -132,7 +131,7 @@ impl Table {
         if ended.is_empty() {
             return;
         }
-        let census = self.count(service, &maxed, now);
+        let census = self.count(service, &maxed.into_iter().collect(), now);
         if policy.is_mass(census.silent.len(), census.published) {
             for index in census.silent {
                 self.keep(index, Reason::Held, decisions);
@@ -178,7 +177,7 @@ impl Table {
     }
 
     /// The published members of a service but for these, and who of them is silent: overdue, or its lease has ended.
-    fn count(&self, service: &Name, without: &[Index], now: Monotonic) -> Census {
+    fn count(&self, service: &Name, without: &SeededSet<Index>, now: Monotonic) -> Census {
         let mut census = Census { published: 0, silent: Vec::new() };
         for (index, member) in self.members(service) {
             if !member.state.is_published() || self.waits_for_slot(index) || without.contains(&index) {
@@ -218,7 +217,7 @@ impl Table {
             .collect();
         for service in services {
             let policy = self.policy_of(&service).hold;
-            let published = self.count(&service, &[], now).published;
+            let published = self.count(&service, &SeededSet::default(), now).published;
             let held: Vec<(Index, Monotonic)> = self
                 .members(&service)
                 .filter(|(index, _)| self.governed.marks.get(index).is_some_and(|mark| !mark.heard))
@@ -245,37 +244,33 @@ impl Table {
         if self.governed.waiting.is_empty() || self.governed.seen.mono < self.governed.rests_until {
             return;
         }
-        let mut waiting: Vec<(Name, Index)> = self
-            .governed
-            .waiting
-            .iter()
-            .filter(|index| !self.edited.contains(index))
-            .filter_map(|&index| Some((self.member_at(index)?.service.clone(), index)))
-            .collect();
-        // Those who came first are first.
-        waiting
-            .sort_by_key(|(_, index)| self.member_at(*index).map(|member| (member.decided.since, member.id.clone())));
         let wall = self.governed.seen.wall;
-        let mut given: Vec<(Name, usize)> = Vec::new();
-        for (service, index) in waiting {
-            let hold = self.policy_of(&service).slot_hold.unwrap_or_default();
-            let slots = self.governed.slots.get(&service);
-            let released = match slots {
-                // None is kept: there is one more for each.
+        let mut given: Vec<Index> = Vec::new();
+        for (service, waiting) in &self.governed.waiting {
+            let released = match self.governed.slots.get(service) {
                 Some(slots) if !slots.free.is_empty() => {
-                    slots.free.iter().filter(|slot| wall.since(slot.since) >= hold).count()
+                    slots.released(self.policy_of(service).slot_hold.unwrap_or_default(), wall)
                 }
+                // None is kept: there is one more for each.
                 _ => usize::MAX,
             };
-            let taken = given.iter().find(|(other, _)| *other == service).map_or(0, |(_, taken)| *taken);
-            if taken >= released {
-                continue;
+            if released > 0 {
+                let waiting = waiting.iter().copied().filter(|index| !self.edited.contains(index));
+                given.extend(self.in_order(waiting.collect()).into_iter().take(released));
             }
-            given.retain(|(other, _)| *other != service);
-            given.push((service, taken + 1));
-            // The edit itself takes the slot.
-            let after = self.member_at(index).cloned().map(Box::new);
-            decisions.extend(after.map(|after| Decision { index, after: Some(after), reason: Some(Reason::Slotted) }));
         }
+        // The edit itself takes the slot.
+        decisions.extend(self.in_order(given).into_iter().filter_map(|index| {
+            let after = Some(Box::new(self.member_at(index)?.clone()));
+            Some(Decision { index, after, reason: Some(Reason::Slotted) })
+        }));
+    }
+
+    /// Those who came first are first.
+    fn in_order(&self, mut members: Vec<Index>) -> Vec<Index> {
+        members.sort_by_cached_key(|&index| {
+            self.member_at(index).map(|member| (member.decided.since, member.id.clone(), index.at()))
+        });
+        members
     }
 }
