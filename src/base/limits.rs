@@ -98,7 +98,8 @@ pub const TRANSFER_RECORDS: u32 = 16 << 20;
 /// Octets of names and data that it may bring, 64 for each of these records; counted as they are kept, since a compressed
 /// name unfolds to a hundred times what comes in.
 pub const TRANSFER_OCTETS: u64 = 1 << 30;
-/// Requests gathered for one commit; the rest waits for the next. Bounds the latency of the first one in.
+/// Requests carried out in one go, each order of a batch counted, up to one submission more; the rest waits for the next
+/// time. Bounds the latency of the first one in.
 pub const BATCH_REQUESTS: usize = 4096;
 /// Requests waiting for a zone's publisher. At the limit a UDP update is dropped and counted (its sender retransmits).
 pub const PUBLISHER_QUEUE: usize = 8192;

@@ -214,7 +214,7 @@ impl Publisher {
 
     /// Whether requests or changes wait for a write.
     pub fn has_batch(&self) -> bool {
-        self.batch.opened.is_some() || self.in_flight.is_some()
+        self.batch.opened.is_some() || self.in_flight.is_some() || !self.waiting.is_empty()
     }
 
     /// Whether a write is under way.
@@ -227,19 +227,20 @@ impl Publisher {
     /// Takes a submission. It is answered at once, with its batch, or after the write under way.
     pub fn submit(&mut self, submission: Submission, now: Now) {
         match submission {
-            submission if self.in_flight.is_none() => self.process(submission, now),
+            submission if self.in_flight.is_none() && self.waiting.is_empty() => self.process(submission, now),
             Submission::Update(update) => self.submit_update(update, now),
             Submission::Orders(orders) => self.submit_orders(orders, now),
             Submission::Shrink(shrink) => self.outbox.push(Reply::Shrink(shrink, Err(busy()))),
         }
     }
 
-    /// Takes an update while a write is under way.
+    /// Takes an update while a write is under way, or others wait that came before it.
     fn submit_update(&mut self, update: Update, now: Now) {
-        let Some(in_flight) = &mut self.in_flight else { return };
         let request = &update.request;
-        let given_up = in_flight.given_up;
-        if !given_up && let Some(remembered) = in_flight.joined.get(&request.id) {
+        let given_up = self.in_flight.as_ref().is_some_and(|in_flight| in_flight.given_up);
+        if let Some(in_flight) = self.in_flight.as_mut().filter(|_| !given_up)
+            && let Some(remembered) = in_flight.joined.get(&request.id)
+        {
             let verdict = remembered.verdict.clone();
             join(&mut in_flight.replies, update, verdict, &self.counters);
             return;
@@ -274,6 +275,21 @@ impl Publisher {
             }
             _ => self.waiting.push_back(Submission::Update(update)),
         }
+    }
+
+    /// Carries out what waits, up to [`BATCH_REQUESTS`], unless a write is under way.
+    fn resume(&mut self, now: Now) {
+        // Perhaps nobody sees the last commit yet. Who is told now is told after it, so that nothing is counted in place
+        // until the next time.
+        self.noting = false;
+        let mut room = if self.in_flight.is_none() { BATCH_REQUESTS } else { 0 };
+        while room > 0
+            && let Some(submission) = self.waiting.pop_front()
+        {
+            room = room.saturating_sub(submission.weight());
+            self.process(submission, now);
+        }
+        self.noting = true;
     }
 
     fn process(&mut self, submission: Submission, now: Now) {
@@ -539,6 +555,9 @@ impl Publisher {
     pub fn next_wake(&self) -> Option<Monotonic> {
         if let Some(in_flight) = &self.in_flight {
             return in_flight.patience_ends();
+        }
+        if !self.waiting.is_empty() {
+            return Some(Monotonic(0)); // at once
         }
         let settled = self.batch.opened.map(|opened| opened.after(self.policy.settle));
         [settled, self.table.next_wake(), Some(self.next_forgetting), self.next_configuration()]

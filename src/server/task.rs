@@ -301,12 +301,12 @@ impl Task {
     /// Takes what waits, up to a batch.
     fn take(&mut self, first: Submission, queue: &mut mpsc::Receiver<Submission>) {
         let now = self.clock.now();
-        self.publisher.submit(first, now);
-        for _ in 1..BATCH_REQUESTS {
-            match queue.try_recv() {
-                Ok(submission) => self.publisher.submit(submission, now),
-                Err(_) => break,
-            }
+        let mut room = BATCH_REQUESTS;
+        let mut next = Some(first);
+        while let Some(submission) = next {
+            room = room.saturating_sub(submission.weight());
+            self.publisher.submit(submission, now);
+            next = if room > 0 { queue.try_recv().ok() } else { None };
         }
     }
 

@@ -11,11 +11,16 @@ use crate::store::{Appended, Write};
 use super::{Advance, Batch, InFlight, Publisher, Remembered};
 
 impl Publisher {
-    /// Closes the batch, if it is due, into a write for the store. Nothing is written for a batch that changes nothing; its
-    /// replies go to the outbox.
+    /// Closes the batch, if it is due, into a write for the store; until it is, more of what waits becomes part of it.
+    /// Nothing is written for a batch that changes nothing; its replies go to the outbox.
     pub fn seal(&mut self, now: Now) -> Option<Write> {
-        let opened = self.batch.opened.filter(|_| self.in_flight.is_none())?;
-        if now.mono < opened.after(self.policy.settle) {
+        if self.in_flight.is_some() {
+            return None;
+        }
+        if !self.is_due(now) {
+            self.resume(now);
+        }
+        if !self.is_due(now) {
             return None;
         }
         let batch = std::mem::take(&mut self.batch);
@@ -103,13 +108,13 @@ impl Publisher {
                 None
             }
         };
-        // Nobody sees the commit yet. Who is told now is told after it, so that nothing is counted in place until the next time.
-        self.noting = false;
-        for submission in std::mem::take(&mut self.waiting) {
-            self.process(submission, now);
-        }
-        self.noting = true;
+        self.resume(now);
         advance
+    }
+
+    /// Whether the batch has gathered for long enough.
+    fn is_due(&self, now: Now) -> bool {
+        self.batch.opened.is_some_and(|opened| now.mono >= opened.after(self.policy.settle))
     }
 
     fn remember(&mut self, id: MessageId, remembered: Remembered, now: Now) {

@@ -14,13 +14,17 @@ use super::submission::{Orders, Reply, Shrink, Submission};
 use super::{NO_ANSWER, Publisher};
 
 impl Publisher {
-    /// Takes orders while a write is under way.
+    /// Takes orders while a write is under way, or others wait that came before them.
     pub(super) fn submit_orders(&mut self, mut orders: Box<Orders>, now: Now) {
         // Who an earlier order of these concerns that has to wait.
         let mut waiting: SeededSet<(Name, MemberId)> = SeededSet::default();
         for at in 0..orders.orders.len() {
             let order = &orders.orders[at];
             let whom = (order.service.clone(), order.id.clone());
+            if self.table.member(&order.service, order.id.as_str()).is_none() {
+                waiting.insert(whom); // whoever is not there has no lease to renew
+                continue;
+            }
             match self.consider(order, &orders.orderer) {
                 Ok(outcome) if self.only_renews(&outcome) && !waiting.contains(&whom) => {
                     self.renew(&outcome, None, now);

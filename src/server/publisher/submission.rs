@@ -4,7 +4,6 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::base::limits::SERVICE_MEMBERS;
 use crate::base::{Epoch, Name, Now};
 use crate::dns::update::{Refusal, Request, Verdict};
 use crate::net::Completion;
@@ -13,8 +12,8 @@ use crate::zone::registration::Kind;
 use crate::zone::registration::order::{Action, Failure, Order, Orderer, Report};
 
 /// Orders of one submission at most; a longer batch is several. They are carried out in one go, which takes some
-/// milliseconds, and those that change something share a commit: a whole service fits.
-pub const ORDERS: usize = SERVICE_MEMBERS;
+/// milliseconds, and those that change something share a commit.
+pub const ORDERS: usize = 1000;
 
 /// What a publisher is handed.
 #[derive(Debug)]
@@ -25,6 +24,16 @@ pub enum Submission {
     Orders(Box<Orders>),
     /// Free slots are to be removed.
     Shrink(Box<Shrink>),
+}
+
+impl Submission {
+    /// How many requests it is.
+    pub fn weight(&self) -> usize {
+        match self {
+            Submission::Update(_) | Submission::Shrink(_) => 1,
+            Submission::Orders(orders) => orders.orders.len(),
+        }
+    }
 }
 
 /// The free slots at the end of a service are to be removed.

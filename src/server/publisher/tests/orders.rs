@@ -1,5 +1,6 @@
 //! Orders beside updates: one batch, one commit, a report for each.
 
+use crate::base::limits::BATCH_REQUESTS;
 use crate::membership::Permit;
 use crate::membership::State;
 use crate::membership::access::Owner;
@@ -206,6 +207,47 @@ fn a_replacement_that_comes_damped_takes_nobodys_place_and_undraining_lets_nobod
     let [Ok(done)] = &carry_out(&mut stage, vec![order("b", Action::Undrain)])[..] else { panic!("it is back") };
     assert!(done.damped_until.is_some(), "{done:?}");
     assert_eq!(state(&stage, "b"), State::Damped);
+    // By itself as well.
+    carry_out(&mut stage, vec![order("b", Action::Register(Box::new(Wanted { drains: true, ..wanted(1) })))]);
+    assert_eq!(state(&stage, "b"), State::Draining);
+    carry_out(&mut stage, vec![register("b", 1)]);
+    assert_eq!(state(&stage, "b"), State::Damped);
+}
+
+/// Registrations of a thousand members in a service of their own.
+fn thousand(service: usize) -> Vec<Order> {
+    let service = name(&format!("_x{service}._tcp.z."));
+    let members = (0..ORDERS).map(|number| register(&format!("i-{number}"), 1));
+    members.map(|order| Order { service: service.clone(), ..order }).collect()
+}
+
+#[test]
+fn what_waits_is_carried_out_in_parts_and_heartbeats_come_between_them() {
+    let mut stage = Stage::with(500, 0);
+    stage.register_settled("a");
+    let reports: Vec<Reports> = (0..11).map(|service| give(&mut stage, thousand(service))).collect();
+    assert!(stage.seal().is_none(), "the batch gathers");
+    stage.now += 500;
+    assert_eq!(stage.seal().unwrap().items.len(), 11 * ORDERS);
+    let more: Vec<Reports> = (11..22).map(|service| give(&mut stage, thousand(service))).collect();
+    stage.end(&Appended::Committed);
+    let part = BATCH_REQUESTS.next_multiple_of(ORDERS);
+    assert_eq!(stage.publisher.table().edited().len(), part);
+    let is_due = |stage: &Stage| stage.publisher.next_wake().is_some_and(|at| at.0 <= stage.now);
+    assert!(is_due(&stage), "the rest has not to wait for anything");
+    // Who comes now is behind those that wait, unless it has nothing but a lease to renew.
+    let renewal = give(&mut stage, vec![order("a", Action::Renew)]);
+    assert!(told(&mut stage, &renewal)[0].as_ref().is_ok_and(|done| !done.changed));
+    let last = give(&mut stage, vec![register("b", 1)]);
+    assert!(stage.seal().is_none(), "the batch gathers");
+    assert_eq!(stage.publisher.table().edited().len(), 2 * part);
+    assert!(stage.tick().is_none() && !is_due(&stage), "nothing waits");
+    stage.now += 500;
+    assert_eq!(stage.seal().unwrap().items.len(), 11 * ORDERS + 1);
+    stage.end(&Appended::Committed);
+    for reports in reports.iter().chain(&more).chain([&last]) {
+        assert!(told(&mut stage, reports).iter().all(|report| report.as_ref().is_ok_and(|done| done.changed)));
+    }
 }
 
 #[test]
