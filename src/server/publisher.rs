@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::base::limits::{BATCH_REQUESTS, FORGET_SERVICE_AFTER, PUBLISHER_QUEUE, RECENT_UPDATE_AGE, STORE_PATIENCE};
-use crate::base::{Epoch, Limit, Monotonic, Name, Now, RecordType, SeededMap, SeededSet, text};
+use crate::base::{Epoch, Limit, Monotonic, Name, NameSet, Now, RecordType, SeededMap, SeededSet, text};
 use crate::dns::update::renewal::{self, names_of};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
@@ -139,6 +139,8 @@ pub struct Publisher {
     observed: bool,
     /// Whether something is noted whose outcome depends on which services there are.
     notes_mind_services: bool,
+    /// Names beside which nothing has been noted since the notes there were voided.
+    voided: NameSet,
     /// A configuration that is not in force yet.
     pending: Option<configure::Pending>,
     configured: Option<Result<(), Clash>>,
@@ -173,6 +175,7 @@ impl Publisher {
             noting: true,
             observed: false,
             notes_mind_services: false,
+            voided: NameSet::default(),
             pending: None,
             configured: None,
         }
@@ -415,6 +418,7 @@ impl Publisher {
         let contents = self.zone.contents();
         if let Some(heartbeat) = renewal::of_member(request, outcome, member, contents, &self.policy.rules) {
             self.table.note(*index, digest);
+            self.voided.clear();
             self.notes_mind_services |= heartbeat.minds_services;
         }
     }
@@ -423,6 +427,10 @@ impl Publisher {
     fn void_notes_beside(&mut self, item: &Item) {
         let contents = self.zone.contents();
         for name in names_of(item, |service| contents.layout(service)) {
+            // Members that change together may share a name with many.
+            if self.voided.contains(&name) {
+                continue;
+            }
             let mut concerned: Vec<(&Name, &MemberId)> =
                 contents.members_with_target(&name).iter().map(|(service, id)| (service, id)).collect();
             let (parent, id) = (name.parent(), MemberId::from_label(name.first_label()).ok());
@@ -435,6 +443,10 @@ impl Publisher {
                     self.table.void_note(index);
                 }
             }
+            if self.voided.len() >= BATCH_REQUESTS {
+                self.voided.clear();
+            }
+            self.voided.insert(name);
         }
     }
 

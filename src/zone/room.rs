@@ -208,8 +208,8 @@ pub struct Growth<'c> {
     sets: SeededMap<(Name, RecordType), Change>,
     /// Services that become known.
     learned: NameMap<Layout>,
-    /// What is published of members from then on.
-    members: SeededMap<(Name, MemberId), Option<PublishedMember>>,
+    /// What is published of members from then on, by service.
+    members: NameMap<SeededMap<MemberId, Option<PublishedMember>>>,
     /// Leased addresses that come (true) or go.
     leased: SeededMap<(Name, IpAddr), bool>,
     /// By the targets that members choose: how many they are, and their addresses from then on.
@@ -230,7 +230,7 @@ impl<'c> Growth<'c> {
             contents,
             sets: SeededMap::default(),
             learned: NameMap::default(),
-            members: SeededMap::default(),
+            members: NameMap::default(),
             leased: SeededMap::default(),
             targets: NameMap::default(),
         }
@@ -258,7 +258,12 @@ impl<'c> Growth<'c> {
                 addresses.extend(&after.registration.addresses);
             }
         }
-        self.members.insert((service.clone(), id.clone()), after);
+        self.members.entry(service.clone()).or_default().insert(id.clone(), after);
+    }
+
+    /// Whether a member is told of.
+    fn changes(&self, service: &Name, id: &MemberId) -> bool {
+        self.members.get(service).is_some_and(|members| members.contains_key(id))
     }
 
     /// A leased record comes, or goes.
@@ -309,11 +314,14 @@ impl<'c> Growth<'c> {
 
     /// What would become too large. A set that wins nothing may still be too large, if it was before.
     pub fn check(&self) -> Result<(), Overfull> {
-        // Of several always the same one.
+        // Of several always the same one. Addresses may have to be looked at one by one: last.
         let place = |(name, rtype): &(Name, RecordType)| (*rtype, name.as_wire().to_vec());
-        let over = self.sets.iter().filter(|((name, rtype), change)| self.is_over(name, *rtype, **change));
-        if let Some((name, rtype)) = over.map(|(set, _)| set).min_by_key(|set| place(set)) {
-            return Err(Overfull::Rrset { name: name.clone(), rtype: *rtype });
+        for addresses in [false, true] {
+            let sets = self.sets.iter().filter(|((_, rtype), _)| rtype.is_address() == addresses);
+            let over = sets.filter(|((name, rtype), change)| self.is_over(name, *rtype, **change));
+            if let Some((name, rtype)) = over.map(|(set, _)| set).min_by_key(|set| place(set)) {
+                return Err(Overfull::Rrset { name: name.clone(), rtype: *rtype });
+            }
         }
         let mut hosts: NameMap<usize> = NameMap::default();
         for layout in self.learned.values() {
@@ -327,7 +335,8 @@ impl<'c> Growth<'c> {
     }
 
     fn is_over(&self, name: &Name, rtype: RecordType, Change { won, lost }: Change) -> bool {
-        if self.contents.octets(name, rtype) + won <= room(rtype) + lost {
+        let before = self.contents.octets(name, rtype);
+        if before + won <= room(rtype) + lost {
             return false;
         }
         if !rtype.is_address() {
@@ -335,7 +344,9 @@ impl<'c> Growth<'c> {
         }
         // As many addresses may come as go and be more, where those that go stay by other members.
         let after = distinct_octets(self.addresses(name, rtype));
-        won > 0 && after > room(rtype) && after > distinct_octets(Growth::new(self.contents).addresses(name, rtype))
+        won > 0
+            && after > room(rtype)
+            && (before <= room(rtype) || after > distinct_octets(Growth::new(self.contents).addresses(name, rtype)))
     }
 
     /// The addresses of one family at a name from then on, some of them more than once; those of members that chose it as
@@ -350,28 +361,36 @@ impl<'c> Growth<'c> {
         let come = self.leased.iter().filter(|((owner, _), comes)| **comes && owner == name);
         found.extend(come.map(|((_, address), _)| *address));
         let mut add = |member: &PublishedMember| found.extend(&member.registration.addresses);
-        let stays = |service: &Name, id: &MemberId| !self.members.contains_key(&(service.clone(), id.clone()));
         let has_set = |layout: &Layout| layout.address_set.as_ref() == Some(name) && contents.statics(name).is_empty();
         for service in contents.services_at_host(name) {
             let known = &contents.services[service];
-            let members =
-                known.members.iter().filter(|(id, member)| member.standing != Standing::Leaving && stays(service, id));
-            members.filter(|_| has_set(&known.layout)).for_each(|(_, member)| add(member));
+            if !has_set(&known.layout) {
+                continue;
+            }
+            let changed = self.members.get(service);
+            let members = known.members.iter().filter(|(id, member)| {
+                member.standing != Standing::Leaving && changed.is_none_or(|changed| !changed.contains_key(*id))
+            });
+            members.for_each(|(_, member)| add(member));
         }
         let (services, id) = contents.member_host_parts(name).unwrap_or((&[], ""));
         for service in services {
             if let Ok(id) = MemberId::new(id)
-                && stays(service, &id)
+                && !self.changes(service, &id)
             {
                 contents.member(service, &id).into_iter().for_each(&mut add);
             }
         }
-        for ((service, id), member) in &self.members {
-            let Some((member, layout)) = member.as_ref().zip(contents.layout(service)) else { continue };
-            if (member.standing != Standing::Leaving && has_set(&layout))
-                || layout.member_host(id).as_ref() == Some(name)
-            {
-                add(member);
+        for (service, members) in &self.members {
+            let Some(layout) = contents.layout(service) else { continue };
+            let has_set = has_set(&layout);
+            for (id, member) in members {
+                if let Some(member) = member
+                    && ((member.standing != Standing::Leaving && has_set)
+                        || layout.member_host(id).as_ref() == Some(name))
+                {
+                    add(member);
+                }
             }
         }
         found.into_iter().filter(move |address| address.is_ipv6() == (rtype == RecordType::AAAA))
@@ -381,11 +400,11 @@ impl<'c> Growth<'c> {
     /// more than before.
     fn check_target(&self, name: &Name, members: usize, addresses: &[IpAddr]) -> Result<(), Overfull> {
         let sharing = self.contents.members_with_target(name);
-        let after = sharing.iter().filter(|member| !self.members.contains_key(*member)).count() + members;
+        let after = sharing.iter().filter(|(service, id)| !self.changes(service, id)).count() + members;
         if after > TARGET_MEMBERS && after > sharing.len() {
             return Err(Overfull::Sharers { name: name.clone() });
         }
-        let kept = self.contents.addresses_with_target(name, |member| !self.members.contains_key(member));
+        let kept = self.contents.addresses_with_target(name, |(service, id)| !self.changes(service, id));
         let after = distinct_octets(kept.chain(addresses.iter().copied()));
         if after > TARGET_OCTETS && after > distinct_octets(self.contents.addresses_with_target(name, |_| true)) {
             return Err(Overfull::Target { name: name.clone() });
