@@ -189,8 +189,9 @@ impl Contents {
         node.rrset(rtype).map_or(Vec::new(), |rrset| rrset.to_owned().rdatas)
     }
 
-    /// What clients can compare of a service.
-    pub(super) fn fingerprint(&self, name: &Name) -> txt::Fingerprint {
+    /// What clients can compare of a service. `shared` has the addresses of targets that several members share, as far as
+    /// they were looked up before: a host may be in many services, on ports of its own, and have many members in each.
+    pub(super) fn fingerprint(&self, name: &Name, shared: &mut NameMap<Vec<IpAddr>>) -> txt::Fingerprint {
         let Some(service) = self.services.get(name) else { return txt::Fingerprint::default() };
         let mut lines = txt::Lines::default();
         let fixed = self.statics(name).iter().chain(self.leased.get(name).into_iter().flatten());
@@ -203,8 +204,6 @@ impl Contents {
         // Members that have a host name to themselves are where they say, and nowhere else. That is told without looking
         // the name up in all that could stand there.
         let is_alone = self.services_at_host(&service.layout.host).len() == 1;
-        // Many members may share one target, each on a port of its own.
-        let mut shared: NameMap<Vec<IpAddr>> = NameMap::default();
         let mut count = 0;
         for (id, member) in service.members.iter().filter(|(_, member)| member.is_in_service()) {
             count += 1;

@@ -169,8 +169,9 @@ impl Zone {
         let referring = shown.iter().filter(|name| self.contents.knows_service(name)).cloned();
         let services: NameSet = services.into_iter().chain(referring).collect();
         let mut moved = Vec::new();
+        let mut shared = NameMap::default();
         for name in services {
-            let fingerprint = self.contents.fingerprint(&name);
+            let fingerprint = self.contents.fingerprint(&name, &mut shared);
             let service = self.contents.service_mut(&name).expect("it is known");
             if service.changed == Epoch(0) || service.fingerprint != fingerprint {
                 moved.push((name.clone(), service.changed, service.fingerprint));

@@ -77,7 +77,10 @@ impl Restoring {
         let fingerprints = by_parts(
             &services,
             |name| contents.names_near(name),
-            |names| -> Vec<_> { names.iter().map(|name| contents.fingerprint(name)).collect() },
+            |names| -> Vec<_> {
+                let mut shared = NameMap::default();
+                names.iter().map(|name| contents.fingerprint(name, &mut shared)).collect()
+            },
         );
         for (name, fingerprint) in services.iter().zip(fingerprints.into_iter().flatten()) {
             zone.contents.service_mut(name).expect("listed above").fingerprint = fingerprint;
