@@ -9,6 +9,7 @@ use tempfile::TempDir;
 use super::drain::name_server;
 use super::*;
 use crate::http::http;
+use crate::http::members::{MEMBERS, send};
 use crate::http::tokens::{Made, make};
 use crate::tls::make_certificate;
 
@@ -96,8 +97,11 @@ fn who_is_killed_while_it_drains_is_back_when_it_starts_again() {
         assert_eq!(addresses(&server, HOST), ["127.0.0.1"], "it drains");
         agent.signal("KILL");
         agent.wait();
-        let _agent = Agent::start(&arguments);
+        let agent = Agent::start(&arguments);
         wait_for_members(&server, 1);
+        drop(agent); // kill -9
+        send(&server, "DELETE", &format!("{MEMBERS}/i-1"), "");
+        wait_for_members(&server, 0);
     }
 }
 
