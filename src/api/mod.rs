@@ -37,6 +37,7 @@
 
 pub mod access;
 mod body;
+mod browsers;
 pub mod discovery;
 pub mod drain;
 pub mod events;
