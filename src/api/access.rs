@@ -8,6 +8,7 @@
 //! Only digests are kept. A presented token is hashed and its digest compared with each of them, in a time that doesn't
 //! depend on where they differ or which of them it is.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -20,6 +21,7 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use crate::base::Name;
 use crate::membership::access::{Globs, Scope};
 use crate::membership::{Owner, Permit};
+use crate::net::tcp::places::client_of;
 use crate::zone::registration::order::Orderer;
 
 use super::problem::Problem;
@@ -143,7 +145,20 @@ pub(super) struct Caller {
     token: Option<Arc<Token>>,
 }
 
+/// Who has a share of what there is for all: an address, or a network that is one site's, with its token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Client {
+    pub(super) source: IpAddr,
+    /// The digest.
+    pub(super) token: Option<[u8; DIGEST_OCTETS]>,
+}
+
 impl Caller {
+    /// Whose share it takes from.
+    pub(super) fn client(&self) -> Client {
+        Client { source: client_of(self.peer.0), token: self.token.as_ref().map(|token| token.digest) }
+    }
+
     /// Refuses what the token doesn't cover in this zone.
     pub(super) fn must_cover_zone(&self, origin: &Name, access: Access) -> Result<(), Problem> {
         match &self.token {

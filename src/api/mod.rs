@@ -33,7 +33,8 @@
 //! # Bounds
 //!
 //! [`mod@serve`] bounds connections, the time that a request may take to come in and a response to be taken, and a
-//! connection's age. Large responses are made as they are read, or page by page, and so many at a time as [`routes`] says.
+//! connection's age. Large responses are made as they are read, or page by page, and so many at a time as [`routes`] says;
+//! [`intake`] bounds bodies that come in.
 
 pub mod access;
 mod body;
@@ -42,6 +43,7 @@ pub mod discovery;
 pub mod drain;
 pub mod events;
 pub mod history;
+pub mod intake;
 mod openapi;
 pub mod orders;
 mod page;

@@ -29,6 +29,7 @@ use super::access::{Access, Caller, admit};
 use super::body::Pieces;
 use super::discovery::TargetGroup;
 use super::events::{self, EVENT_STREAM, Watcher};
+use super::intake::Intake;
 use super::openapi::{self, Description};
 use super::orders::{self, Acknowledgement, BATCH_OCTETS, BATCHES, BODY_OCTETS, BatchView};
 use super::problem::Problem;
@@ -59,6 +60,7 @@ pub(super) struct Shared {
     pub(super) directory: Arc<dyn Directory>,
     large: Arc<Semaphore>,
     batches: Semaphore,
+    intake: Arc<Intake>,
     metrics: Arc<Semaphore>,
     watches: Arc<Watches>,
     /// Places of connections that watch.
@@ -83,6 +85,7 @@ pub fn router(
         directory,
         large,
         batches: Semaphore::new(BATCHES),
+        intake: Arc::default(),
         metrics: Arc::new(Semaphore::new(METRICS_PAGES)),
         watches,
         watchers: Arc::new(Semaphore::new(watchers)),
@@ -348,11 +351,11 @@ async fn register(
     parameters: Parameters,
     body: Body,
 ) -> Answer {
-    let octets = orders::read(body, BODY_OCTETS).await?;
     accept_parameters(parameters, &[])?;
     let Path((zone, service, id)) = path?;
     let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
-    let action = orders::parse_member(&octets)?.action(&zone.origin, caller.peer)?;
+    let body = api.intake.read(body, BODY_OCTETS, caller.client()).await?;
+    let action = orders::parse_member(&body)?.action(&zone.origin, caller.peer)?;
     api.order(&zone, Order { service, id, action }, &caller).await
 }
 
@@ -374,19 +377,20 @@ async fn heartbeats(
     parameters: Parameters,
     body: Body,
 ) -> Answer {
+    accept_parameters(parameters, &[])?;
+    let zone = api.find_own(&caller, &path?, Access::Write)?;
+    let (origin, epoch) = (zone.origin.clone(), loaded(&zone)?.epoch);
+    drop(zone); // its snapshot need not wait for the body
+    let body = api.intake.read(body, BATCH_OCTETS, caller.client()).await?;
     let _place = api.batches.try_acquire().map_err(|_| {
         let detail = format!("{BATCHES} batches are being carried out; send it again in a second");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
-    let octets = orders::read(body, BATCH_OCTETS).await?;
-    accept_parameters(parameters, &[])?;
-    let zone = api.find_own(&caller, &path?, Access::Write)?;
-    let epoch = loaded(&zone)?.epoch;
-    let (origin, orderer) = (zone.origin.clone(), caller.orderer());
-    let items = look(move || orders::parse_batch(&octets, &origin, &caller)).await??;
+    let (apex, orderer) = (origin.clone(), caller.orderer());
+    let items = look(move || orders::parse_batch(&body, &apex, &caller)).await??;
     let mut wanted = Vec::with_capacity(items.len());
     let read = items.into_iter().map(|item| item.map(|order| wanted.push(order)).err()).collect();
-    let reports = api.directory.order(&zone.origin, orderer, wanted).await?;
+    let reports = api.directory.order(&origin, orderer, wanted).await?;
     Ok(document(json(&BatchView::of(read, reports, epoch)), None))
 }
 

@@ -44,7 +44,7 @@ fn what_is_open_to_everyone_has_any_name_and_with_a_token_who_asks_is_known() {
     let drained = [&page[..2], &named, &["-H", "Origin: https://livezone.example.test"]].concat();
     assert_eq!(curl(&server, &drained, &format!("{MEMBERS}/i-1/drain")).status, 200);
 
-    let made = super::tokens::make("writer", "access = \"write\"");
+    let made = tokens::make("writer", "access = \"write\"");
     let server = TestServer::with(&Setup { server: made.table.clone(), ..Setup::default() });
     let presented = format!("Authorization: Bearer {}", made.token);
     let with_token = [&page[..], &named, &["-H", &presented]].concat();
