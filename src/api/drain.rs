@@ -294,5 +294,5 @@ async fn look_at_slots(api: &super::routes::Shared, zone: &ServedZone, service: 
     let unknown = || Problem::unknown_service(&zone.origin, &service.to_string());
     let view = api.directory.service(&zone.origin, service).await?.ok_or_else(unknown)?;
     let layout = Layout::of(service, &loaded(zone)?.settings).ok_or_else(unknown)?;
-    Ok(document(json(&SlotsView::of(&view, &layout)), None))
+    api.document(&SlotsView::of(&view, &layout))
 }

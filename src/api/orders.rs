@@ -42,7 +42,7 @@ pub const BODY_OCTETS: usize = 64 << 10;
 pub const BATCH_OCTETS: usize = 4 << 20;
 /// Items of a batch.
 pub const BATCH_ITEMS: usize = 10_000;
-/// Batches at a time: each takes some megabytes until it is reported on. Further ones are told to come again.
+/// Batches at a time: each takes some megabytes until its client has the report. Further ones are told to come again.
 pub const BATCHES: usize = 16;
 
 /// What stands behind an id in a body. The weight is one that HAProxy takes for one step.

@@ -59,7 +59,7 @@ pub const MASTER_FILE: &str = "text/dns";
 pub(super) struct Shared {
     pub(super) directory: Arc<dyn Directory>,
     large: Arc<Semaphore>,
-    batches: Semaphore,
+    batches: Arc<Semaphore>,
     intake: Arc<Intake>,
     metrics: Arc<Semaphore>,
     watches: Arc<Watches>,
@@ -84,7 +84,7 @@ pub fn router(
     let shared = Shared {
         directory,
         large,
-        batches: Semaphore::new(BATCHES),
+        batches: Arc::new(Semaphore::new(BATCHES)),
         intake: Arc::default(),
         metrics: Arc::new(Semaphore::new(METRICS_PAGES)),
         watches,
@@ -285,9 +285,7 @@ async fn service(
     if let Some(response) = not_modified(&headers, epoch) {
         return Ok(vary(response));
     }
-    let octets = json(&view);
-    let permit = (octets.len() > SMALL_OCTETS).then(|| api.large()).transpose()?;
-    Ok(vary(tag(document(octets, permit), epoch)))
+    Ok(vary(tag(api.document(&view)?, epoch)))
 }
 
 #[utoipa::path(get, path = "/v1/zones/{zone}/services/{service}/http-sd", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute")), responses((status = 200, description = "Targets for Prometheus", body = Vec<TargetGroup>)))]
@@ -304,9 +302,7 @@ async fn http_sd(
     let service = service_name(&text, &zone.origin).ok_or_else(unknown)?;
     caller.must_cover(&zone.origin, &service, Access::Read)?;
     let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
-    let octets = json(&discovery::groups(&view));
-    let permit = (octets.len() > SMALL_OCTETS).then(|| api.large()).transpose()?;
-    Ok(document(octets, permit))
+    api.document(&discovery::groups(&view))
 }
 
 /// What a watch goes on from, and how long a long poll may take.
@@ -382,7 +378,7 @@ async fn heartbeats(
     let (origin, epoch) = (zone.origin.clone(), loaded(&zone)?.epoch);
     drop(zone); // its snapshot need not wait for the body
     let body = api.intake.read(body, BATCH_OCTETS, caller.client()).await?;
-    let _place = api.batches.try_acquire().map_err(|_| {
+    let place = api.batches.clone().try_acquire_owned().map_err(|_| {
         let detail = format!("{BATCHES} batches are being carried out; send it again in a second");
         Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
     })?;
@@ -391,7 +387,7 @@ async fn heartbeats(
     let mut wanted = Vec::with_capacity(items.len());
     let read = items.into_iter().map(|item| item.map(|order| wanted.push(order)).err()).collect();
     let reports = api.directory.order(&origin, orderer, wanted).await?;
-    Ok(document(json(&BatchView::of(read, reports, epoch)), None))
+    Ok(document(json(&BatchView::of(read, reports, epoch)), Some(place)))
 }
 
 // ---- history ------------------------------------------------------------------------------------------------------------
@@ -513,6 +509,13 @@ impl Shared {
             seen,
             _watching: watching,
         })
+    }
+
+    /// A document that may have any size: a large one needs a place.
+    pub(super) fn document(&self, what: &impl Serialize) -> Answer {
+        let octets = json(what);
+        let permit = (octets.len() > SMALL_OCTETS).then(|| self.large()).transpose()?;
+        Ok(document(octets, permit))
     }
 
     fn large(&self) -> Result<OwnedSemaphorePermit, Problem> {
