@@ -14,9 +14,10 @@ use crate::zone::registration::order::{Action, Failure, Order};
 
 use super::ServedZone;
 use super::access::{Access, Caller};
+use super::members::MemberPath;
 use super::orders::Acknowledgement;
 use super::problem::Problem;
-use super::routes::{Answer, Api, MemberPath, Parameters, accept_parameters, document, json, loaded};
+use super::routes::{Answer, Api, Parameters, accept_parameters, document, json, loaded};
 use super::views::{MemberState, ServiceView};
 
 /// How a member that drains stands: the reply to `POST …/drain`, and what `GET …/drain` follows it with.

@@ -44,6 +44,7 @@ pub mod drain;
 pub mod events;
 pub mod history;
 pub mod intake;
+mod members;
 mod openapi;
 pub mod orders;
 mod page;

@@ -20,10 +20,8 @@ use utoipa_axum::routes;
 
 use crate::base::limits::HISTORY_COMMITS;
 use crate::base::{Epoch, Name};
-use crate::membership::MemberId;
 use crate::zone::Snapshot;
 use crate::zone::file::Chunks;
-use crate::zone::registration::order::{Action, Order};
 
 use super::access::{Access, Caller, admit};
 use super::body::Pieces;
@@ -31,13 +29,13 @@ use super::discovery::TargetGroup;
 use super::events::{self, EVENT_STREAM, Watcher};
 use super::intake::Intake;
 use super::openapi::{self, Description};
-use super::orders::{self, Acknowledgement, BATCH_OCTETS, BATCHES, BODY_OCTETS, BatchView};
+use super::orders::BATCHES;
 use super::problem::Problem;
 use super::ready::Readiness;
 use super::serve::Standing;
-use super::views::{Commits, MemberView, ServiceSummary, ServiceView, Services, ZoneView, Zones};
+use super::views::{Commits, ServiceSummary, ServiceView, Services, ZoneView, Zones};
 use super::watches::Watches;
-use super::{Directory, ServedZone, discovery, drain, history, page, ready};
+use super::{Directory, ServedZone, discovery, drain, history, members, page, ready};
 
 /// Responses at a time that look at a whole zone or its history, or have more than [`SMALL_OCTETS`]: each takes some
 /// megabytes, or holds its snapshot, until the client has taken it. Further ones are told to come again.
@@ -59,8 +57,9 @@ pub const MASTER_FILE: &str = "text/dns";
 pub(super) struct Shared {
     pub(super) directory: Arc<dyn Directory>,
     large: Arc<Semaphore>,
-    batches: Arc<Semaphore>,
-    intake: Arc<Intake>,
+    /// Places of batches.
+    pub(super) batches: Arc<Semaphore>,
+    pub(super) intake: Arc<Intake>,
     metrics: Arc<Semaphore>,
     watches: Arc<Watches>,
     /// Places of connections that watch.
@@ -110,14 +109,14 @@ fn described() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(services))
         .routes(routes!(service))
         .routes(routes!(http_sd))
-        .routes(routes!(member, register, deregister))
+        .routes(routes!(members::member, members::register, members::deregister))
         .routes(routes!(drain::drain, drain::follow))
         .routes(routes!(drain::undrain))
         .routes(routes!(drain::release))
         .routes(routes!(drain::release_all))
         .routes(routes!(drain::slots))
         .routes(routes!(drain::shrink))
-        .routes(routes!(heartbeats))
+        .routes(routes!(members::heartbeats))
         .routes(routes!(commits))
         .routes(routes!(healthz))
         .routes(routes!(readyz))
@@ -319,77 +318,6 @@ fn read_watch(parameters: Parameters) -> Result<(Option<Epoch>, Duration), Probl
     }
 }
 
-// ---- members ------------------------------------------------------------------------------------------------------------
-
-pub(super) type MemberPath = Result<Path<(String, String, String)>, PathRejection>;
-
-#[utoipa::path(get, path = "/v1/zones/{zone}/services/{service}/members/{id}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), responses((status = 200, description = "One member", body = MemberView)))]
-async fn member(
-    State(api): Api,
-    Extension(caller): Extension<Caller>,
-    path: MemberPath,
-    parameters: Parameters,
-) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Read)?;
-    let unknown = || Problem::unknown_member(&service, id.as_str());
-    let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
-    let member = view.members.into_iter().find(|member| member.id == id.as_str()).ok_or_else(unknown)?;
-    Ok(document(json(&member), None))
-}
-
-#[utoipa::path(put, path = "/v1/zones/{zone}/services/{service}/members/{id}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), request_body = Option<orders::MemberBody<'_>>, responses((status = 200, description = "Registered, changed or renewed", body = Acknowledgement)))]
-async fn register(
-    State(api): Api,
-    path: MemberPath,
-    Extension(caller): Extension<Caller>,
-    parameters: Parameters,
-    body: Body,
-) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
-    let body = api.intake.read(body, BODY_OCTETS, caller.client()).await?;
-    let action = orders::parse_member(&body)?.action(&zone.origin, caller.peer)?;
-    api.order(&zone, Order { service, id, action }, &caller).await
-}
-
-#[utoipa::path(delete, path = "/v1/zones/{zone}/services/{service}/members/{id}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), responses((status = 200, description = "It is gone", body = Acknowledgement)))]
-async fn deregister(
-    State(api): Api,
-    path: MemberPath,
-    Extension(caller): Extension<Caller>,
-    parameters: Parameters,
-) -> Answer {
-    api.order_plain(path, parameters, Action::Withdraw, &caller).await
-}
-
-#[utoipa::path(post, path = "/v1/zones/{zone}/heartbeats", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out")), request_body = Vec<orders::ItemBody<'_>>, responses((status = 200, description = "What became of each", body = BatchView)))]
-async fn heartbeats(
-    State(api): Api,
-    path: Result<Path<String>, PathRejection>,
-    Extension(caller): Extension<Caller>,
-    parameters: Parameters,
-    body: Body,
-) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let zone = api.find_own(&caller, &path?, Access::Write)?;
-    let (origin, epoch) = (zone.origin.clone(), loaded(&zone)?.epoch);
-    drop(zone); // its snapshot need not wait for the body
-    let body = api.intake.read(body, BATCH_OCTETS, caller.client()).await?;
-    let place = api.batches.clone().try_acquire_owned().map_err(|_| {
-        let detail = format!("{BATCHES} batches are being carried out; send it again in a second");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-    })?;
-    let (apex, orderer) = (origin.clone(), caller.orderer());
-    let items = look(move || orders::parse_batch(&body, &apex, &caller)).await??;
-    let mut wanted = Vec::with_capacity(items.len());
-    let read = items.into_iter().map(|item| item.map(|order| wanted.push(order)).err()).collect();
-    let reports = api.directory.order(&origin, orderer, wanted).await?;
-    Ok(document(json(&BatchView::of(read, reports, epoch)), Some(place)))
-}
-
 // ---- history ------------------------------------------------------------------------------------------------------------
 
 #[utoipa::path(get, path = "/v1/zones/{zone}/commits", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("since" = Option<u64>, Query, description = "Commits after this epoch"), ("limit" = Option<u64>, Query, minimum = 1, description = "How many at most")), responses((status = 200, description = "A page of the kept history", body = Commits)))]
@@ -453,37 +381,6 @@ impl Shared {
         }
     }
 
-    /// The zone, the service and the id of a path; whether there is such a member is for others to say.
-    pub(super) fn find_member(
-        &self,
-        caller: &Caller,
-        zone: &str,
-        service: &str,
-        id: &str,
-        access: Access,
-    ) -> Result<(ServedZone, Name, MemberId), Problem> {
-        let zone = self.find_own(caller, zone, access)?;
-        let unknown = || Problem::unknown_service(&zone.origin, service);
-        let service = service_name(service, &zone.origin).ok_or_else(unknown)?;
-        caller.must_cover(&zone.origin, &service, access)?;
-        let id = MemberId::new(id).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{id}: {error}")))?;
-        Ok((zone, service, id))
-    }
-
-    /// Gives one order.
-    pub(super) async fn order(&self, zone: &ServedZone, order: Order, caller: &Caller) -> Answer {
-        let reports = self.directory.order(&zone.origin, caller.orderer(), vec![order]).await?;
-        Ok(document(json(&Acknowledgement::of_one(reports)?), None))
-    }
-
-    /// The same, if it says nothing but what is to be done.
-    async fn order_plain(&self, path: MemberPath, parameters: Parameters, action: Action, caller: &Caller) -> Answer {
-        accept_parameters(parameters, &[])?;
-        let Path((zone, service, id)) = path?;
-        let (zone, service, id) = self.find_member(caller, &zone, &service, &id, Access::Write)?;
-        self.order(&zone, Order { service, id, action }, caller).await
-    }
-
     /// Begins to watch a service.
     fn watch(
         &self,
@@ -535,7 +432,7 @@ pub(super) fn loaded(zone: &ServedZone) -> Result<Snapshot, Problem> {
 }
 
 /// Does what takes a while for a large zone, away from the threads that serve.
-async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+pub(super) async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
     let failed =
         |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the response can't be made; see the server's log");
     tokio::task::spawn_blocking(work).await.map_err(failed)
