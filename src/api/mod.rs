@@ -42,6 +42,7 @@ mod browsers;
 pub mod discovery;
 pub mod drain;
 pub mod events;
+mod headers;
 pub mod history;
 pub mod intake;
 mod members;
