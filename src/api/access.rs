@@ -1,13 +1,14 @@
 //! Who may ask for what: bearer tokens (RFC 6750).
 //!
-//! Without a token in the configuration, whoever can reach the API may read and register: on loopback that is this machine.
-//! With one, every request needs a token, but for [`OPEN`]. A token covers zones and services by globs; what it doesn't cover
-//! is left out of lists, and 403 where it is named. What tells of all services at once, a master file or the history, needs a
-//! token for all services of the zone.
+//! Without a token in the configuration, whoever can reach the API may read and register: on loopback that is this machine,
+//! but for the web pages that its browsers show (`browsers`). With one, every request needs a token, but for [`OPEN`]. A
+//! token covers zones and services by globs; what it doesn't cover is left out of lists, and 403 where it is named. What
+//! tells of all services at once, a master file or the history, needs a token for all services of the zone.
 //!
 //! Only digests are kept. A presented token is hashed and its digest compared with each of them, in a time that doesn't
 //! depend on where they differ or which of them it is.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -20,11 +21,12 @@ use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 use crate::base::Name;
 use crate::membership::access::{Globs, Scope};
 use crate::membership::{Owner, Permit};
+use crate::net::tcp::places::client_of;
 use crate::zone::registration::order::Orderer;
 
-use super::Directory;
 use super::problem::Problem;
 use super::serve::Peer;
+use super::{Directory, browsers};
 
 /// What needs no token: whoever asks whether the server is well has none, and the description of the API is no secret.
 pub const OPEN: [&str; 3] = ["/healthz", "/readyz", "/v1/openapi.json"];
@@ -88,23 +90,34 @@ pub fn hex(octets: &[u8]) -> String {
     octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
+/// Who needs no token while there are none.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Openness {
+    /// Nobody: others than this machine reach the API, and it isn't open to them.
+    Nobody,
+    /// This machine: no other reaches it.
+    #[default]
+    ThisMachine,
+    /// Everyone, on purpose.
+    Everyone,
+}
+
 /// The tokens of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Tokens {
     tokens: Vec<Arc<Token>>,
-    /// One is needed even if there are none: others than this machine reach the API, and it isn't open to everyone.
-    required: bool,
+    openness: Openness,
 }
 
 impl Tokens {
-    /// These tokens. `required`: whether somebody needs one even if there are none.
-    pub fn new(tokens: impl IntoIterator<Item = Token>, required: bool) -> Tokens {
-        Tokens { tokens: tokens.into_iter().map(Arc::new).collect(), required }
+    /// These tokens, and who goes without if there are none.
+    pub fn new(tokens: impl IntoIterator<Item = Token>, openness: Openness) -> Tokens {
+        Tokens { tokens: tokens.into_iter().map(Arc::new).collect(), openness }
     }
 
     /// Whether a request needs one.
     pub fn are_required(&self) -> bool {
-        self.required || !self.tokens.is_empty()
+        self.openness == Openness::Nobody || !self.tokens.is_empty()
     }
 
     /// The token that somebody has presented.
@@ -132,7 +145,20 @@ pub(super) struct Caller {
     token: Option<Arc<Token>>,
 }
 
+/// Who has a share of what there is for all: an address, or a network that is one site's, with its token.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub(super) struct Client {
+    pub(super) source: IpAddr,
+    /// The digest.
+    pub(super) token: Option<[u8; DIGEST_OCTETS]>,
+}
+
 impl Caller {
+    /// Whose share it takes from.
+    pub(super) fn client(&self) -> Client {
+        Client { source: client_of(self.peer.0), token: self.token.as_ref().map(|token| token.digest) }
+    }
+
     /// Refuses what the token doesn't cover in this zone.
     pub(super) fn must_cover_zone(&self, origin: &Name, access: Access) -> Result<(), Problem> {
         match &self.token {
@@ -210,13 +236,18 @@ fn forbidden(token: &Token, what: &str) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, detail)
 }
 
-/// Finds out who asks, and says no to those who have no token where one is needed.
+/// Finds out who asks, and says no to those who have no token where one is needed, and to web pages where none is.
 pub(super) async fn admit(State(directory): State<Arc<dyn Directory>>, mut request: Request, next: Next) -> Response {
     let Some(&peer) = request.extensions().get::<Peer>() else {
         return Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "nobody knows who asks").into_response();
     };
     let tokens = directory.tokens();
-    let token = if !tokens.are_required() || OPEN.contains(&request.uri().path()) {
+    let token = if OPEN.contains(&request.uri().path()) {
+        None
+    } else if !tokens.are_required() {
+        if let Err(problem) = browsers::check(&request, tokens.openness) {
+            return problem.into_response();
+        }
         None
     } else {
         match present(request.headers()).map(|presented| tokens.find(presented)) {
@@ -271,7 +302,7 @@ mod tests {
 
     #[test]
     fn a_token_is_found_by_what_it_hashes_to_and_no_other_is() {
-        let tokens = Tokens::new(["a", "b", "c"].map(|secret| token(secret, &["*"], &["*"])), false);
+        let tokens = Tokens::new(["a", "b", "c"].map(|secret| token(secret, &["*"], &["*"])), Openness::Nobody);
         for secret in ["a", "b", "c"] {
             assert_eq!(tokens.find(secret.as_bytes()).unwrap().digest, <[u8; 32]>::from(Sha256::digest(secret)));
         }
@@ -312,13 +343,14 @@ mod tests {
         let (origin, service) = (name("z."), name("_x._tcp.z."));
         let wide = token("t", &["*"], &["*"]);
         let narrow = token("t", &["*"], &["_y._tcp"]);
-        let sees = |caller: &Caller, tokens: Vec<Token>, required| {
-            caller.still_sees(&Tokens::new(tokens, required), &origin, &service)
+        let sees = |caller: &Caller, tokens: Vec<Token>, openness| {
+            caller.still_sees(&Tokens::new(tokens, openness), &origin, &service)
         };
-        assert!(sees(&caller(Some(wide.clone())), vec![wide.clone()], false));
-        assert!(!sees(&caller(Some(wide.clone())), vec![narrow], false));
-        assert!(!sees(&caller(Some(wide.clone())), Vec::new(), false));
-        assert!(sees(&caller(None), Vec::new(), false));
-        assert!(!sees(&caller(None), Vec::new(), true) && !sees(&caller(None), vec![wide], false));
+        use Openness::{Nobody, ThisMachine};
+        assert!(sees(&caller(Some(wide.clone())), vec![wide.clone()], ThisMachine));
+        assert!(!sees(&caller(Some(wide.clone())), vec![narrow], ThisMachine));
+        assert!(!sees(&caller(Some(wide.clone())), Vec::new(), ThisMachine));
+        assert!(sees(&caller(None), Vec::new(), ThisMachine));
+        assert!(!sees(&caller(None), Vec::new(), Nobody) && !sees(&caller(None), vec![wide], ThisMachine));
     }
 }

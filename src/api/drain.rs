@@ -14,9 +14,10 @@ use crate::zone::registration::order::{Action, Failure, Order};
 
 use super::ServedZone;
 use super::access::{Access, Caller};
+use super::members::MemberPath;
 use super::orders::Acknowledgement;
 use super::problem::Problem;
-use super::routes::{Answer, Api, MemberPath, Parameters, accept_parameters, document, json, loaded};
+use super::routes::{Answer, Api, Parameters, accept_parameters, document, json, loaded};
 use super::views::{MemberState, ServiceView};
 
 /// How a member that drains stands: the reply to `POST …/drain`, and what `GET …/drain` follows it with.
@@ -294,5 +295,5 @@ async fn look_at_slots(api: &super::routes::Shared, zone: &ServedZone, service: 
     let unknown = || Problem::unknown_service(&zone.origin, &service.to_string());
     let view = api.directory.service(&zone.origin, service).await?.ok_or_else(unknown)?;
     let layout = Layout::of(service, &loaded(zone)?.settings).ok_or_else(unknown)?;
-    Ok(document(json(&SlotsView::of(&view, &layout)), None))
+    api.document(&SlotsView::of(&view, &layout))
 }

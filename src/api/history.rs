@@ -100,3 +100,43 @@ fn cause_of(reason: Reason) -> CauseView {
         Reason::Ramped => CauseView::Ramped,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::membership::MemberId;
+
+    #[test]
+    fn the_log_and_the_history_tell_a_cause_in_the_same_words() {
+        let (by, id) = ("key k.".into(), |text| MemberId::new(text).unwrap());
+        let by = || std::sync::Arc::clone(&by);
+        let service: Name = "_x._tcp.z.".parse().unwrap();
+        let mut causes = vec![
+            Cause::Registered(by()),
+            Cause::Changed(by()),
+            Cause::Removed(by()),
+            Cause::Drained(by()),
+            Cause::Lapsed,
+            Cause::Configured,
+            Cause::Forgotten,
+            Cause::Transferred(by()),
+            Cause::Undrained(by()),
+            Cause::Released(by()),
+            Cause::Shrunk(by()),
+            Cause::Replaced(by(), id("b")),
+        ];
+        causes.extend(Reason::ALL.map(Cause::Policy));
+        for cause in causes {
+            let member = Change::Member { service: service.clone(), id: id("a"), member: None };
+            let slots = Change::Slots { service: service.clone(), count: 3 };
+            for change in [member, slots] {
+                let caused = CausedChange { change, cause: cause.clone() };
+                let (logged, told) = (caused.to_string(), tell_change(&caused, None).to_string());
+                // Where a member has all of its weight, that is told, and how many slots are left.
+                let told =
+                    told.replace("given all of its weight", "given more of its weight").replace(", 3 are left", "");
+                assert_eq!(logged, told);
+            }
+        }
+    }
+}

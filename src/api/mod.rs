@@ -33,14 +33,19 @@
 //! # Bounds
 //!
 //! [`mod@serve`] bounds connections, the time that a request may take to come in and a response to be taken, and a
-//! connection's age. Large responses are made as they are read, or page by page, and so many at a time as [`routes`] says.
+//! connection's age. Large responses are made as they are read, or page by page, and so many at a time as [`routes`] says;
+//! [`intake`] bounds bodies that come in.
 
 pub mod access;
 mod body;
+mod browsers;
 pub mod discovery;
 pub mod drain;
 pub mod events;
+mod headers;
 pub mod history;
+pub mod intake;
+mod members;
 mod openapi;
 pub mod orders;
 mod page;

@@ -28,7 +28,7 @@ struct Everywhere;
 const PROBLEMS: [(&str, &str); 5] = [
     ("400", "The path or the query can't be"),
     ("401", "A token is needed, or the one presented is not known"),
-    ("403", "The token, or whose the member is, doesn't allow it"),
+    ("403", "The token, whose the member is, or the web page that asks, doesn't allow it"),
     ("404", "There is no such zone, service or member"),
     ("503", "Not at the moment; ask again"),
 ];

@@ -16,17 +16,15 @@
 //!
 //! A batch is an array of such objects, each with `service` and `id`; each is carried out and reported by itself.
 //!
-//! Bounds: [`BODY_OCTETS`], [`BATCH_OCTETS`], [`BATCH_ITEMS`], [`BATCHES`]; a body has to come in within
-//! [`PATIENCE`](super::serve::PATIENCE).
+//! Bounds: [`BODY_OCTETS`], [`BATCH_OCTETS`], [`BATCH_ITEMS`], [`BATCHES`], and those of the [`intake`](super::intake) while
+//! a body comes in. Who may not write is told so before that.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
 
-use axum::body::{Body, Bytes, to_bytes};
 use axum::http::StatusCode;
 use serde::{Deserialize, Deserializer, Serialize};
-use tokio::time::timeout;
 use utoipa::ToSchema;
 
 use crate::base::{Epoch, Name};
@@ -36,7 +34,7 @@ use crate::zone::registration::order::{Action, Order, Report, Wanted};
 
 use super::access::{Access, Caller};
 use super::problem::Problem;
-use super::serve::{PATIENCE, Peer};
+use super::serve::Peer;
 use super::views::{MemberState, time};
 
 /// Octets of the body of a request about one member: addresses and metadata within their limits take 3 KiB at most.
@@ -45,7 +43,7 @@ pub const BODY_OCTETS: usize = 64 << 10;
 pub const BATCH_OCTETS: usize = 4 << 20;
 /// Items of a batch.
 pub const BATCH_ITEMS: usize = 10_000;
-/// Batches at a time: each takes some megabytes until it is reported on. Further ones are told to come again.
+/// Batches at a time: each takes some megabytes until its client has the report. Further ones are told to come again.
 pub const BATCHES: usize = 16;
 
 /// What stands behind an id in a body. The weight is one that HAProxy takes for one step.
@@ -188,16 +186,6 @@ pub(super) struct BatchView {
 enum ItemView {
     Done(Acknowledgement),
     Failed(Problem),
-}
-
-/// The body of a request, at most so many octets.
-pub(super) async fn read(body: Body, limit: usize) -> Result<Bytes, Problem> {
-    let late = |_| Problem::new(StatusCode::REQUEST_TIMEOUT, "the body has not come in within 10 s; send it again");
-    let read = timeout(PATIENCE, to_bytes(body, limit)).await.map_err(late)?;
-    read.map_err(|_| {
-        let detail = format!("the body is cut off, or has more than {limit} octets: send less at a time");
-        Problem::new(StatusCode::PAYLOAD_TOO_LARGE, detail)
-    })
 }
 
 /// What a body says; an empty one says nothing, as `{}`.

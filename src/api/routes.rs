@@ -20,23 +20,23 @@ use utoipa_axum::routes;
 
 use crate::base::limits::HISTORY_COMMITS;
 use crate::base::{Epoch, Name};
-use crate::membership::MemberId;
 use crate::zone::Snapshot;
 use crate::zone::file::Chunks;
-use crate::zone::registration::order::{Action, Order};
 
 use super::access::{Access, Caller, admit};
 use super::body::Pieces;
 use super::discovery::TargetGroup;
 use super::events::{self, EVENT_STREAM, Watcher};
+use super::headers::{not_modified, prefers, tag, vary, wants_master_file};
+use super::intake::Intake;
 use super::openapi::{self, Description};
-use super::orders::{self, Acknowledgement, BATCH_OCTETS, BATCHES, BODY_OCTETS, BatchView};
+use super::orders::BATCHES;
 use super::problem::Problem;
 use super::ready::Readiness;
 use super::serve::Standing;
-use super::views::{Commits, MemberView, ServiceSummary, ServiceView, Services, ZoneView, Zones};
+use super::views::{Commits, ServiceSummary, ServiceView, Services, ZoneView, Zones};
 use super::watches::Watches;
-use super::{Directory, ServedZone, discovery, drain, history, page, ready};
+use super::{Directory, ServedZone, discovery, drain, history, members, page, ready};
 
 /// Responses at a time that look at a whole zone or its history, or have more than [`SMALL_OCTETS`]: each takes some
 /// megabytes, or holds its snapshot, until the client has taken it. Further ones are told to come again.
@@ -58,7 +58,9 @@ pub const MASTER_FILE: &str = "text/dns";
 pub(super) struct Shared {
     pub(super) directory: Arc<dyn Directory>,
     large: Arc<Semaphore>,
-    batches: Semaphore,
+    /// Places of batches.
+    pub(super) batches: Arc<Semaphore>,
+    pub(super) intake: Arc<Intake>,
     metrics: Arc<Semaphore>,
     watches: Arc<Watches>,
     /// Places of connections that watch.
@@ -82,7 +84,8 @@ pub fn router(
     let shared = Shared {
         directory,
         large,
-        batches: Semaphore::new(BATCHES),
+        batches: Arc::new(Semaphore::new(BATCHES)),
+        intake: Arc::default(),
         metrics: Arc::new(Semaphore::new(METRICS_PAGES)),
         watches,
         watchers: Arc::new(Semaphore::new(watchers)),
@@ -107,14 +110,14 @@ fn described() -> OpenApiRouter<Arc<Shared>> {
         .routes(routes!(services))
         .routes(routes!(service))
         .routes(routes!(http_sd))
-        .routes(routes!(member, register, deregister))
+        .routes(routes!(members::member, members::register, members::deregister))
         .routes(routes!(drain::drain, drain::follow))
         .routes(routes!(drain::undrain))
         .routes(routes!(drain::release))
         .routes(routes!(drain::release_all))
         .routes(routes!(drain::slots))
         .routes(routes!(drain::shrink))
-        .routes(routes!(heartbeats))
+        .routes(routes!(members::heartbeats))
         .routes(routes!(commits))
         .routes(routes!(healthz))
         .routes(routes!(readyz))
@@ -282,9 +285,7 @@ async fn service(
     if let Some(response) = not_modified(&headers, epoch) {
         return Ok(vary(response));
     }
-    let octets = json(&view);
-    let permit = (octets.len() > SMALL_OCTETS).then(|| api.large()).transpose()?;
-    Ok(vary(tag(document(octets, permit), epoch)))
+    Ok(vary(tag(api.document(&view)?, epoch)))
 }
 
 #[utoipa::path(get, path = "/v1/zones/{zone}/services/{service}/http-sd", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute")), responses((status = 200, description = "Targets for Prometheus", body = Vec<TargetGroup>)))]
@@ -301,9 +302,7 @@ async fn http_sd(
     let service = service_name(&text, &zone.origin).ok_or_else(unknown)?;
     caller.must_cover(&zone.origin, &service, Access::Read)?;
     let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
-    let octets = json(&discovery::groups(&view));
-    let permit = (octets.len() > SMALL_OCTETS).then(|| api.large()).transpose()?;
-    Ok(document(octets, permit))
+    api.document(&discovery::groups(&view))
 }
 
 /// What a watch goes on from, and how long a long poll may take.
@@ -318,76 +317,6 @@ fn read_watch(parameters: Parameters) -> Result<(Option<Epoch>, Duration), Probl
         Some(text) => Ok((since, events::read_wait(&text)?)),
         None => Ok((since, Duration::ZERO)),
     }
-}
-
-// ---- members ------------------------------------------------------------------------------------------------------------
-
-pub(super) type MemberPath = Result<Path<(String, String, String)>, PathRejection>;
-
-#[utoipa::path(get, path = "/v1/zones/{zone}/services/{service}/members/{id}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), responses((status = 200, description = "One member", body = MemberView)))]
-async fn member(
-    State(api): Api,
-    Extension(caller): Extension<Caller>,
-    path: MemberPath,
-    parameters: Parameters,
-) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Read)?;
-    let unknown = || Problem::unknown_member(&service, id.as_str());
-    let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
-    let member = view.members.into_iter().find(|member| member.id == id.as_str()).ok_or_else(unknown)?;
-    Ok(document(json(&member), None))
-}
-
-#[utoipa::path(put, path = "/v1/zones/{zone}/services/{service}/members/{id}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), request_body = Option<orders::MemberBody<'_>>, responses((status = 200, description = "Registered, changed or renewed", body = Acknowledgement)))]
-async fn register(
-    State(api): Api,
-    path: MemberPath,
-    Extension(caller): Extension<Caller>,
-    parameters: Parameters,
-    body: Body,
-) -> Answer {
-    let octets = orders::read(body, BODY_OCTETS).await?;
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
-    let action = orders::parse_member(&octets)?.action(&zone.origin, caller.peer)?;
-    api.order(&zone, Order { service, id, action }, &caller).await
-}
-
-#[utoipa::path(delete, path = "/v1/zones/{zone}/services/{service}/members/{id}", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out"), ("service" = String, Path, description = "The service, below the zone or absolute"), ("id" = String, Path, description = "The member's id")), responses((status = 200, description = "It is gone", body = Acknowledgement)))]
-async fn deregister(
-    State(api): Api,
-    path: MemberPath,
-    Extension(caller): Extension<Caller>,
-    parameters: Parameters,
-) -> Answer {
-    api.order_plain(path, parameters, Action::Withdraw, &caller).await
-}
-
-#[utoipa::path(post, path = "/v1/zones/{zone}/heartbeats", params(("zone" = String, Path, description = "The zone's origin; its final dot may be left out")), request_body = Vec<orders::ItemBody<'_>>, responses((status = 200, description = "What became of each", body = BatchView)))]
-async fn heartbeats(
-    State(api): Api,
-    path: Result<Path<String>, PathRejection>,
-    Extension(caller): Extension<Caller>,
-    parameters: Parameters,
-    body: Body,
-) -> Answer {
-    let _place = api.batches.try_acquire().map_err(|_| {
-        let detail = format!("{BATCHES} batches are being carried out; send it again in a second");
-        Problem::new(StatusCode::SERVICE_UNAVAILABLE, detail)
-    })?;
-    let octets = orders::read(body, BATCH_OCTETS).await?;
-    accept_parameters(parameters, &[])?;
-    let zone = api.find_own(&caller, &path?, Access::Write)?;
-    let epoch = loaded(&zone)?.epoch;
-    let (origin, orderer) = (zone.origin.clone(), caller.orderer());
-    let items = look(move || orders::parse_batch(&octets, &origin, &caller)).await??;
-    let mut wanted = Vec::with_capacity(items.len());
-    let read = items.into_iter().map(|item| item.map(|order| wanted.push(order)).err()).collect();
-    let reports = api.directory.order(&zone.origin, orderer, wanted).await?;
-    Ok(document(json(&BatchView::of(read, reports, epoch)), None))
 }
 
 // ---- history ------------------------------------------------------------------------------------------------------------
@@ -453,37 +382,6 @@ impl Shared {
         }
     }
 
-    /// The zone, the service and the id of a path; whether there is such a member is for others to say.
-    pub(super) fn find_member(
-        &self,
-        caller: &Caller,
-        zone: &str,
-        service: &str,
-        id: &str,
-        access: Access,
-    ) -> Result<(ServedZone, Name, MemberId), Problem> {
-        let zone = self.find_own(caller, zone, access)?;
-        let unknown = || Problem::unknown_service(&zone.origin, service);
-        let service = service_name(service, &zone.origin).ok_or_else(unknown)?;
-        caller.must_cover(&zone.origin, &service, access)?;
-        let id = MemberId::new(id).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{id}: {error}")))?;
-        Ok((zone, service, id))
-    }
-
-    /// Gives one order.
-    pub(super) async fn order(&self, zone: &ServedZone, order: Order, caller: &Caller) -> Answer {
-        let reports = self.directory.order(&zone.origin, caller.orderer(), vec![order]).await?;
-        Ok(document(json(&Acknowledgement::of_one(reports)?), None))
-    }
-
-    /// The same, if it says nothing but what is to be done.
-    async fn order_plain(&self, path: MemberPath, parameters: Parameters, action: Action, caller: &Caller) -> Answer {
-        accept_parameters(parameters, &[])?;
-        let Path((zone, service, id)) = path?;
-        let (zone, service, id) = self.find_member(caller, &zone, &service, &id, Access::Write)?;
-        self.order(&zone, Order { service, id, action }, caller).await
-    }
-
     /// Begins to watch a service.
     fn watch(
         &self,
@@ -511,6 +409,13 @@ impl Shared {
         })
     }
 
+    /// A document that may have any size: a large one needs a place.
+    pub(super) fn document(&self, what: &impl Serialize) -> Answer {
+        let octets = json(what);
+        let permit = (octets.len() > SMALL_OCTETS).then(|| self.large()).transpose()?;
+        Ok(document(octets, permit))
+    }
+
     fn large(&self) -> Result<OwnedSemaphorePermit, Problem> {
         take_place(&self.large, LARGE_RESPONSES)
     }
@@ -528,7 +433,7 @@ pub(super) fn loaded(zone: &ServedZone) -> Result<Snapshot, Problem> {
 }
 
 /// Does what takes a while for a large zone, away from the threads that serve.
-async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
+pub(super) async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
     let failed =
         |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the response can't be made; see the server's log");
     tokio::task::spawn_blocking(work).await.map_err(failed)
@@ -566,93 +471,9 @@ fn number(name: &str, text: &str, wanted: &str) -> Result<u64, Problem> {
         .map_err(|_| Problem::parameter(name, format!("`{name}` is no number that can be, \"{text}\": write {wanted}")))
 }
 
-// ---- headers ------------------------------------------------------------------------------------------------------------
-
-/// Deviates: RFC 9110 §8.8.1, by which a strong validator tells every octet. The zone and its master file have the same,
-/// and the time that is left of leases moves without it. Nothing here is served in ranges, so that it makes no difference.
-fn entity_tag(epoch: Epoch) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{epoch}\"")).expect("digits in quotes")
-}
-
-fn tag(mut response: Response, epoch: Epoch) -> Response {
-    response.headers_mut().insert(header::ETAG, entity_tag(epoch));
-    // May be kept, and is asked for again with the tag.
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
-}
-
-fn vary(mut response: Response) -> Response {
-    response.headers_mut().insert(header::VARY, HeaderValue::from_static("Accept"));
-    response
-}
-
-/// 304, if the request has this epoch already (RFC 9110 §13.1.2).
-fn not_modified(headers: &HeaderMap, epoch: Epoch) -> Option<Response> {
-    let epoch_text = epoch.to_string();
-    let is_known = |tag: &str| {
-        let tag = tag.trim();
-        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag).trim_matches('"') == epoch_text
-    };
-    let values = headers.get_all(header::IF_NONE_MATCH).into_iter().filter_map(|value| value.to_str().ok());
-    let known = values.flat_map(|value| value.split(',')).any(is_known);
-    known.then(|| tag(StatusCode::NOT_MODIFIED.into_response(), epoch))
-}
-
-/// Whether a request prefers the master file.
-fn wants_master_file(headers: &HeaderMap) -> bool {
-    prefers(headers, MASTER_FILE)
-}
-
-/// Whether a request names that type, and doesn't like JSON better (RFC 9110 §12.5.1).
-fn prefers(headers: &HeaderMap, media: &str) -> bool {
-    let weight = |wanted: &str| {
-        let values = headers.get_all(header::ACCEPT).into_iter().filter_map(|value| value.to_str().ok());
-        let found = values.flat_map(|value| value.split(',')).find_map(|range| {
-            let mut parts = range.split(';').map(str::trim);
-            let named = parts.next().is_some_and(|media| media.eq_ignore_ascii_case(wanted));
-            let weight = || parts.find_map(|part| part.strip_prefix("q=")?.parse::<f32>().ok()).unwrap_or(1.0);
-            named.then(weight)
-        });
-        found.unwrap_or(0.0)
-    };
-    let wanted = weight(media);
-    wanted > 0.0 && wanted >= weight("application/json")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(name: &header::HeaderName, values: &[&'static str]) -> HeaderMap {
-        values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
-    }
-
-    #[test]
-    fn the_master_file_is_for_those_who_name_it_and_like_json_no_better() {
-        let wants = |values: &[&'static str]| wants_master_file(&headers(&header::ACCEPT, values));
-        for accept in ["text/dns", "TEXT/DNS; q=0.1", "text/dns, */*", "application/json;q=0.3, text/dns; q=0.3"] {
-            assert!(wants(&[accept]), "{accept}");
-        }
-        assert!(wants(&["text/html", "text/dns"]));
-        for accept in ["", "*/*", "text/*", "text/dns;q=0", "application/json, text/dns;q=0.9"] {
-            assert!(!wants(&[accept]), "{accept}");
-        }
-        assert!(!wants(&[]));
-    }
-
-    #[test]
-    fn an_entity_tag_is_known_in_any_form_and_any_place() {
-        let known =
-            |values: &[&'static str]| not_modified(&headers(&header::IF_NONE_MATCH, values), Epoch(7)).is_some();
-        for tags in ["\"7\"", "W/\"7\"", "*", "\"6\", \"7\"", "7"] {
-            assert!(known(&[tags]), "{tags}");
-        }
-        assert!(known(&["\"6\"", "\"7\""]));
-        for tags in ["", "\"77\"", "\"6\"", "\"7"] {
-            assert_eq!(known(&[tags]), tags == "\"7", "{tags}");
-        }
-        assert!(!known(&[]));
-    }
 
     #[test]
     fn a_service_is_named_below_its_zone_or_absolute() {

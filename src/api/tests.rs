@@ -14,9 +14,10 @@ use crate::base::Wall;
 use crate::membership::{MemberId, Registration};
 use crate::zone::{Cause, CausedChange, Change, Delta, PublishedMember};
 
+use super::orders::BATCHES;
 use super::routes::LARGE_RESPONSES;
 use super::serve::{PATIENCE, Room};
-use super::views::CauseView;
+use super::views::{CauseView, FreeSlotView, ServiceSummary};
 use super::*;
 
 fn name(text: &str) -> Name {
@@ -28,12 +29,20 @@ struct Played {
     loaded: bool,
     is_copy: bool,
     page: Result<Page, Unavailable>,
+    /// Of every service.
+    view: Option<ServiceView>,
+    /// What every order is told; none: they can't be given.
+    report: Option<String>,
 }
 
 impl Played {
     fn with(commits: Vec<Commit>) -> Arc<Played> {
         let commits = commits.into_iter().map(Arc::new).collect();
-        Arc::new(Played { loaded: true, is_copy: false, page: Ok(Page { commits, ..Page::default() }) })
+        Arc::new(Played { page: Ok(Page { commits, ..Page::default() }), ..Played::bare() })
+    }
+
+    fn bare() -> Played {
+        Played { loaded: true, is_copy: false, page: Ok(Page::default()), view: None, report: None }
     }
 }
 
@@ -65,11 +74,13 @@ impl Directory for Played {
     }
 
     fn service(&self, _: &Name, _: &Name) -> Pending<Result<Option<ServiceView>, Unavailable>> {
-        Box::pin(async { Err(Unavailable("its publisher is busy; ask again".to_owned())) })
+        let view = self.view.clone().ok_or(Unavailable("its publisher is busy; ask again".to_owned()));
+        Box::pin(async { view.map(Some) })
     }
 
-    fn order(&self, _: &Name, _: Orderer, _: Vec<Order>) -> Pending<Result<Vec<Report>, Unavailable>> {
-        Box::pin(async { Err(Unavailable("its publisher is busy; ask again".to_owned())) })
+    fn order(&self, _: &Name, _: Orderer, orders: Vec<Order>) -> Pending<Result<Vec<Report>, Unavailable>> {
+        let report = self.report.clone().ok_or(Unavailable("its publisher is busy; ask again".to_owned()));
+        Box::pin(async move { report.map(|text| vec![Err(Failure::Unavailable(text)); orders.len()]) })
     }
 
     fn drained(&self, _: &Name, _: &Name, _: &MemberId, _: &str) -> DrainView {
@@ -170,8 +181,8 @@ async fn get(address: std::net::SocketAddr, path: &str) -> (u16, String, String)
 #[tokio::test]
 async fn what_cant_be_read_at_the_moment_is_503_with_the_reason() {
     let full = Unavailable("the store can't be read: full".to_owned());
-    let broken = Played { loaded: true, is_copy: false, page: Err(full) };
-    let unloaded = Played { loaded: false, is_copy: false, page: Ok(Page::default()) };
+    let broken = Played { page: Err(full), ..Played::bare() };
+    let unloaded = Played { loaded: false, ..Played::bare() };
     let (broken, _stop, _) = serve_it(Arc::new(broken)).await;
     let (unloaded, _stop_too, _) = serve_it(Arc::new(unloaded)).await;
     for (address, path, detail) in [
@@ -197,7 +208,7 @@ async fn what_cant_be_read_at_the_moment_is_503_with_the_reason() {
 
 #[tokio::test]
 async fn a_copy_tells_where_it_comes_from_and_sends_who_asks_for_members_there() {
-    let copy = |loaded| Played { loaded, is_copy: true, page: Ok(Page::default()) };
+    let copy = |loaded| Played { loaded, is_copy: true, ..Played::bare() };
     let (there, _stop, _) = serve_it(Arc::new(copy(true))).await;
     let (expired, _stop_too, _) = serve_it(Arc::new(copy(false))).await;
     for (address, epoch) in [(there, Value::from(1000)), (expired, Value::Null)] {
@@ -230,23 +241,22 @@ async fn idle_and_slow_connections_end_in_time() {
 async fn clients_that_take_nothing_keep_others_from_large_responses_for_a_while_only() {
     // More than the kernel takes in for a client.
     let large = Cause::Registered(by(&"x".repeat(12 << 20)));
-    let (address, stop, server) = serve_it(Played::with(vec![commit(1, vec![(member("a", true), large)])])).await;
-    let mut stuck = Vec::new();
-    for _ in 0..LARGE_RESPONSES {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_recv_buffer_size(4096).unwrap();
-        let mut stream = socket.connect(address).await.unwrap();
-        stream.write_all(b"GET /v1/zones/z/commits HTTP/1.1\r\n\r\n").await.unwrap();
-        let mut first = [0; 12];
-        stream.read_exact(&mut first).await.unwrap();
-        assert_eq!(&first, b"HTTP/1.1 200");
-        stuck.push(stream);
+    let directory = Played::with(vec![commit(1, vec![(member("a", true), large)])]);
+    let directory = Arc::new(Played { view: Some(service("_x._tcp.z.", 1000)), ..Arc::into_inner(directory).unwrap() });
+    let (address, stop, server) = serve_it(directory).await;
+    let stuck = stick(address, "GET /v1/zones/z/commits HTTP/1.1\r\n\r\n", LARGE_RESPONSES).await;
+    let of_service = ["/v1/zones/z/services/_x._tcp/slots", "/v1/zones/z/services/_x._tcp"];
+    for path in of_service {
+        assert_eq!(get(address, path).await.0, 503, "{path}");
     }
     assert_eq!(get(address, "/v1/zones/z/services").await.0, 503);
     assert_eq!(get(address, "/healthz").await.0, 200);
     assert_eq!(get(address, "/metrics").await.0, 200, "it has places of its own");
     tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
     assert_eq!(get(address, "/v1/zones/z/services").await.0, 200);
+    for path in of_service {
+        assert_eq!(get(address, path).await.0, 200, "{path}");
+    }
     // Nor do they hold up the end.
     let start = Instant::now();
     let mut another = TcpStream::connect(address).await.unwrap();
@@ -255,6 +265,66 @@ async fn clients_that_take_nothing_keep_others_from_large_responses_for_a_while_
     stop.send(true).unwrap();
     server.await.unwrap();
     assert!(start.elapsed() < Duration::from_secs(5));
+    drop(stuck);
+}
+
+/// Connections that each send a request and take no more than the beginning of what they get.
+async fn stick(address: std::net::SocketAddr, request: &str, count: usize) -> Vec<TcpStream> {
+    let mut stuck = Vec::new();
+    for _ in 0..count {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut stream = socket.connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        assert_eq!(&first, b"HTTP/1.1 200");
+        stuck.push(stream);
+    }
+    stuck
+}
+
+/// A service with so many slots that nobody has.
+fn service(name: &str, slots: u32) -> ServiceView {
+    let free = |number| FreeSlotView { number, last: "x".repeat(63), since: views::time(Wall(0)) };
+    ServiceView {
+        zone: "z.".to_owned(),
+        summary: ServiceSummary {
+            service: name.to_owned(),
+            host_name: None,
+            epoch: 1000,
+            members_count: 0,
+            digest: String::new(),
+            slots: Some(slots),
+            hold: false,
+        },
+        members: Vec::new(),
+        free_slots: (0..slots).map(free).collect(),
+    }
+}
+
+fn post(path: &str, body: &str) -> String {
+    format!("POST {path} HTTP/1.1\r\ncontent-length: {}\r\n\r\n{body}", body.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_has_its_place_until_its_client_has_the_report() {
+    // More than the kernel takes in for a client.
+    let directory = Played { report: Some("x".repeat(12 << 20)), ..Played::bare() };
+    let (address, _stop, _) = serve_it(Arc::new(directory)).await;
+    let batch = post("/v1/zones/z/heartbeats", r#"[{"service":"_x._tcp","id":"a"}]"#);
+    let stuck = stick(address, &batch, BATCHES).await;
+    let status = async || {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(batch.as_bytes()).await.unwrap();
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.unwrap();
+        String::from_utf8(first.to_vec()).unwrap()
+    };
+    assert_eq!(status().await, "HTTP/1.1 503");
+    assert_eq!(get(address, "/v1/zones/z/services").await.0, 200, "it has places of its own");
+    tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
+    assert_eq!(status().await, "HTTP/1.1 200");
     drop(stuck);
 }
 

@@ -27,15 +27,12 @@ pub(super) fn check(findings: &mut Findings, written: &written::Http, has_tokens
         },
     };
     let open = written.open.as_ref().filter(|open| *open.get_ref());
-    match (listen.filter(|&address| !is_loopback(address)), open) {
+    match (listen, open) {
         (_, Some(open)) if has_tokens => {
             findings.warn(&open.span(), "`http.open` has no effect beside [[token]]: every request needs a token");
         }
-        // Whom it is open to anyway.
-        (None, Some(open)) => {
-            findings.warn(&open.span(), "`http.open` has no effect where HTTP is on loopback, or off");
-        }
-        (Some(address), None) if !has_tokens => {
+        (None, Some(open)) => findings.warn(&open.span(), "`http.open` has no effect where HTTP is off"),
+        (Some(address), None) if !has_tokens && !is_loopback(address) => {
             let message = format!(
                 "`listen` of [http], {address}, is beyond loopback: that needs a [[token]] (`livezone keygen --token NAME` \
                  makes one), or `open = true` to let everyone read and register who can reach it"

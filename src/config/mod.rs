@@ -44,7 +44,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 use rustls::sign::CertifiedKey;
 
-use crate::api::access::{Token, Tokens};
+use crate::api::access::{Openness, Token, Tokens};
 use crate::base::Name;
 use crate::base::limits::UDP_OCTETS;
 use crate::dns::cookie::Secret;
@@ -144,7 +144,7 @@ pub struct Tls {
 pub struct Http {
     /// Where to serve the HTTP API, if at all.
     pub listen: Option<SocketAddr>,
-    /// Whether everyone may use it who can reach it, if there are no tokens.
+    /// Whether everyone may use it who can reach it, by whatever name, if there are no tokens.
     pub open: bool,
     /// The certificate chain and its key, which match; none: without TLS.
     pub certified: Option<Arc<CertifiedKey>>,
@@ -167,8 +167,12 @@ impl Default for Http {
 impl Config {
     /// Who may use the HTTP API. Where others than this machine reach it, somebody needs a token, or it is open on purpose.
     pub fn admission(&self) -> Tokens {
-        let is_reached = self.http.listen.is_some_and(|address| !http::is_loopback(address));
-        Tokens::new(self.tokens.iter().cloned(), is_reached && !self.http.open)
+        let openness = match self.http.listen {
+            _ if self.http.open => Openness::Everyone,
+            Some(address) if !http::is_loopback(address) => Openness::Nobody,
+            _ => Openness::ThisMachine,
+        };
+        Tokens::new(self.tokens.iter().cloned(), openness)
     }
 }
 

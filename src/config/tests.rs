@@ -294,8 +294,11 @@ fn http_beyond_loopback_is_for_tokens_or_for_everyone_or_not_at_all() {
         assert!(config.admission().are_required());
         assert_has(&warnings, "l.toml:3: ", &["`http.open` has no effect beside [[token]]"]);
     }
-    let (_, warnings) = listen("open = true");
-    assert_has(&warnings, "l.toml:2: ", &["`http.open` has no effect"]);
+    // On loopback it is for other names of this machine.
+    let (config, warnings) = listen("open = true");
+    assert!(config.http.open && !config.admission().are_required() && warnings.is_empty());
+    let (_, warnings) = listen("listen = \"\"\nopen = true");
+    assert_has(&warnings, "l.toml:3: ", &["`http.open` has no effect"]);
     for wrong in ["8053", "localhost:8053", "127.0.0.1"] {
         let problems = server_problems(&format!("[http]\nlisten = \"{wrong}\"\n"));
         assert_one(&problems, "l.toml:2:10: ", &[wrong, "127.0.0.1:8053"]);

@@ -158,6 +158,21 @@ impl Reason {
             Reason::Ramped => "ramped",
         }
     }
+
+    /// What it did to a member, for people.
+    pub fn words(self) -> &'static str {
+        match self {
+            Reason::Held => "held, with too many others silent",
+            Reason::Floor => "held, too few would be left",
+            Reason::Heard => "heard of again, held no longer",
+            Reason::LetGo => "let go, silent since few are held",
+            Reason::HoldEnded => "let go, held for as long as may be",
+            Reason::Damped => "damped, it came back too often",
+            Reason::Reused => "published again, damped until now",
+            Reason::Slotted => "given a slot",
+            Reason::Ramped => "given more of its weight",
+        }
+    }
 }
 
 #[cfg(test)]

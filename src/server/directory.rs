@@ -17,7 +17,7 @@ use crate::base::{Epoch, Name, Now, Ttl};
 use crate::dns;
 use crate::membership::MemberId;
 use crate::store::{self, Store};
-use crate::zone::registration::order::{Order, Orderer, Report};
+use crate::zone::registration::order::{Failure, Order, Orderer, Report};
 use crate::zone::{Commit, History, Lapses, Returns};
 
 use super::drains::{Drains, Terms};
@@ -187,7 +187,9 @@ impl api::Directory for Directory {
     }
 }
 
-/// Hands orders to a publisher and gathers what it reports on them.
+/// Hands orders to a publisher and gathers what it reports on them. Where it doesn't take a part, each order of that and of those
+/// behind it is told so, and where it ends with one, each of that; the others have their reports. Only without any is the whole
+/// unavailable.
 async fn hand_over(
     queue: mpsc::Sender<Submission>,
     orderer: Orderer,
@@ -195,27 +197,47 @@ async fn hand_over(
     full: Unavailable,
     ended: Unavailable,
 ) -> Result<Vec<Report>, Unavailable> {
+    let count = orders.len();
     let mut waiting = Vec::new();
     let mut orders = orders.into_iter();
-    loop {
+    let mut failure = None;
+    while failure.is_none() {
         let part: Vec<Order> = orders.by_ref().take(ORDERS).collect();
         if part.is_empty() {
             break;
         }
-        let (report, reports) = oneshot::channel();
+        let (size, (report, reports)) = (part.len(), oneshot::channel());
         let completion = move |told| drop(report.send(told)); // whoever asked may have gone
         let part = Submission::Orders(Orders::new(part, orderer.clone(), completion));
         match timeout(PATIENCE, queue.send(part)).await {
-            Ok(Ok(())) => waiting.push(reports),
-            Ok(Err(_)) => return Err(ended),
-            Err(_) => return Err(full),
+            Ok(Ok(())) => waiting.push((size, reports)),
+            Ok(Err(_)) => failure = Some(ended.clone()),
+            Err(_) => failure = Some(full.clone()),
         }
     }
-    let mut reports = Vec::new();
-    for part in waiting {
-        reports.extend(part.await.map_err(|_| ended.clone())?);
+    let unavailable = |cause: &Unavailable| Err(Failure::Unavailable(cause.0.clone()));
+    let mut reports: Vec<Report> = Vec::with_capacity(count);
+    let mut any = false;
+    for (size, part) in waiting {
+        match part.await {
+            Ok(told) => {
+                any = true;
+                reports.extend(told);
+            }
+            Err(_) => {
+                reports.resize(reports.len() + size, unavailable(&ended));
+                failure.get_or_insert_with(|| ended.clone());
+            }
+        }
     }
-    Ok(reports)
+    match failure {
+        Some(cause) if !any => Err(cause),
+        Some(cause) => {
+            reports.resize(count, unavailable(&cause));
+            Ok(reports)
+        }
+        None => Ok(reports),
+    }
 }
 
 /// A page of a zone's history: from memory where that reaches back so far, since whoever looks again and again at what is

@@ -180,6 +180,7 @@ pub struct Commit {
     pub delta: Delta,
 }
 
+/// For logs, in the words in which the history is told over HTTP.
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -188,21 +189,11 @@ impl fmt::Display for Cause {
             Cause::Removed(by) => write!(f, "removed by {by}"),
             Cause::Drained(by) => write!(f, "drained by {by}"),
             Cause::Released(by) => write!(f, "released by {by}"),
-            Cause::Shrunk(by) => write!(f, "slots removed by {by}"),
+            Cause::Shrunk(by) => write!(f, "rid of free slots by {by}"),
             Cause::Replaced(by, successor) => write!(f, "drained by {by}, {successor} takes its place"),
-            Cause::Policy(reason) => f.write_str(match reason {
-                Reason::Held => "held, with too many others silent",
-                Reason::Floor => "held, too few would be left",
-                Reason::Heard => "heard of again, held no longer",
-                Reason::LetGo => "let go, silent since few are held",
-                Reason::HoldEnded => "let go, held for as long as may be",
-                Reason::Damped => "damped, it came back too often",
-                Reason::Reused => "published again, damped until now",
-                Reason::Slotted => "given a slot",
-                Reason::Ramped => "given more of its weight",
-            }),
+            Cause::Policy(reason) => f.write_str(reason.words()),
             Cause::Undrained(by) => write!(f, "brought back by {by}"),
-            Cause::Lapsed => f.write_str("lease ended"),
+            Cause::Lapsed => f.write_str("expired"),
             Cause::Configured => f.write_str("configured"),
             Cause::Forgotten => f.write_str("forgotten, nobody came back"),
             Cause::Transferred(by) => write!(f, "transferred by {by}"),

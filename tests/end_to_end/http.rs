@@ -12,6 +12,8 @@ use crate::support::programs::run;
 use crate::support::server::{Setup, TestServer, livezone};
 use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
 
+mod bodies;
+mod browsers;
 mod clients;
 mod commands;
 mod description;

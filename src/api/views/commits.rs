@@ -5,6 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::membership::Reason;
+
 /// `/v1/zones/{zone}/commits`: a page of the kept history.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -148,7 +150,7 @@ pub enum CauseView {
 }
 
 impl CauseView {
-    /// What it did, for people.
+    /// What it did, for people; the log says the same ([`Cause`](crate::zone::Cause)).
     fn words(self) -> &'static str {
         match self {
             CauseView::Registered => "registered",
@@ -162,15 +164,15 @@ impl CauseView {
             CauseView::Transferred => "transferred",
             CauseView::Undrained => "brought back",
             CauseView::Released => "released",
-            CauseView::Held => "held, with too many others silent",
-            CauseView::HeldByFloor => "held, too few would be left",
-            CauseView::HeardAgain => "heard of again, held no longer",
-            CauseView::LetGo => "let go, silent since few are held",
-            CauseView::HoldEnded => "let go, held for as long as may be",
-            CauseView::Damped => "damped, it came back too often",
-            CauseView::Reused => "published again, damped until now",
-            CauseView::GivenSlot => "given a slot",
-            CauseView::Ramped => "given more of its weight",
+            CauseView::Held => Reason::Held.words(),
+            CauseView::HeldByFloor => Reason::Floor.words(),
+            CauseView::HeardAgain => Reason::Heard.words(),
+            CauseView::LetGo => Reason::LetGo.words(),
+            CauseView::HoldEnded => Reason::HoldEnded.words(),
+            CauseView::Damped => Reason::Damped.words(),
+            CauseView::Reused => Reason::Reused.words(),
+            CauseView::GivenSlot => Reason::Slotted.words(),
+            CauseView::Ramped => Reason::Ramped.words(),
             CauseView::Shrunk => "rid of free slots",
         }
     }

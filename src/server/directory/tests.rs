@@ -1,10 +1,14 @@
-//! The history, from a store that counts what it is asked.
+//! The history, from a store that counts what it is asked, and orders, for a publisher that takes as many as it likes.
 
 use std::sync::Mutex;
 
-use crate::base::{RecordType, Ttl, Wall};
+use crate::base::{Monotonic, RecordType, Ttl, Wall};
+use crate::membership::access::Scope;
 use crate::membership::{Key, Stamp};
+use crate::membership::{Owner, Permit};
+use crate::server::publisher::Reply;
 use crate::store::{Appended, StoreError, StoredZone, Write};
+use crate::zone::registration::order::Action;
 use crate::zone::scenes::{Universe, caused};
 use crate::zone::{Cause, CausedChange, Change, Delta, Rdata, Record, Rrset, Settings, Step};
 
@@ -187,4 +191,68 @@ async fn a_page_is_incomplete_if_commits_after_its_beginning_are_kept_no_longer(
         assert_eq!(incomplete(&all[1..], Some(since)).await, is_incomplete, "since {since}");
     }
     assert!(!incomplete(&all[1..], None).await);
+}
+
+/// What is told of so many orders that go through a queue with room for one part.
+async fn told_of(orders: usize, queue: mpsc::Sender<Submission>) -> Result<Vec<String>, String> {
+    let permit = Permit { owner: Owner("token t".into()), scope: Scope::Any };
+    let order = |number: usize| Order {
+        service: name("_x._tcp.z."),
+        id: MemberId::new(&format!("i-{number}")).unwrap(),
+        action: Action::Renew,
+    };
+    let [full, ended] = ["full", "ended"].map(|why| Unavailable(why.to_owned()));
+    let orderer = Orderer { permit, by: "token t".into() };
+    let reports = hand_over(queue, orderer, (0..orders).map(order).collect(), full, ended).await;
+    let text = |report: Report| report.unwrap_err().to_string();
+    reports.map(|reports| reports.into_iter().map(text).collect()).map_err(|cause| cause.0)
+}
+
+/// Takes a part and reports on each order of it.
+async fn report(submissions: &mut mpsc::Receiver<Submission>) {
+    let Some(Submission::Orders(orders)) = submissions.recv().await else { panic!("no orders") };
+    Reply::Orders(orders).send(Now { mono: Monotonic(0), wall: Wall(0) });
+}
+
+/// What the report says of an order that a publisher has left out: others are of orders that came to none.
+const REPORTED: &str = "it was not carried out";
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_which_a_part_is_taken_is_reported_item_by_item() {
+    let start = tokio::time::Instant::now();
+    let (queue, mut submissions) = mpsc::channel(1);
+    tokio::spawn(async move {
+        report(&mut submissions).await;
+        // The second part waits meanwhile; there is no room for the third.
+        tokio::time::sleep(PATIENCE + Duration::from_secs(1)).await;
+        report(&mut submissions).await;
+        std::future::pending::<()>().await;
+    });
+    let told = told_of(4 * ORDERS + 1, queue).await.unwrap();
+    assert!(told[..2 * ORDERS].iter().all(|text| text == REPORTED), "{}", told[0]);
+    assert!(told[2 * ORDERS..].iter().all(|text| text == "full") && told.len() == 4 * ORDERS + 1, "{}", told.len());
+    assert!(start.elapsed() < 2 * PATIENCE, "those behind it wait for nothing");
+
+    let (queue, mut submissions) = mpsc::channel(1);
+    tokio::spawn(async move {
+        report(&mut submissions).await;
+        drop(submissions.recv().await);
+    });
+    let told = told_of(3 * ORDERS, queue).await.unwrap();
+    assert!(told[..ORDERS].iter().all(|text| text == REPORTED), "{}", told[0]);
+    assert!(told[ORDERS..].iter().all(|text| text == "ended") && told.len() == 3 * ORDERS, "{}", told.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_of_which_nothing_is_taken_is_unavailable_as_a_whole() {
+    let (queue, submissions) = mpsc::channel(1);
+    drop(submissions);
+    assert_eq!(told_of(2 * ORDERS, queue).await, Err("ended".to_owned()));
+    let (queue, mut submissions) = mpsc::channel(1);
+    tokio::spawn(async move { drop(submissions.recv().await) });
+    assert_eq!(told_of(1, queue).await, Err("ended".to_owned()), "it was taken and lost");
+    let (queue, _submissions) = mpsc::channel(1);
+    let shrink = Shrink { service: name("_x._tcp.z."), by: "key k.".into(), completion: Box::new(|_| {}) };
+    queue.try_send(Submission::Shrink(Box::new(shrink))).unwrap();
+    assert_eq!(told_of(2 * ORDERS, queue).await, Err("full".to_owned()));
 }

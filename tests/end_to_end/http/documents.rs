@@ -28,6 +28,7 @@ fn documents(server: &TestServer, arguments: &[&str]) -> Vec<Value> {
 const SERVICE: &str = "zone service host-name epoch members-count digest members";
 const MEMBER: &str = "id target port priority weight addresses state since late owner lease lease-remaining \
                       last-heartbeat metadata";
+const ACKNOWLEDGEMENT: &str = "epoch serial lease state changed";
 const COMMIT: &str = "epoch serial time changes removed added";
 
 #[test]
@@ -75,11 +76,11 @@ fn every_command_prints_the_fields_that_it_is_known_for() {
         &documents(&server, &["drain", ZONE, "_x._tcp", "m"])[0],
         "state safe-to-stop-at safe-in waiting-for",
     );
-    assert_keys(
-        "Acknowledgement",
-        &documents(&server, &["undrain", ZONE, "_x._tcp", "m"])[0],
-        "epoch serial lease state changed",
-    );
+    let undrained = |service: &str, id: &str| documents(&server, &["undrain", ZONE, service, id]).remove(0);
+    assert_keys("Acknowledgement", &undrained("_x._tcp", "m"), ACKNOWLEDGEMENT);
+    assert_keys("Acknowledgement", &undrained("_flap._tcp", "m"), &format!("{ACKNOWLEDGEMENT} damped-until"));
+    assert_keys("Acknowledgement", &undrained("_memcached._tcp", "a"), &format!("{ACKNOWLEDGEMENT} slot"));
+    assert_keys("Acknowledgement", &undrained("_memcached._tcp", "c"), &format!("{ACKNOWLEDGEMENT} waits-for-slot"));
     assert_keys(
         "ReleaseView",
         &documents(&server, &["release", ZONE, "_x._tcp", "--held"])[0],

@@ -156,7 +156,7 @@ fn measured_heartbeats_in_batches() {
     let mut stream = BufReader::new(std::net::TcpStream::connect(http(&server)).unwrap());
     let mut post = |body: &str| {
         let path = "/v1/zones/svc.example.test/heartbeats";
-        let head = format!("POST {path} HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n");
+        let head = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n");
         write!(stream.get_mut(), "{head}content-length: {}\r\n\r\n{body}", body.len()).unwrap();
         let mut length = 0;
         loop {

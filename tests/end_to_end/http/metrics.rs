@@ -320,6 +320,14 @@ fn every_metric_of_the_examples_exists_and_the_readme_has_every_metric() {
     let told = names(&rows);
     let existing: BTreeSet<&str> = page.types.keys().map(String::as_str).collect();
     assert_eq!(told, existing);
+    // And every state that members are counted by.
+    let row = section.lines().find(|line| line.starts_with("| `livezone_zone_members`")).unwrap();
+    let states = page.family("livezone_zone_members");
+    assert!(states.len() >= 5, "{states:?}");
+    for labels in states.keys() {
+        let state = labels.split("state=\"").nth(1).unwrap().trim_end_matches("\"}");
+        assert!(row.contains(&format!("`{state}`")), "{state}: {row}");
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ const OTHER_ZONE: &str = "origin = \"other.test.\"\nstatic = \"svc.example.test.
 /// What `livezone keygen --token` prints: the token, and its table.
 pub(crate) struct Made {
     pub(crate) file: String,
-    token: String,
+    pub(crate) token: String,
     pub(crate) table: String,
 }
 

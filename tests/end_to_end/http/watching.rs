@@ -162,7 +162,7 @@ fn a_token_that_is_taken_away_ends_its_watches() {
 /// Opens a stream and reads its head, as far as the event of how the service stands.
 async fn open(address: SocketAddr) -> tokio::io::BufReader<tokio::net::TcpStream> {
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
-    let request = format!("GET {SERVICE} HTTP/1.1\r\nhost: x\r\naccept: text/event-stream\r\n\r\n");
+    let request = format!("GET {SERVICE} HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     let mut lines = tokio::io::BufReader::with_capacity(2048, stream);
     next_event(&mut lines).await;
