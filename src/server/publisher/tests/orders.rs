@@ -1,7 +1,7 @@
 //! Orders beside updates: one batch, one commit, a report for each.
 
 use crate::base::limits::BATCH_REQUESTS;
-use crate::membership::Permit;
+use crate::membership::{MemberId, Permit};
 use crate::membership::State;
 use crate::membership::access::Owner;
 use crate::membership::policy::DampingPolicy;
