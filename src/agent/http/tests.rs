@@ -109,11 +109,11 @@ async fn draining_asks_the_server_until_it_knows_when_it_is_safe() {
     let safe =
         r#"{"state": "draining", "safe-to-stop-at": "2090-01-01T00:00:00.5Z", "safe-in": 0.5, "waiting-for": []}"#;
     let renewed = r#"{"epoch": 7, "serial": 7, "lease": 9, "state": "draining", "changed": false}"#;
-    let (http, asked) = server([waiting, renewed, waiting, waiting, safe].map(json_answer).to_vec());
+    let (http, asked) = server([renewed, waiting, waiting, safe].map(json_answer).to_vec());
     let reply = http.carry_out(0, Order::Drain, &registration()).await;
     assert_eq!(reply, Ok(Reply::Granted { lease: Some(Duration::from_secs(9)), slot: None, unpublished: None }));
-    assert_eq!(asked.recv().unwrap().line, format!("POST {PATH}/drain HTTP/1.1"));
-    assert_eq!(asked.recv().unwrap().line, format!("PUT {PATH} HTTP/1.1"), "its lease goes on");
+    let drain = asked.recv().unwrap();
+    assert_eq!((drain.line, &drain.body["drain"]), (format!("PUT {PATH} HTTP/1.1"), &json!(true)));
     let start = Instant::now();
     let later = start + Duration::from_secs(20);
     assert_eq!(http.wait_until_safe(&[0], &registration(), later).await, Ok(()));

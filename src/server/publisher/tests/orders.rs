@@ -1,10 +1,10 @@
 //! Orders beside updates: one batch, one commit, a report for each.
 
 use crate::base::limits::BATCH_REQUESTS;
-use crate::membership::{MemberId, Permit};
 use crate::membership::State;
 use crate::membership::access::Owner;
 use crate::membership::policy::DampingPolicy;
+use crate::membership::{MemberId, Permit};
 use crate::zone::registration::Kind;
 use crate::zone::registration::order::{Action, Done, Failure, Order, Orderer, Report, Wanted};
 
