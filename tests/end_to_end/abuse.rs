@@ -231,7 +231,7 @@ fn unbound_resolves_behind_a_rate_that_it_exceeds() {
     let mut unbound = Other::start(folder.path(), "unbound", &["-d", "-c", "unbound.conf"]);
     unbound.wait(resolver, ZONE);
     resolve_all(&server, resolver, 20);
-    wait_until(PATIENCE, "slips in the log", || (server.count_logged("answer-slips") > 0).then_some(()));
+    server.wait_for_line("answer-slips");
 }
 
 /// BIND sends cookies: only what it asks before it has one is counted.

@@ -252,7 +252,7 @@ fn logged(format: &'static str) -> Vec<String> {
     }
     let refused = Update::new().add("x.svc.example.test.", TXT, 5, &txt(&["x"]));
     assert_eq!(client.ask(&refused.encode()).rcode(), 5);
-    wait_until(PATIENCE, "the line of the refusal", || (server.count_logged("refused") > 0).then_some(()));
+    server.wait_for_line("refused");
     let mut lines = server.stderr.lock().unwrap().clone();
     // Whom HTTP is for stands behind the first commit.
     let told = lines.remove(1);

@@ -59,7 +59,7 @@ fn a_full_disk_refuses_registrations_with_the_reason_and_is_used_again_when_it_h
         assert_eq!(client.targets(MEMCACHED).len(), there);
     }
     assert_eq!(client.serial(), serial);
-    assert_eq!(server.count_logged("the store can't be written"), 1);
+    server.assert_logged("the store can't be written", 1);
     std::fs::remove_file(&filler).unwrap();
     wait_until(PATIENCE, "a registration", || (client.ask(&member(there).encode()).rcode() == 0).then_some(()));
     wait_until(PATIENCE, "a server that is ready", || ready().ends_with("200").then_some(()));

@@ -76,7 +76,7 @@ fn a_zone_starts_one_beyond_a_secondary_that_is_ahead() {
     let _bind = start_bind(folder.path(), address, ahead);
     let mut server = TestServer::with(&listing(&[address.to_string()]));
     assert_eq!(server.client().serial(), ahead.wrapping_add(1));
-    assert_eq!(server.count_logged(&format!("{address}: {ahead}")), 1, "who answered what");
+    server.assert_logged(&format!("{address}: {ahead}"), 1); // who answered what
     assert_eq!(server.count_logged("told no serial"), 0);
     server.client().update(&Update::member(MEMCACHED, "i-1", "192.0.2.1"));
     assert_eq!(server.client().serial(), ahead.wrapping_add(2));
@@ -93,7 +93,7 @@ fn a_zone_starts_at_the_unix_time_if_its_secondaries_are_behind() {
     let server = TestServer::with(&listing(&[address.to_string()]));
     let serial = server.client().serial();
     assert!((before..=now()).contains(&serial), "{serial}");
-    assert_eq!(server.count_logged(&format!("{address}: {behind}")), 1);
+    server.assert_logged(&format!("{address}: {behind}"), 1);
 }
 
 #[test]
@@ -191,9 +191,9 @@ fn rubbish_is_no_answer() {
     let listed = [&only, &at_last, &of_another].map(|other| other.address.to_string());
     let server = TestServer::with(&listing(&listed));
     assert_eq!(server.client().serial(), far, "one beyond the only answer");
-    assert_eq!(server.count_logged(&format!("{}: no answer in time", listed[0])), 1);
-    assert_eq!(server.count_logged(&format!("{}: {}", listed[1], far - 1)), 1);
-    assert_eq!(server.count_logged(&format!("{}: its answer has no SOA record", listed[2])), 1);
+    server.assert_logged(&format!("{}: no answer in time", listed[0]), 1);
+    server.assert_logged(&format!("{}: {}", listed[1], far - 1), 1);
+    server.assert_logged(&format!("{}: its answer has no SOA record", listed[2]), 1);
 }
 
 /// The server answers nothing before it has been asked for both zones.
@@ -268,7 +268,7 @@ fn name_servers_are_asked_like_secondaries() {
     };
     let server = TestServer::with(&setup(&format!("@ IN NS ns2\nns2 IN A {OTHER}\n")));
     assert_eq!(server.client().serial(), ahead.wrapping_add(1));
-    assert_eq!(server.count_logged(&format!("servers=\"{OTHER}:53: {ahead}\"")), 1, "and not the server itself");
+    server.assert_logged(&format!("servers=\"{OTHER}:53: {ahead}\""), 1); // and not the server itself
     assert_eq!(server.count_logged("WARN"), 0);
     drop(server);
     let before = now();
@@ -283,12 +283,12 @@ fn name_servers_are_asked_like_secondaries() {
         resolve_at(folder.path(), "127.0.0.1");
         let server = TestServer::with(&setup("@ IN NS ns2.example.net.\n@ IN NS ns3.example.net.\n"));
         assert_eq!(server.client().serial(), ahead.wrapping_add(1));
-        assert_eq!(server.count_logged("not asked for a serial name=ns3.example.net."), 1, "which has no address");
+        server.assert_logged("not asked for a serial name=ns3.example.net.", 1); // which has no address
         drop((server, bind));
         let resolver = Answering::start("127.0.0.1:53", |_, _| Vec::new());
         let mut server = TestServer::with(&setup("@ IN NS ns2.example.net.\n"));
         assert!((before..=now()).contains(&server.client().serial()), "without a resolver that answers");
-        assert_eq!(server.count_logged("not asked for a serial name=ns2.example.net."), 1);
+        server.assert_logged("not asked for a serial name=ns2.example.net.", 1);
         assert!(server.terminate().success(), "with the question still open");
         assert!(!resolver.questions().is_empty());
     }

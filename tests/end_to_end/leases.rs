@@ -22,7 +22,7 @@ fn a_registration_moves_the_serial_by_one_and_ten_thousand_renewals_by_none() {
     assert_eq!(client.serial(), before.wrapping_add(1));
     assert_eq!(client.targets(MEMCACHED).len(), 1);
     // One line for the registration, one for the start; none for renewals.
-    assert_eq!(server.count_logged("commit"), 2);
+    server.assert_logged("commit", 2);
 }
 
 #[test]

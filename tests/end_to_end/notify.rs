@@ -65,10 +65,6 @@ fn wait_for(other: &Answering, serial: u32) {
     wait_until(PATIENCE, &format!("a NOTIFY of {serial}"), || serials(other).contains(&serial).then_some(()));
 }
 
-fn wait_for_line(server: &TestServer, text: &str) {
-    wait_until(PATIENCE, text, || (server.count_logged(text) > 0).then_some(()));
-}
-
 /// Registers another member; returns the serial.
 fn commit(server: &TestServer, id: usize) -> u32 {
     let client = server.client();
@@ -85,9 +81,9 @@ fn a_secondary_is_told_at_the_start_and_at_once_after_a_commit() {
     assert_eq!(commit(&server, 1), 42);
     wait_for(&other, 42);
     assert!(start.elapsed() < Duration::from_secs(5), "not when something else happens");
-    wait_for_line(&server, ACKNOWLEDGED);
+    server.wait_for_line(ACKNOWLEDGED);
     assert_eq!(told(&other), [41, 42]);
-    assert_eq!(server.count_logged(ACKNOWLEDGED), 1, "it goes on to know");
+    server.assert_logged(ACKNOWLEDGED, 1); // it goes on to know
     let octets = other.notifies().into_iter().next_back().unwrap();
     let message = Message::from_vec(&octets).unwrap();
     let soa = server.client().ask(&query(ZONE, SOA)).message.answers;
@@ -132,7 +128,7 @@ fn what_is_lost_is_sent_again_with_the_newest_serial() {
     let server = start(&[other.address]);
     wait_for(&other, 41);
     let newest = commit(&server, 1);
-    wait_for_line(&server, ACKNOWLEDGED);
+    server.wait_for_line(ACKNOWLEDGED);
     assert_eq!(serials(&other).last(), Some(&newest));
     let ids: Vec<Vec<u8>> = other.notifies().iter().map(|notify| notify[..2].to_vec()).collect();
     assert_eq!(server.count_logged("NOTIFY is not answered"), 0, "datagrams get lost");
@@ -147,14 +143,14 @@ fn who_refuses_is_told_of_the_next_commit_and_one_line_says_so() {
         vec![refusal]
     });
     let server = start(&[other.address]);
-    wait_for_line(&server, "NOTIFY is refused");
+    server.wait_for_line("NOTIFY is refused");
     for id in 0..2 {
         let serial = commit(&server, id);
         wait_for(&other, serial);
     }
     assert_eq!(told(&other), [41, 42, 43], "and not of the same one again");
-    assert_eq!(server.count_logged("NOTIFY is refused"), 1);
-    assert_eq!(server.count_logged("rcode=NOTIMP"), 1);
+    server.assert_logged("NOTIFY is refused", 1);
+    server.assert_logged("rcode=NOTIMP", 1);
 }
 
 #[test]
@@ -268,7 +264,7 @@ fn a_zone_that_a_reload_adds_is_told_of_once_it_is_served() {
     assert_eq!(told(&other), [client.serial_of(ADDED)]);
     // A removed zone is told of no more, and its notifier ends.
     std::fs::remove_file(server.folder().join("zones/added.toml")).unwrap();
-    wait_for_line(&server, "zone ended");
+    server.wait_for_line("zone ended");
     assert_eq!(told(&other).len(), 1);
 }
 
@@ -276,11 +272,11 @@ fn a_zone_that_a_reload_adds_is_told_of_once_it_is_served() {
 fn a_server_ends_while_nobody_answers() {
     let silent = secondary(|_| Vec::new());
     let mut server = start(&[silent.address]);
-    wait_for_line(&server, "NOTIFY is not answered");
+    server.wait_for_line("NOTIFY is not answered");
     let start = Instant::now();
     assert!(server.terminate().success());
     assert!(start.elapsed() < Duration::from_secs(5));
-    assert_eq!(server.count_logged("NOTIFY is not answered"), 1);
+    server.assert_logged("NOTIFY is not answered", 1);
     assert!(serials(&silent).len() >= 3);
 }
 
@@ -309,7 +305,7 @@ fn bind_acknowledges_a_signed_notify() {
     let mut bind = Other::start(folder.path(), "named", &["-g", "-n", "1", "-c", "named.conf"]);
     bind.wait(address, ZONE);
     commit(&server, 1);
-    wait_for_line(&server, ACKNOWLEDGED);
+    server.wait_for_line(ACKNOWLEDGED);
     let log = std::fs::read_to_string(folder.path().join("named.log")).unwrap();
     assert!(log.contains("received notify for zone 'svc.example.test': TSIG 'xfer'"), "{log}");
 }
@@ -348,7 +344,7 @@ fn name_servers_are_told_but_the_primary() {
     wait_for(&others[0], 41);
     let serial = commit(&server, 1);
     wait_for(&others[0], serial);
-    wait_for_line(&server, ACKNOWLEDGED);
+    server.wait_for_line(ACKNOWLEDGED);
     assert_eq!((server.count_logged("NOTIFY"), server.count_logged(ACKNOWLEDGED)), (1, 1), "nobody else is told");
     drop(server);
     // The system's resolver belongs to everybody, so it is changed in a namespace alone.

@@ -209,7 +209,7 @@ fn a_set_that_fits_tcp_and_not_the_encoder_of_tls_is_servfail_there_and_logged_o
     for _ in 0..3 {
         assert_eq!(secured.ask(&packet).rcode(), 2);
     }
-    assert_eq!(secured.server.count_logged("too large for TLS"), 1);
+    secured.server.assert_logged("too large for TLS", 1);
 }
 
 #[test]

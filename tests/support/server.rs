@@ -215,6 +215,17 @@ impl TestServer {
         wait_until(PATIENCE, "the end of the server", || process.try_wait().unwrap())
     }
 
+    /// Waits for a line of its log that contains a text.
+    pub(crate) fn wait_for_line(&self, text: &str) {
+        wait_until(PATIENCE, text, || (self.count_logged(text) > 0).then_some(()));
+    }
+
+    /// That many lines of its log contain a text; the last of them may still be under way.
+    pub(crate) fn assert_logged(&self, text: &str, count: usize) {
+        wait_until(PATIENCE, text, || (self.count_logged(text) >= count).then_some(()));
+        assert_eq!(self.count_logged(text), count, "{text}");
+    }
+
     /// How many lines of its log contain a text.
     pub(crate) fn count_logged(&self, text: &str) -> usize {
         self.stderr.lock().unwrap().iter().filter(|line| line.contains(text)).count()

@@ -101,10 +101,6 @@ pub(super) fn assert_copied(primary: SocketAddr, secondary: SocketAddr) -> Vec<S
     records
 }
 
-pub(super) fn wait_for_line(server: &TestServer, text: &str) {
-    wait_until(PATIENCE, text, || (server.count_logged(text) > 0).then_some(()));
-}
-
 /// The rcode of the SOA query, and what is said of it.
 pub(super) fn state(server: SocketAddr) -> (u16, String) {
     let answer = Client::new(server).ask(&edns_query(ZONE, SOA, 1232));

@@ -45,7 +45,7 @@ fn https_is_spoken_to_curl_and_to_the_commands_and_nothing_else_is() {
     let untrusted = command(&["members", "--server", &url]);
     let words = String::from_utf8(untrusted.stderr).unwrap();
     assert!(!untrusted.status.success() && words.contains("certificate"), "{words}");
-    assert_eq!(server.count_logged("tls=true"), 1);
+    server.assert_logged("tls=true", 1);
 }
 
 #[test]

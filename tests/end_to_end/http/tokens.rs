@@ -58,7 +58,7 @@ fn with_a_token_configured_every_request_needs_one_but_for_those_about_health() 
     let commits = send(&server, &reader.token, &[], "/v1/zones/svc.example.test/commits").json();
     assert_eq!(commits["commits"][1]["changes"][0]["by"], "token writer");
     assert_eq!(server.count_logged(&writer.token), 0, "a token is never logged");
-    assert!(server.count_logged("HTTP is for this machine with one of the tokens") == 1);
+    server.assert_logged("HTTP is for this machine with one of the tokens", 1);
 }
 
 #[test]

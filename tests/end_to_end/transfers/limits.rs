@@ -214,7 +214,7 @@ fn transfers_that_nobody_takes_hold_a_message_each_and_no_zone() {
     let server = start_with(hosts, "60s");
     let size: usize = axfr(server.address).messages.iter().map(Vec::len).sum();
     // The watcher reads the files once more behind a start, and these are large.
-    wait_until(PATIENCE, "a look at the files", || (server.count_logged("files were looked at") > 0).then_some(()));
+    server.wait_for_line("files were looked at");
     let before = settled(&server);
     let held: Vec<TcpStream> = (0..CLIENTS).map(|_| hold(server.address)).collect();
     let after = settled(&server);

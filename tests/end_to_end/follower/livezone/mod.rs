@@ -49,7 +49,7 @@ fn each_side_knows_the_other_by_its_listening_address() {
     wait_for_serial(secondary.address, serial(primary.address).unwrap());
     primary.client().update(&Update::member(MEMCACHED, "i-1", "192.0.2.1").lease(3600));
     wait_for_serial(secondary.address, serial(primary.address).unwrap());
-    wait_for_line(&primary, "NOTIFY is acknowledged");
+    primary.wait_for_line("NOTIFY is acknowledged");
     assert_eq!(primary.count_logged("NOTIFY is refused"), 0);
     assert_eq!(secondary.count_logged("WARN"), 0);
 }
@@ -150,13 +150,13 @@ fn a_key_signs_the_transfer_and_its_faults_are_told() {
     assert_eq!(good.count_logged("WARN"), 0);
     // None, one that may not, one that the primary doesn't know, and one with another secret.
     let none = TestServer::with(&copy(""));
-    wait_for_line(&none, "REFUSED");
+    none.wait_for_line("REFUSED");
     let other = TestServer::with(&with_key(copy("key = \"other.\""), &primary, "other"));
-    wait_for_line(&other, "REFUSED");
+    other.wait_for_line("REFUSED");
     let unknown = TestServer::with(&Setup { keys: vec![("unknown", "hmac-sha256")], ..copy("key = \"unknown.\"") });
-    wait_for_line(&unknown, "no primary has the zone");
+    unknown.wait_for_line("no primary has the zone");
     let wrong = TestServer::with(&Setup { keys: vec![("xfer", "hmac-sha256")], ..copy("key = \"xfer.\"") });
-    wait_for_line(&wrong, "no primary has the zone");
+    wrong.wait_for_line("no primary has the zone");
     for (server, reason) in [(&none, "REFUSED"), (&other, "REFUSED"), (&unknown, "key"), (&wrong, "BADSIG")] {
         let lines = server.stderr.lock().unwrap();
         let line = lines.iter().find(|line| line.contains("no primary has the zone")).unwrap();

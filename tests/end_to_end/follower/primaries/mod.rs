@@ -107,7 +107,7 @@ fn a_transfer_that_breaks_off_changes_nothing_and_the_next_one_does() {
     std::fs::write(primary.folder().join("zones/svc.example.test.zone"), text).unwrap();
     wait_for_serial(primary.address, before + 1);
     wait_until(PATIENCE, "two broken transfers", || (proxy.broken.load(Ordering::Relaxed) >= 2).then_some(()));
-    wait_for_line(&secondary, "the transfer stopped behind");
+    secondary.wait_for_line("the transfer stopped behind");
     let answer = secondary.client().ask(&query("n7.svc.example.test.", TXT));
     assert!(answer.message.answers[0].to_string().contains("old"), "all of the old version");
     assert_eq!(serial(secondary.address), Some(before));

@@ -30,7 +30,7 @@ fn a_copy_is_served_from_disk_until_it_expires_and_again_when_its_primary_is_bac
     let text = wait_for_servfail(secondary.address);
     assert!(away.elapsed() < EXPIRE + Duration::from_secs(2), "{:?}", away.elapsed());
     assert_eq!(text, "the copy of the zone is missing or has expired");
-    assert_eq!(secondary.count_logged("the copy has expired: no primary"), 1);
+    secondary.assert_logged("the copy has expired: no primary", 1);
     let (status, view) = zone_view(&secondary, "");
     assert_eq!((status, &view["expired"], &view["epoch"]), (200, &true.into(), &serde_json::Value::Null), "{view}");
     assert!(axfr(secondary.address, &[]).is_empty(), "nor is it transferred on");
@@ -41,8 +41,8 @@ fn a_copy_is_served_from_disk_until_it_expires_and_again_when_its_primary_is_bac
     let serial = primary.client().serial();
     wait_for_serial(secondary.address, serial);
     assert_eq!(axfr(secondary.address, &[]), records);
-    assert_eq!(primary.count_logged("zone transfer"), 2, "the first, and this test's own");
-    assert_eq!(secondary.count_logged("a primary answers again"), 1);
+    primary.assert_logged("zone transfer", 2); // the first, and this test's own
+    secondary.assert_logged("a primary answers again", 1);
     // It was down for longer than the zone lasts.
     secondary.kill_9();
     primary.kill_9();
@@ -61,7 +61,7 @@ fn a_secondary_without_a_copy_is_servfail_and_has_it_soon_after_its_primary_came
     primary.kill_9();
     let secondary = start_secondary(&[primary.address]);
     assert_eq!(state(secondary.address).0, 2);
-    wait_for_line(&secondary, "no primary has the zone");
+    secondary.wait_for_line("no primary has the zone");
     primary.restart();
     assert_copied(primary.address, secondary.address);
 }

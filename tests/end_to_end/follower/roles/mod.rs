@@ -87,7 +87,7 @@ fn a_reload_changes_primaries_key_and_access() {
     assert_copied(first.address, secondary.address);
     // A primary that wants a key, and then the key.
     std::fs::write(zone_file(&secondary), copy_file(&[second.address], "")).unwrap();
-    wait_for_line(&secondary, "REFUSED");
+    secondary.wait_for_line("REFUSED");
     std::fs::write(zone_file(&secondary), copy_file(&[second.address], "key = \"xfer.\"")).unwrap();
     wait_for_serial(secondary.address, 2000);
     assert_eq!(zone_view(&secondary, "").1["primaries"], serde_json::json!([second.address.to_string()]));

@@ -176,12 +176,12 @@ fn a_journal_that_does_not_reach_and_a_serial_that_went_back() {
     // Behind what is here: it counts once the copy has expired.
     write(150, "back IN A 192.0.2.150\n");
     let bind = start_bind(folder.path(), address, listen);
-    wait_for_line(&secondary, "its serial 150 is behind 200");
+    secondary.wait_for_line("its serial 150 is behind 200");
     if let Some(serial) = serial(listen) {
         assert!([150, 200].contains(&serial));
     }
     let records = assert_copied(address, listen);
     assert!(records.iter().any(|record| record.starts_with("back.")));
-    assert_eq!(secondary.count_logged("the copy has expired: no primary"), 1, "not before");
+    secondary.assert_logged("the copy has expired: no primary", 1); // not before
     drop(bind);
 }

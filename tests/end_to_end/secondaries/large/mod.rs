@@ -66,7 +66,7 @@ fn bind_takes_no_set_of_more_than_100_records_unless_it_is_told_to_and_livezone_
     scene.catch_up();
     scene.assert_equal();
     register(&client, MEMCACHED, 101..110, 1);
-    assert_eq!(scene.server.count_logged(WARNING), 1, "one line, not one for each member more");
+    scene.server.assert_logged(WARNING, 1); // one line, not one for each member more
 }
 
 #[test]
