@@ -46,6 +46,12 @@ fn with_www(last: u8) -> String {
     format!("{STATICS}www IN A 192.0.2.{last}\n")
 }
 
+/// What becomes of another start from the files of a server.
+fn start_again(server: &TestServer) -> std::process::Output {
+    let own = ["serve", "--listen", "127.0.0.1:0", "--http", "127.0.0.1:0", "--config"];
+    livezone().args(own).arg(server.folder().join("livezone.toml")).output().unwrap()
+}
+
 #[test]
 fn a_changed_static_file_is_one_commit_however_it_is_written() {
     let server = TestServer::start();
@@ -172,7 +178,7 @@ fn a_static_delegation_or_dname_above_members_is_refused_with_its_line_by_a_relo
         assert_eq!((client.serial(), client.targets(service).len()), (serial, 1));
     }
     server.kill_9();
-    let output = livezone().args(["serve", "--config"]).arg(server.folder().join("livezone.toml")).output().unwrap();
+    let output = start_again(&server);
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("svc.example.test.zone:4:") && said.contains("is redirected by this DNAME record"), "{said}");
 }
@@ -228,7 +234,7 @@ fn a_host_name_that_would_merge_two_address_sets_into_too_large_a_one_is_refused
     assert_eq!((client.serial(), sets.map(addresses)), (serial, [960, 960]));
     // So is a start with it.
     server.kill_9();
-    let serve = livezone().arg("serve").arg("--config").arg(server.folder().join("livezone.toml")).output().unwrap();
+    let serve = start_again(&server);
     assert_eq!(serve.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&serve.stderr).contains("48000 octets of AAAA"), "{serve:?}");
     std::fs::write(

@@ -380,7 +380,7 @@ fn what_is_wrong_with_certificate_or_key_is_said_with_its_place() {
     let config = folder.path().join("livezone.toml");
     let refusal = |tls: &str| {
         std::fs::write(&config, format!("[dns]\ntls-listen = [\"127.0.0.1:0\"]\n{tls}")).unwrap();
-        let output = livezone().arg("serve").arg("--config").arg(&config).output().unwrap();
+        let output = livezone().args(["serve", "--listen", "127.0.0.1:0", "--config"]).arg(&config).output().unwrap();
         assert!(!output.status.success());
         String::from_utf8(output.stderr).unwrap()
     };

@@ -142,7 +142,8 @@ fn beyond_loopback_nothing_is_served_without_a_token_or_on_purpose() {
     std::fs::write(&config, "").unwrap();
     std::fs::create_dir(folder.path().join("zones")).unwrap();
     std::fs::write(folder.path().join("zones/z.toml"), "origin = \"z.\"\n[soa]\nprimary = \"ns.other.\"\n").unwrap();
-    let output = command(&["serve", "--config", config.to_str().unwrap(), "--http", "0.0.0.0:0"]);
+    let output =
+        command(&["serve", "--config", config.to_str().unwrap(), "--listen", "127.0.0.1:0", "--http", "0.0.0.0:0"]);
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(!output.status.success() && text.contains("beyond loopback: that needs a [[token]]"), "{text}");
 }
