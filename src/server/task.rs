@@ -263,6 +263,10 @@ impl Task {
         }
         if jobs.write.is_none() {
             jobs.write = self.publisher.seal(now).map(|write| self.append(write));
+            // No event comes any more for the rest of what waits.
+            while jobs.stopping && jobs.write.is_none() && self.publisher.has_batch() {
+                jobs.write = self.publisher.seal(now).map(|write| self.append(write));
+            }
         }
         // While the store is at work already on what waited.
         self.show();

@@ -8,13 +8,16 @@ use crate::base::Wall;
 use crate::config;
 use crate::dns::cookie::Secret;
 use crate::dns::tsig::Keys;
-use crate::membership::{Key, Stamp};
+use crate::membership::access::{Owner, Scope};
+use crate::membership::{Key, MemberId, Permit, Stamp};
 use crate::server::clock::SystemClock;
 use crate::server::front::Front;
+use crate::server::publisher::{ORDERS, Orders};
 use crate::server::reading;
 use crate::server::reload::Reloader;
 use crate::store::{Appended, Pending, StoreError, StoredZone, Write};
 use crate::zone::Commit;
+use crate::zone::registration::order::{Action, Order, Orderer, Wanted};
 
 use super::*;
 
@@ -186,6 +189,51 @@ async fn zones_end_within_thirty_seconds_on_a_store_that_hangs() {
     assert!(error.contains("no answer for 10 s"), "not before its last write has ended: {error}");
     fleet.stop(start + STORE_PATIENCE).await;
     assert!(start.elapsed() <= STORE_PATIENCE + Duration::from_millis(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn all_that_waits_is_answered_when_a_zone_ends() {
+    let store = Arc::new(Silent { commits: 1.into(), ..Silent::default() });
+    let mut fleet = fleet(store.clone());
+    fleet.add(ready("z.", ""), None).await.unwrap();
+    let running = fleet.detach(&"z.".parse().unwrap()).unwrap();
+    let Side::Publisher { queue, .. } = &running.side else { panic!("no copy") };
+    let mut answers = Vec::new();
+    let permit = Permit { owner: Owner("http".into()), scope: Scope::Any };
+    let orderer = Orderer { permit, by: "http".into() };
+    let mut order = |id: &str, action: Action, count: usize| {
+        let order = Order { service: "_x._tcp.z.".parse().unwrap(), id: MemberId::new(id).unwrap(), action };
+        let (answer, reports) = oneshot::channel();
+        answers.push(reports);
+        let completion = move |reports| drop(answer.send(reports));
+        queue.try_send(Submission::Orders(Orders::new(vec![order; count], orderer.clone(), completion))).unwrap();
+    };
+    let wanted = Wanted {
+        target: None,
+        port: 1,
+        priority: 0,
+        weight: 0,
+        addresses: Box::default(),
+        metadata: Box::default(),
+        lease: None,
+        replaces: None,
+        drains: false,
+    };
+    order("a", Action::Register(Box::new(wanted)), 1);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let end = store.under_way.lock().unwrap().pop().expect("one write is under way");
+    // Several parts that come to nothing, so that no other write brings the next one.
+    (0..20).for_each(|_| order("nobody", Action::Withdraw, ORDERS));
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    let start = Instant::now();
+    fleet.end(running);
+    tokio::task::yield_now().await;
+    end.send(Appended::Committed).unwrap();
+    for answer in answers {
+        answer.await.unwrap();
+    }
+    fleet.stop(start + STORE_PATIENCE).await;
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
