@@ -11,7 +11,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::base::limits::{BATCH_REQUESTS, PUBLISHER_QUEUE, STORE_PATIENCE};
+use crate::base::limits::{BATCH_REQUESTS, STORE_PATIENCE};
 use crate::base::{Epoch, Limit, Monotonic, Name, NameSet, Now, RecordType, SeededMap, SeededSet, text};
 use crate::dns::update::request::MessageId;
 use crate::dns::update::{Execution, Refusal, Request, Rules, Scene, Verdict, execute, renews_nothing};
@@ -28,6 +28,7 @@ pub use configure::{Clash, Configuration};
 pub use submission::{ORDERS, Orders, Reply, Shrink, Shrunk, Submission, Update};
 
 use orders::busy;
+use waiting::Waiting;
 
 /// What the zone's configuration says, as far as the publisher is concerned.
 #[derive(Clone, Debug)]
@@ -75,6 +76,8 @@ struct InFlight {
     since: Monotonic,
     /// How long the process stood still since: the store's threads did too.
     stalled: Duration,
+    /// How often.
+    stalls: u32,
     /// Who of those that it concerns was heard of since, and when last.
     heard: SeededMap<Key, Monotonic>,
     /// Nobody waits for it any more.
@@ -87,6 +90,10 @@ impl InFlight {
         (!self.given_up).then(|| self.since.after(STORE_PATIENCE).after(self.stalled))
     }
 }
+
+/// How many times the store is forgiven that it did not answer while the process stood still: a machine that is suspended, and
+/// not one that is starved all the time.
+const FORGIVEN_STALLS: u32 = 8;
 
 /// The outcome of an update, for its retransmissions.
 #[derive(Clone, Debug)]
@@ -127,7 +134,7 @@ pub struct Publisher {
     stored: Option<Epoch>,
     batch: Batch,
     in_flight: Option<InFlight>,
-    waiting: VecDeque<Submission>,
+    waiting: Waiting,
     recent: SeededMap<MessageId, Remembered>,
     recent_order: VecDeque<(Monotonic, MessageId)>,
     outbox: Vec<Reply>,
@@ -166,7 +173,7 @@ impl Publisher {
             stored,
             batch: Batch::default(),
             in_flight: None,
-            waiting: VecDeque::new(),
+            waiting: Waiting::default(),
             recent: SeededMap::default(),
             recent_order: VecDeque::new(),
             outbox: Vec::new(),
@@ -250,13 +257,14 @@ impl Publisher {
         // What has to wait whatever comes of it is carried out once.
         let execution =
             (!renews_nothing(request, &self.table, self.zone.contents())).then(|| self.execute(request, now));
+        let is_behind = self.waiting.holds_connection_of(request);
         if let Some(Ok(Execution::Apply(outcome))) = &execution
-            && !self.only_renews(outcome)
+            && (is_behind || !self.only_renews(outcome))
         {
             self.hear(outcome, now);
         }
         match execution {
-            Some(Ok(Execution::Apply(outcome))) if self.only_renews(&outcome) => {
+            Some(Ok(Execution::Apply(outcome))) if !is_behind && self.only_renews(&outcome) => {
                 self.renew(&outcome, request.stamp, now);
                 self.note(&update.request, &outcome);
                 let verdict = self.acknowledge(&outcome, now);
@@ -269,13 +277,13 @@ impl Publisher {
             _ if given_up => {
                 self.outbox.push(Reply::Update(update, not_ready(NO_ANSWER), figures::Outcome::Unavailable));
             }
-            _ if self.waiting.len() >= PUBLISHER_QUEUE => {
+            _ if self.waiting.is_full() => {
                 let refusal = Refusal::not_ready("too many updates wait for the store; retry later");
                 let verdict = Verdict::Refused(refusal.at(Limit::StoreQueue));
                 self.counters.note(&update.request, &verdict, now.mono);
                 self.outbox.push(Reply::Update(update, verdict, figures::Outcome::Unavailable));
             }
-            _ => self.waiting.push_back(Submission::Update(update)),
+            _ => self.waiting.push(Submission::Update(update)),
         }
     }
 
@@ -286,7 +294,7 @@ impl Publisher {
         self.noting = false;
         let mut room = if self.in_flight.is_none() { BATCH_REQUESTS } else { 0 };
         while room > 0
-            && let Some(submission) = self.waiting.pop_front()
+            && let Some(submission) = self.waiting.pop()
         {
             room = room.saturating_sub(submission.weight());
             self.process(submission, now);
@@ -529,3 +537,4 @@ mod submission;
 #[cfg(test)]
 mod tests;
 mod time;
+mod waiting;

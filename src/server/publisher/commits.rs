@@ -60,6 +60,7 @@ impl Publisher {
             swept,
             since: now.mono,
             stalled: Duration::ZERO,
+            stalls: 0,
             heard: SeededMap::default(),
             given_up: false,
         });

@@ -3,7 +3,6 @@
 //! Each is carried out by itself and reports for itself; those that change something share the batch's commit. What only
 //! renews is done at once, also while a write is under way.
 
-use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Limit, Name, Now, SeededSet};
 use crate::membership::MemberId;
 use crate::zone::registration::order::{Done, Failure, Order, Orderer, carry_out};
@@ -25,8 +24,9 @@ impl Publisher {
                 waiting.insert(whom); // whoever is not there has no lease to renew
                 continue;
             }
+            let is_behind = waiting.contains(&whom) || self.waiting.speaks_of(&whom);
             match self.consider(order, &orders.orderer) {
-                Ok(outcome) if self.only_renews(&outcome) && !waiting.contains(&whom) => {
+                Ok(outcome) if !is_behind && self.only_renews(&outcome) => {
                     self.renew(&outcome, None, now);
                     orders.reports[at] = Some(Ok(self.done(order, false, now)));
                 }
@@ -43,12 +43,12 @@ impl Publisher {
         } else if self.in_flight.as_ref().is_some_and(|in_flight| in_flight.given_up) {
             orders.fail_rest(NO_ANSWER);
             self.outbox.push(Reply::Orders(orders));
-        } else if self.waiting.len() >= PUBLISHER_QUEUE {
+        } else if self.waiting.is_full() {
             self.counters.count(Limit::StoreQueue);
             orders.fail_rest("too many updates wait for the store; retry later");
             self.outbox.push(Reply::Orders(orders));
         } else {
-            self.waiting.push_back(Submission::Orders(orders));
+            self.waiting.push(Submission::Orders(orders));
         }
     }
 

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
 
+use crate::base::limits::PUBLISHER_QUEUE;
 use crate::base::{Lease, Ttl, Wall};
 use crate::dns::identity::Identity;
 use crate::dns::messages::{Update, name};
@@ -37,6 +38,7 @@ struct Stage {
     now: u64,
     zones: Zones,
     keys: Keys,
+    transport: Transport,
 }
 
 impl Stage {
@@ -80,6 +82,7 @@ impl Stage {
             now: 1_000_000 + settle,
             zones: Zones::new([Arc::new(served)]),
             keys: Keys::new([TsigKey::new(name("k."), Algorithm::HmacSha256, b"secret")]),
+            transport: Transport::Udp,
         };
         let write = stage.seal().expect("a new zone has a first commit");
         assert_eq!((write.expected, write.commit.as_ref().map(|commit| commit.epoch)), (None, Some(Epoch(100))));
@@ -114,7 +117,7 @@ impl Stage {
             udp_size: 1232,
             now: self.time().wall,
             peer: "127.0.0.1:5000".parse::<SocketAddr>().unwrap(),
-            transport: Transport::Udp,
+            transport: self.transport,
         };
         let Answer::Update(request) = respond(&context, octets, &mut Vec::new()) else { panic!("no update") };
         let inbox = self.inbox.clone();
@@ -338,6 +341,26 @@ fn renewals_need_no_store_and_are_answered_while_a_write_is_under_way() {
     stage.end(&Appended::Committed);
     assert_eq!(stage.replies(), [(2, NOERROR), (4, NOERROR)]);
     assert!(stage.seal().is_none());
+}
+
+#[test]
+fn a_renewal_behind_a_change_of_its_connection_waits_with_it() {
+    for (transport, overtakes) in [(Transport::Udp, true), (Transport::Tcp, false)] {
+        let mut stage = Stage::new();
+        stage.register(1, "a");
+        stage.send(2, srv("b"));
+        stage.seal().unwrap();
+        stage.transport = transport;
+        stage.now += 5000;
+        stage.send(3, update().delete_record("_x._tcp.z. SRV 0 0 80 a.x.z."));
+        stage.send(4, srv("a"));
+        assert_eq!(stage.replies(), if overtakes { vec![(4, NOERROR)] } else { vec![] });
+        assert_eq!(stage.lapses_at("a"), stage.now + 10_000, "it is heard of at once");
+        stage.end(&Appended::Committed);
+        stage.seal().expect("a change");
+        stage.end(&Appended::Committed);
+        assert_eq!(stage.has("a"), !overtakes);
+    }
 }
 
 #[test]
@@ -631,6 +654,13 @@ fn a_store_that_does_not_answer_is_waited_for_as_long_as_the_process_runs() {
     }
     assert_eq!(look(&mut stage, 100), [(1, SERVFAIL)]);
     assert!(stage.end(&Appended::Committed).is_some(), "it comes into force all the same");
+    // That has an end where it goes on and on.
+    stage.send(2, srv("b"));
+    stage.seal().unwrap();
+    for _ in 0..FORGIVEN_STALLS {
+        assert_eq!(look(&mut stage, 60_000), []);
+    }
+    assert_eq!(look(&mut stage, 60_000), [(2, SERVFAIL)]);
 }
 
 #[test]

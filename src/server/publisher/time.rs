@@ -6,7 +6,7 @@ use crate::membership::{Decision, Item};
 use crate::zone::{Cause, CausedChange, Change};
 
 use super::submission::{Reply, Submission};
-use super::{FORGETTING_INTERVAL, NO_ANSWER, Publisher, busy, figures, not_ready};
+use super::{FORGETTING_INTERVAL, FORGIVEN_STALLS, NO_ANSWER, Publisher, busy, figures, not_ready};
 
 impl Publisher {
     /// When [`Publisher::tick`] and [`Publisher::seal`] should be called next, requests aside.
@@ -29,7 +29,8 @@ impl Publisher {
     pub fn observe(&mut self, now: Monotonic) {
         let is_first = !std::mem::replace(&mut self.observed, true);
         let Some(stall) = self.table.observe(now) else { return };
-        if let Some(in_flight) = &mut self.in_flight {
+        if let Some(in_flight) = self.in_flight.as_mut().filter(|in_flight| in_flight.stalls < FORGIVEN_STALLS) {
+            in_flight.stalls += 1;
             in_flight.stalled += stall.min(now.since(in_flight.since));
         }
         let zone = self.snapshot().origin();
@@ -91,7 +92,7 @@ impl Publisher {
         let Some(in_flight) = &mut self.in_flight else { return };
         in_flight.given_up = true;
         let replies = std::mem::take(&mut in_flight.replies).into_iter();
-        let waiting = std::mem::take(&mut self.waiting).into_iter().map(|submission| match submission {
+        let waiting = self.waiting.take().into_iter().map(|submission| match submission {
             Submission::Update(update) => Reply::Update(update, not_ready(NO_ANSWER), figures::Outcome::Unavailable),
             Submission::Orders(orders) => Reply::Orders(orders),
             Submission::Shrink(shrink) => Reply::Shrink(shrink, Err(busy())),

@@ -214,6 +214,29 @@ fn a_replacement_that_comes_damped_takes_nobodys_place_and_undraining_lets_nobod
     assert_eq!(state(&stage, "b"), State::Damped);
 }
 
+#[test]
+fn what_a_batch_says_last_of_a_member_holds() {
+    let mut stage = Stage::new();
+    carry_out(&mut stage, vec![register("a", 1)]);
+    stage.send(1, srv("b"));
+    stage.seal().unwrap();
+    let parts = [2, 1].map(|port| give(&mut stage, vec![register("a", port)]));
+    let other = give(&mut stage, vec![order("a", Action::Renew)]);
+    stage.end(&Appended::Committed);
+    stage.seal();
+    stage.end(&Appended::Committed);
+    let changed = |report: &Report| report.as_ref().unwrap().changed;
+    assert_eq!(parts.map(|part| changed(&told(&mut stage, &part)[0])), [true, true]);
+    assert!(!changed(&told(&mut stage, &other)[0]));
+    let (_, member) = stage.publisher.table().member(&name("_x._tcp.z."), "a").unwrap();
+    assert_eq!(member.registration.port, 1);
+    // Nothing of it is left behind.
+    stage.send(2, srv("c"));
+    stage.seal().unwrap();
+    let renewal = give(&mut stage, vec![order("a", Action::Renew)]);
+    assert!(!changed(&told(&mut stage, &renewal)[0]), "at once");
+}
+
 /// Registrations of a thousand members in a service of their own.
 fn thousand(service: usize) -> Vec<Order> {
     let service = name(&format!("_x{service}._tcp.z."));
