@@ -1,6 +1,7 @@
-//! Registering over HTTP: `PUT`, `DELETE` and `POST …/drain` of the server's API, with a bearer token.
+//! Registering over HTTP: `PUT` and `DELETE` of the server's API, with a bearer token.
 //!
-//! A heartbeat is the `PUT` again. The server itself says when it is safe to stop, so that nobody else is asked.
+//! A heartbeat is the `PUT` again, and a drain one that says so. The server itself says when it is safe to stop
+//! (`GET …/drain`), so that nobody else is asked.
 
 use std::io::{self, Read as _};
 use std::net::SocketAddr;
@@ -256,12 +257,14 @@ impl Channel for Http {
             loop {
                 let view = self.drain_state(server, member).await;
                 let late = match view.map(|view| (view.safe_in.and_then(span), view)) {
-                    Ok((Some(span), view)) if Instant::now() + span <= deadline => {
-                        sleep_until(Instant::now() + span).await;
-                        if view.timed_out {
-                            return Err(self.missing(server, &view));
-                        }
-                        break;
+                    Ok((Some(Duration::ZERO), view)) => match view.timed_out {
+                        true => return Err(self.missing(server, &view)),
+                        false => break,
+                    },
+                    // Asked again then: a heartbeat of before the drain may come in late, and bring it back.
+                    Ok((Some(span), _)) if Instant::now() + span <= deadline => {
+                        sleep_until(Instant::now() + span + Duration::from_millis(1)).await;
+                        continue;
                     }
                     Ok((Some(_), _)) => Failure::Silent("it is safe later than --drain-timeout".to_owned()),
                     Ok((None, view)) if view.state != MemberState::Draining => {

@@ -1,7 +1,7 @@
 //! Bodies of requests as they come in.
 //!
 //! A body is in memory from its first octet until it is read, and its client decides how long that takes, up to
-//! [`PATIENCE`]. Every connection may have [`SMALL_OCTETS`] of one; what is more counts against [`INTAKE_OCTETS`] for all and
+//! [`PATIENCE`]. Every connection may have [`FREE_OCTETS`] of one; what is more counts against [`INTAKE_OCTETS`] for all and
 //! [`INTAKE_SHARE`] for each client, which is told to come again where it would have more. Only what has come in counts, in
 //! steps that double, so that whoever announces much and sends little takes nothing from others, and whoever sends
 //! much and slowly takes it from itself.
@@ -20,10 +20,12 @@ use tokio::time::timeout;
 use super::access::Client;
 use super::orders::{BATCH_OCTETS, BATCHES};
 use super::problem::Problem;
-use super::routes::SMALL_OCTETS;
 use super::serve::PATIENCE;
 
-/// Octets of bodies that come in, beside the first [`SMALL_OCTETS`] of each: as many as all batches have that may be carried
+/// Octets of each body that count against nobody: a member with addresses and metadata within their limits has 3 KiB, and ten
+/// thousand connections come to 40 MiB.
+pub const FREE_OCTETS: usize = 4 << 10;
+/// Octets of bodies that come in, beside the first [`FREE_OCTETS`] of each: as many as all batches have that may be carried
 /// out.
 pub const INTAKE_OCTETS: usize = BATCHES * BATCH_OCTETS;
 /// Of these, octets of one client: four of the largest batches at a time, a dozen of usual ones.
@@ -92,8 +94,8 @@ async fn gather(mut body: Body, limit: usize, mut room: Room) -> Result<Received
             return Err(too_large());
         }
         if length > octets.capacity() {
-            let capacity = length.max(2 * octets.capacity()).max(SMALL_OCTETS).min(most.max(length));
-            room.grow(capacity.saturating_sub(SMALL_OCTETS))?;
+            let capacity = length.max(2 * octets.capacity()).max(FREE_OCTETS).min(most.max(length));
+            room.grow(capacity.saturating_sub(FREE_OCTETS))?;
             octets.reserve_exact(capacity - octets.len());
         }
         octets.extend_from_slice(&data);
@@ -180,7 +182,7 @@ mod tests {
         let intake = Arc::new(Intake::default());
         let client = room(&intake, 1).client;
         for (length, taken) in
-            [(0, 0), (1, 0), (SMALL_OCTETS, 0), (SMALL_OCTETS + 1, 1), (BATCH_OCTETS, 63 * SMALL_OCTETS)]
+            [(0, 0), (1, 0), (FREE_OCTETS, 0), (FREE_OCTETS + 1, 1), (BATCH_OCTETS, BATCH_OCTETS - FREE_OCTETS)]
         {
             let body = Body::from(vec![7; length]);
             let received = intake.read(body, BATCH_OCTETS, client).await.unwrap();

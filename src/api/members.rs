@@ -16,7 +16,9 @@ use super::ServedZone;
 use super::access::{Access, Caller};
 use super::orders::{self, Acknowledgement, BATCH_OCTETS, BATCHES, BODY_OCTETS, BatchView};
 use super::problem::Problem;
-use super::routes::{Answer, Api, Parameters, Shared, accept_parameters, document, json, loaded, look, service_name};
+use super::routes::{
+    Answer, Api, Parameters, Shared, accept_parameters, document, failed, json, loaded, look, service_name,
+};
 use super::views::MemberView;
 
 /// The zone, the service and the id.
@@ -85,8 +87,11 @@ pub(super) async fn heartbeats(
     let items = look(move || orders::parse_batch(&body, &apex, &caller)).await??;
     let mut wanted = Vec::with_capacity(items.len());
     let read = items.into_iter().map(|item| item.map(|order| wanted.push(order)).err()).collect();
-    let reports = api.directory.order(&origin, orderer, wanted).await?;
-    Ok(document(json(&BatchView::of(read, reports, epoch)), Some(place)))
+    // To its end though its client goes meanwhile: so no more are carried out than have a place.
+    let directory = api.directory.clone();
+    let carried = tokio::spawn(async move { (directory.order(&origin, orderer, wanted).await, place) });
+    let (reports, place) = carried.await.map_err(failed)?;
+    Ok(document(json(&BatchView::of(read, reports?, epoch)), Some(place)))
 }
 
 impl Shared {

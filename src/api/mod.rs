@@ -45,6 +45,7 @@ pub mod events;
 mod headers;
 pub mod history;
 pub mod intake;
+mod leftover;
 mod members;
 mod openapi;
 pub mod orders;

@@ -14,6 +14,7 @@ use axum::{Extension, Router};
 use prometheus_client::encoding::prometheus_text::CONTENT_TYPE;
 use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinError;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -434,9 +435,12 @@ pub(super) fn loaded(zone: &ServedZone) -> Result<Snapshot, Problem> {
 
 /// Does what takes a while for a large zone, away from the threads that serve.
 pub(super) async fn look<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Problem> {
-    let failed =
-        |_| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the response can't be made; see the server's log");
     tokio::task::spawn_blocking(work).await.map_err(failed)
+}
+
+/// A task did not come to its end.
+pub(super) fn failed(_: JoinError) -> Problem {
+    Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "the response can't be made; see the server's log")
 }
 
 /// A service below the zone, or absolute.

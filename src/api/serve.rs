@@ -27,6 +27,7 @@ use tower_service::Service;
 
 use crate::net::tcp::places::DESCRIPTORS_KEPT;
 
+use super::leftover::Lingering;
 use super::watches::Watches;
 use super::{Directory, routes};
 
@@ -195,7 +196,7 @@ async fn carry(
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(owned.clone());
-        router.clone().call(request)
+        router.clone().call(request.map(Lingering::new))
     });
     let mut connection = pin!(builder.serve_connection(stream, service));
     let mut age = pin!(sleep(CONNECTION_AGE));

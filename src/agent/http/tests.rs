@@ -109,7 +109,10 @@ async fn draining_asks_the_server_until_it_knows_when_it_is_safe() {
     let safe =
         r#"{"state": "draining", "safe-to-stop-at": "2090-01-01T00:00:00.5Z", "safe-in": 0.5, "waiting-for": []}"#;
     let renewed = r#"{"epoch": 7, "serial": 7, "lease": 9, "state": "draining", "changed": false}"#;
-    let (http, asked) = server([renewed, waiting, waiting, safe].map(json_answer).to_vec());
+    // A late heartbeat brings it back, until the drain is renewed.
+    let back = r#"{"state": "up", "safe-to-stop-at": null, "safe-in": null, "waiting-for": []}"#;
+    let now = safe.replace("0.5", "0.0");
+    let (http, asked) = server([renewed, waiting, safe, back, &now].map(json_answer).to_vec());
     let reply = http.carry_out(0, Order::Drain, &registration()).await;
     assert_eq!(reply, Ok(Reply::Granted { lease: Some(Duration::from_secs(9)), slot: None, unpublished: None }));
     let drain = asked.recv().unwrap();
@@ -119,7 +122,7 @@ async fn draining_asks_the_server_until_it_knows_when_it_is_safe() {
     assert_eq!(http.wait_until_safe(&[0], &registration(), later).await, Ok(()));
     assert!(start.elapsed() >= Duration::from_millis(500));
     let lines: Vec<String> = asked.try_iter().map(|asked| asked.line).collect();
-    assert_eq!(lines, vec![format!("GET {PATH}/drain HTTP/1.1"); 3]);
+    assert_eq!(lines, vec![format!("GET {PATH}/drain HTTP/1.1"); 4]);
     let (http, _asked) = server(vec![json_answer(waiting)]);
     let soon = Instant::now() + Duration::from_millis(400);
     let Err(failure) = http.wait_until_safe(&[0], &registration(), soon).await else { panic!() };

@@ -95,4 +95,11 @@ fn a_refusal_arrives_though_the_body_is_not_read() {
         let response = curl(&server, &["-H", &token, "-H", "Expect:", "--data-binary", &body], BATCHES);
         response.assert_problem(403, "token reader only reads");
     }
+    // The connection goes on behind it.
+    let token = format!("authorization: Bearer {}\r\n", reader.token);
+    let mut stream = begin(&server, ("POST", BATCHES), &token, 1 << 20, 1 << 20);
+    assert!(said(&mut stream).starts_with("HTTP/1.1 403"));
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
+    let told = said(&mut stream);
+    assert!(told.starts_with("HTTP/1.1 200"), "{told}");
 }
