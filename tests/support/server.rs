@@ -39,7 +39,8 @@ pub(crate) struct Setup {
     pub(crate) arguments: Vec<&'static str>,
     /// A program that runs the server: it is called with the server's command line behind its own arguments, and must
     /// become that program (exec). By default it has a session of its own, as a service manager gives it: so its threads
-    /// give way (nice) to each other alone, and not to whatever else the tests have the processors do.
+    /// give way (nice) to each other alone, and not to whatever else the tests have the processors do. It ends with the
+    /// thread that started it, also where the tests are interrupted.
     pub(crate) wrapper: Vec<String>,
 }
 
@@ -56,7 +57,7 @@ impl Default for Setup {
             keys: Vec::new(),
             listen: SocketAddr::from(([127, 0, 0, 1], 0)),
             arguments: Vec::new(),
-            wrapper: vec!["setsid".to_owned()],
+            wrapper: ["setsid", "setpriv", "--pdeathsig", "KILL"].map(str::to_owned).to_vec(),
         }
     }
 }
