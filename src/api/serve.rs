@@ -196,7 +196,7 @@ async fn carry(
     let service = service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(peer);
         request.extensions_mut().insert(owned.clone());
-        router.clone().call(request.map(Lingering::new))
+        router.clone().call(Lingering::of(request))
     });
     let mut connection = pin!(builder.serve_connection(stream, service));
     let mut age = pin!(sleep(CONNECTION_AGE));

@@ -95,6 +95,12 @@ fn a_refusal_arrives_though_the_body_is_not_read() {
         let response = curl(&server, &["-H", &token, "-H", "Expect:", "--data-binary", &body], BATCHES);
         response.assert_problem(403, "token reader only reads");
     }
+    // Who waits to be told to go on is not.
+    for _ in 0..20 {
+        let more = format!("authorization: Bearer {}\r\nexpect: 100-continue\r\n", reader.token);
+        let told = said(&mut begin(&server, ("POST", BATCHES), &more, MOST, 0));
+        assert!(told.starts_with("HTTP/1.1 403"), "{told}");
+    }
     // The connection goes on behind it.
     let token = format!("authorization: Bearer {}\r\n", reader.token);
     let mut stream = begin(&server, ("POST", BATCHES), &token, 1 << 20, 1 << 20);
