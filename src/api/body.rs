@@ -1,6 +1,7 @@
-//! Response bodies.
+//! Bodies: the pieces of those that go out, the frames of those that come in.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -9,6 +10,11 @@ use hyper::body::{Body, Frame, SizeHint};
 use tokio::sync::OwnedSemaphorePermit;
 
 use crate::zone::file::Chunks;
+
+/// The next frame of a body; none at its end.
+pub(super) async fn next_frame<B: Body + Unpin>(body: &mut B) -> Option<Result<Frame<B::Data>, B::Error>> {
+    poll_fn(|context| Pin::new(&mut *body).poll_frame(context)).await
+}
 
 /// A body in pieces, each made when the client has taken the ones before.
 pub(super) struct Pieces {

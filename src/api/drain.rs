@@ -113,9 +113,7 @@ pub(super) async fn drain(
     Extension(caller): Extension<Caller>,
     parameters: Parameters,
 ) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
+    let (zone, service, id) = api.find_member(&caller, path, parameters, Access::Write)?;
     let order = Order { service: service.clone(), id: id.clone(), action: Action::Drain };
     let reports = api.directory.order(&zone.origin, caller.orderer(), vec![order]).await?;
     Acknowledgement::of_one(reports)?;
@@ -156,9 +154,7 @@ pub(super) async fn follow(
     Extension(caller): Extension<Caller>,
     parameters: Parameters,
 ) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Read)?;
+    let (zone, service, id) = api.find_member(&caller, path, parameters, Access::Read)?;
     look_at(&api, &zone, &service, &id).await
 }
 
@@ -169,9 +165,7 @@ pub(super) async fn undrain(
     Extension(caller): Extension<Caller>,
     parameters: Parameters,
 ) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
+    let (zone, service, id) = api.find_member(&caller, path, parameters, Access::Write)?;
     let order = Order { service: service.clone(), id: id.clone(), action: Action::Undrain };
     let answer = api.order(&zone, order, &caller).await;
     api.directory.undrained(&zone.origin, &service, &id);
@@ -186,9 +180,7 @@ pub(super) async fn release(
     Extension(caller): Extension<Caller>,
     parameters: Parameters,
 ) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
+    let (zone, service, id) = api.find_member(&caller, path, parameters, Access::Write)?;
     let view = api.directory.service(&zone.origin, &service).await?;
     let members = view.map_or_else(Vec::new, |view| view.members);
     let member = members.into_iter().find(|member| member.id == id.as_str());

@@ -7,9 +7,7 @@
 //! much and slowly takes it from itself.
 
 use std::collections::HashMap;
-use std::future::poll_fn;
 use std::ops::Deref;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -18,6 +16,7 @@ use hyper::body::Body as _;
 use tokio::time::timeout;
 
 use super::access::Client;
+use super::body::next_frame;
 use super::orders::{BATCH_OCTETS, BATCHES};
 use super::problem::Problem;
 use super::serve::PATIENCE;
@@ -87,7 +86,7 @@ async fn gather(mut body: Body, limit: usize, mut room: Room) -> Result<Received
     let announced = body.size_hint().exact().and_then(|octets| usize::try_from(octets).ok());
     let most = announced.map_or(limit, |octets| octets.min(limit));
     let mut octets = Vec::new();
-    while let Some(frame) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+    while let Some(frame) = next_frame(&mut body).await {
         let Ok(data) = frame.map_err(|_| too_large())?.into_data() else { continue }; // trailers
         let length = octets.len() + data.len();
         if length > limit {

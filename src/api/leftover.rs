@@ -7,7 +7,6 @@
 //!
 //! Bounds: [`LEFT_OCTETS`] within [`PATIENCE`]; then the connection ends.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -16,6 +15,7 @@ use axum::http::{Request, header};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use tokio::time::timeout;
 
+use super::body::next_frame;
 use super::orders::BATCH_OCTETS;
 use super::serve::PATIENCE;
 
@@ -76,7 +76,7 @@ impl Drop for Lingering {
 
 async fn discard(mut body: Incoming) {
     let mut left = LEFT_OCTETS;
-    while let Some(Ok(frame)) = poll_fn(|context| Pin::new(&mut body).poll_frame(context)).await {
+    while let Some(Ok(frame)) = next_frame(&mut body).await {
         let octets = frame.data_ref().map_or(0, Bytes::len);
         if octets > left {
             return;

@@ -31,9 +31,7 @@ pub(super) async fn member(
     path: MemberPath,
     parameters: Parameters,
 ) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Read)?;
+    let (zone, service, id) = api.find_member(&caller, path, parameters, Access::Read)?;
     let unknown = || Problem::unknown_member(&service, id.as_str());
     let view = api.directory.service(&zone.origin, &service).await?.ok_or_else(unknown)?;
     let member = view.members.into_iter().find(|member| member.id == id.as_str()).ok_or_else(unknown)?;
@@ -48,9 +46,7 @@ pub(super) async fn register(
     parameters: Parameters,
     body: Body,
 ) -> Answer {
-    accept_parameters(parameters, &[])?;
-    let Path((zone, service, id)) = path?;
-    let (zone, service, id) = api.find_member(&caller, &zone, &service, &id, Access::Write)?;
+    let (zone, service, id) = api.find_member(&caller, path, parameters, Access::Write)?;
     let body = api.intake.read(body, BODY_OCTETS, caller.client()).await?;
     let action = orders::parse_member(&body)?.action(&zone.origin, caller.peer)?;
     api.order(&zone, Order { service, id, action }, &caller).await
@@ -95,20 +91,21 @@ pub(super) async fn heartbeats(
 }
 
 impl Shared {
-    /// The zone, the service and the id of a path; whether there is such a member is for others to say.
+    /// The zone, the service and the id that a request names; whether there is such a member is for others to say.
     pub(super) fn find_member(
         &self,
         caller: &Caller,
-        zone: &str,
-        service: &str,
-        id: &str,
+        path: MemberPath,
+        parameters: Parameters,
         access: Access,
     ) -> Result<(ServedZone, Name, MemberId), Problem> {
-        let zone = self.find_own(caller, zone, access)?;
-        let unknown = || Problem::unknown_service(&zone.origin, service);
-        let service = service_name(service, &zone.origin).ok_or_else(unknown)?;
+        accept_parameters(parameters, &[])?;
+        let Path((zone, service, id)) = path?;
+        let zone = self.find_own(caller, &zone, access)?;
+        let unknown = || Problem::unknown_service(&zone.origin, &service);
+        let service = service_name(&service, &zone.origin).ok_or_else(unknown)?;
         caller.must_cover(&zone.origin, &service, access)?;
-        let id = MemberId::new(id).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{id}: {error}")))?;
+        let id = MemberId::new(&id).map_err(|error| Problem::new(StatusCode::BAD_REQUEST, format!("{id}: {error}")))?;
         Ok((zone, service, id))
     }
 
@@ -120,9 +117,7 @@ impl Shared {
 
     /// The same, if it says nothing but what is to be done.
     async fn order_plain(&self, path: MemberPath, parameters: Parameters, action: Action, caller: &Caller) -> Answer {
-        accept_parameters(parameters, &[])?;
-        let Path((zone, service, id)) = path?;
-        let (zone, service, id) = self.find_member(caller, &zone, &service, &id, Access::Write)?;
+        let (zone, service, id) = self.find_member(caller, path, parameters, Access::Write)?;
         self.order(&zone, Order { service, id, action }, caller).await
     }
 }
