@@ -262,11 +262,12 @@ impl Task {
             self.configure(change, now);
         }
         if jobs.write.is_none() {
-            jobs.write = self.publisher.seal(now).map(|write| self.append(write));
+            let mut write = self.publisher.seal(now);
             // No event comes any more for the rest of what waits.
-            while jobs.stopping && jobs.write.is_none() && self.publisher.has_batch() {
-                jobs.write = self.publisher.seal(now).map(|write| self.append(write));
+            while jobs.stopping && write.is_none() && self.publisher.has_batch() {
+                write = self.publisher.seal(now);
             }
+            jobs.write = write.map(|write| self.append(write));
         }
         // While the store is at work already on what waited.
         self.show();

@@ -245,8 +245,9 @@ impl Table {
             return;
         }
         let wall = self.governed.seen.wall;
-        let mut given: Vec<Index> = Vec::new();
-        for (service, waiting) in &self.governed.waiting {
+        let mut left: NameMap<usize> = NameMap::default();
+        let mut waiting: Vec<Index> = Vec::new();
+        for (service, members) in &self.governed.waiting {
             let released = match self.governed.slots.get(service) {
                 Some(slots) if !slots.free.is_empty() => {
                     slots.released(self.policy_of(service).slot_hold.unwrap_or_default(), wall)
@@ -255,22 +256,22 @@ impl Table {
                 _ => usize::MAX,
             };
             if released > 0 {
-                let waiting = waiting.iter().copied().filter(|index| !self.edited.contains(index));
-                given.extend(self.in_order(waiting.collect()).into_iter().take(released));
+                left.insert(service.clone(), released);
+                waiting.extend(members.iter().filter(|index| !self.edited.contains(index)));
             }
         }
-        // The edit itself takes the slot.
-        decisions.extend(self.in_order(given).into_iter().filter_map(|index| {
-            let after = Some(Box::new(self.member_at(index)?.clone()));
-            Some(Decision { index, after, reason: Some(Reason::Slotted) })
-        }));
-    }
-
-    /// Those who came first are first.
-    fn in_order(&self, mut members: Vec<Index>) -> Vec<Index> {
-        members.sort_by_cached_key(|&index| {
+        // Those who came first are first.
+        waiting.sort_by_cached_key(|&index| {
             self.member_at(index).map(|member| (member.decided.since, member.id.clone(), index.at()))
         });
-        members
+        for index in waiting {
+            let Some(member) = self.member_at(index) else { continue };
+            if let Some(left) = left.get_mut(&member.service).filter(|left| **left > 0) {
+                *left -= 1;
+                // The edit itself takes the slot.
+                let after = Some(Box::new(member.clone()));
+                decisions.push(Decision { index, after, reason: Some(Reason::Slotted) });
+            }
+        }
     }
 }
