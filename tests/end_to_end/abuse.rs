@@ -88,9 +88,7 @@ fn who_carries_its_cookie_is_served_beyond_the_rate_and_others_are_told_to_use_t
         assert!(slips > 0 && slips.abs_diff(dropped) <= 1, "{answers} {slips} {dropped}");
         assert_eq!(client.ask_tcp(&packet).targets().len(), 1, "whoever comes again by TCP is served");
     }
-    wait_until(PATIENCE, "both limits in the log", || {
-        (server.count_logged("answer-rate") > 0 && server.count_logged("answer-slips") > 0).then_some(())
-    });
+    ["answer-rate", "answer-slips"].iter().for_each(|limit| server.wait_for_line(limit));
 }
 
 #[test]

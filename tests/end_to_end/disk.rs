@@ -65,5 +65,5 @@ fn a_full_disk_refuses_registrations_with_the_reason_and_is_used_again_when_it_h
     wait_until(PATIENCE, "a server that is ready", || ready().ends_with("200").then_some(()));
     assert_eq!(client.targets(MEMCACHED).len(), there + 1);
     assert_eq!(client.serial(), serial.wrapping_add(1));
-    wait_until(PATIENCE, "word of it", || (server.count_logged("can be written again") == 1).then_some(()));
+    server.assert_logged("can be written again", 1);
 }

@@ -207,7 +207,7 @@ fn sigterm_and_sigint_end_the_server_cleanly() {
             server.wait()
         };
         assert_eq!(status.code(), Some(0), "SIG{signal}");
-        wait_until(PATIENCE, "the last line of the log", || (server.count_logged("stopping") == 1).then_some(()));
+        server.assert_logged("stopping", 1); // the last line
         server.restart();
         assert_eq!(server.client().targets(MEMCACHED).len(), 1);
     }

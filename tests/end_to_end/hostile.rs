@@ -16,7 +16,7 @@ use hickory_proto::op::Message;
 use crate::support::client::{Client, ask_tcp};
 use crate::support::message::*;
 use crate::support::server::{Setup, TestServer};
-use crate::support::{MEMCACHED, PATIENCE, ZONE, wait_until};
+use crate::support::{MEMCACHED, PATIENCE, ZONE};
 
 use packets::Packets;
 
@@ -139,7 +139,7 @@ fn check(packet: &[u8], reply: &[u8], tally: &mut Tally) {
 fn conclude(mut server: TestServer, before: &[Vec<u8>]) {
     assert_eq!(look(&server), before, "the zone is as it was");
     assert!(server.terminate().success());
-    wait_until(PATIENCE, "the last line of the log", || (server.count_logged("stopping") == 1).then_some(()));
+    server.assert_logged("stopping", 1); // the last line
     for text in ["ERROR", "panicked"] {
         assert_eq!(server.count_logged(text), 0, "{text}");
     }

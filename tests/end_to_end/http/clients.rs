@@ -155,9 +155,7 @@ fn http_is_switched_off_or_elsewhere_as_the_configuration_says() {
     assert_eq!(server.count_logged("http.open"), 0, "it has effect");
     let config = server.folder().join("livezone.toml");
     std::fs::write(&config, "[http]\nlisten = \"127.0.0.1:1\"\n").unwrap();
-    wait_until(PATIENCE, "a word about a restart", || {
-        (server.count_logged("`http.listen` has changed") > 0).then_some(())
-    });
+    server.wait_for_line("`http.listen` has changed");
     // A port that can't be had is named, with the key.
     server.terminate();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

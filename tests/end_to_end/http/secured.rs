@@ -58,9 +58,7 @@ fn a_changed_certificate_is_taken_over_without_a_restart() {
     make_certificate(folder.path(), "second");
     // One behind the other: between the two they don't belong together, and what runs goes on.
     std::fs::copy(&second, folder.path().join("server.pem")).unwrap();
-    wait_until(PATIENCE, "a word about it", || {
-        (server.count_logged("is not that of the certificate") > 0).then_some(())
-    });
+    server.wait_for_line("is not that of the certificate");
     assert_eq!(status(&server, &first), 200);
     std::fs::copy(folder.path().join("second.key"), folder.path().join("server.key")).unwrap();
     wait_until(PATIENCE, "the other certificate", || (status(&server, &second) == 200).then_some(()));

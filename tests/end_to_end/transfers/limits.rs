@@ -61,7 +61,7 @@ fn one_transfer_too_many_is_servfail_and_counted_and_those_under_way_go_on() {
     let refused = ask_tcp(server.address, &edns_query(ZONE, AXFR, 1232));
     assert_eq!(refused.rcode(), SERVFAIL);
     assert!(refused.error_text().contains("too many zone transfers"), "{}", refused.error_text());
-    wait_until(PATIENCE, "the count", || (server.count_logged("limit=\"transfers\"") == 1).then_some(()));
+    server.assert_logged("limit=\"transfers\"", 1);
     // Whoever is refused has a connection all the same, and others their answers.
     assert_eq!(server.client().ask(&query(ZONE, SOA)).rcode(), 0);
     assert_eq!(server.client().ask(&ixfr(server.client().serial())).rcode(), 0);
@@ -113,7 +113,7 @@ fn a_client_that_takes_nothing_is_cut_off() {
     let server = start_large("500ms");
     let start = Instant::now();
     let mut stream = hold(server.address);
-    wait_until(PATIENCE, "the cut", || (server.count_logged("reason=SlowReader") == 1).then_some(()));
+    server.assert_logged("reason=SlowReader", 1);
     assert!(start.elapsed() >= Duration::from_millis(500));
     let mut octets = Vec::new();
     match stream.read_to_end(&mut octets) {
