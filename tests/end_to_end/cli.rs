@@ -253,7 +253,7 @@ fn logged(format: &'static str) -> Vec<String> {
     let refused = Update::new().add("x.svc.example.test.", TXT, 5, &txt(&["x"]));
     assert_eq!(client.ask(&refused.encode()).rcode(), 5);
     server.wait_for_line("refused");
-    let mut lines = server.stderr.lock().unwrap().clone();
+    let mut lines = server.logged();
     // Whom HTTP is for stands behind the first commit.
     let told = lines.remove(1);
     assert!(told.contains("HTTP is open to this machine"), "{told}");
@@ -291,7 +291,7 @@ fn json_lines_parse() {
 fn the_log_filter_is_honoured() {
     let server = TestServer::with(&Setup { arguments: vec!["--log", "off"], ..Setup::default() });
     server.client().update(&Update::member(MEMCACHED, "i-1", "192.0.2.1"));
-    assert_eq!(server.stderr.lock().unwrap().as_slice(), &[] as &[String]);
+    assert_eq!(server.logged(), [] as [String; 0]);
     let folder = TempDir::new().unwrap();
     let output = run(folder.path(), &["serve", "--log", "verbose"]);
     assert_eq!(output.status.code(), Some(1));

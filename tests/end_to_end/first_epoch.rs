@@ -106,10 +106,9 @@ fn who_does_not_answer_is_left_out_with_a_warning() {
     let serial = server.client().serial();
     assert!((before..=now()).contains(&serial), "{serial}");
     for (secondary, reason) in listed.iter().zip(["no answer in time", "refused", "it answers REFUSED"]) {
-        let lines = server.stderr.lock().unwrap();
-        let warns = |line: &&String| line.contains("WARN") && line.contains(&format!("secondary={secondary}"));
-        let warnings: Vec<&String> = lines.iter().filter(warns).collect();
-        assert!(warnings.len() == 1 && warnings[0].contains(reason), "{secondary}: {lines:#?}");
+        let warning = ["WARN", &format!("secondary={secondary}")];
+        server.assert_lines(&warning, 1);
+        server.assert_lines(&[&warning[..], &[reason]].concat(), 1);
     }
     // A plain question, the same each time.
     let asked = silent.questions();

@@ -191,10 +191,7 @@ fn a_key_signs_what_is_sent_and_only_a_signed_answer_counts() {
         ..Setup::default()
     });
     key.set(server.key("xfer")).unwrap();
-    let of = |text: &str, other: &Answering| {
-        let lines = server.stderr.lock().unwrap();
-        lines.iter().filter(|line| line.contains(text) && line.contains(&other.address.to_string())).count()
-    };
+    let of = |text: &str, other: &Answering| server.count_lines(&[text, &other.address.to_string()]);
     wait_until(PATIENCE, "the acknowledgement", || (of(ACKNOWLEDGED, &honest) == 1).then_some(()));
     let unsigned = "an answer is not signed";
     wait_until(PATIENCE, "the warning", || (of(unsigned, &forger) == 1).then_some(()));

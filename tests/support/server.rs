@@ -223,13 +223,28 @@ impl TestServer {
 
     /// That many lines of its log contain a text; the last of them may still be under way.
     pub(crate) fn assert_logged(&self, text: &str, count: usize) {
-        wait_until(PATIENCE, text, || (self.count_logged(text) >= count).then_some(()));
-        assert_eq!(self.count_logged(text), count, "{text}");
+        self.assert_lines(&[text], count);
+    }
+
+    /// That many contain all of these.
+    pub(crate) fn assert_lines(&self, texts: &[&str], count: usize) {
+        wait_until(PATIENCE, &texts.join(" … "), || (self.count_lines(texts) >= count).then_some(()));
+        assert_eq!(self.count_lines(texts), count, "{texts:?}");
     }
 
     /// How many lines of its log contain a text.
     pub(crate) fn count_logged(&self, text: &str) -> usize {
-        self.stderr.lock().unwrap().iter().filter(|line| line.contains(text)).count()
+        self.count_lines(&[text])
+    }
+
+    /// How many contain all of these.
+    pub(crate) fn count_lines(&self, texts: &[&str]) -> usize {
+        self.logged().iter().filter(|line| texts.iter().all(|text| line.contains(text))).count()
+    }
+
+    /// Its log so far. A copy: whoever fails over it leaves the log to whoever shows it.
+    pub(crate) fn logged(&self) -> Vec<String> {
+        self.stderr.lock().unwrap().clone()
     }
 }
 
@@ -240,7 +255,7 @@ impl Drop for TestServer {
             let _ = process.wait();
         }
         if std::thread::panicking() {
-            eprintln!("--- the server's log\n{}", self.stderr.lock().unwrap().join("\n"));
+            eprintln!("--- the server's log\n{}", self.logged().join("\n"));
         }
     }
 }

@@ -125,11 +125,7 @@ impl Scene {
 
     /// How many transfers of a form the primary has sent to an address.
     fn sent(&self, ip: IpAddr, form: &str) -> usize {
-        let (peer, form) = (format!(" peer={ip}:"), format!("form=\"{form}\""));
-        let lines = self.server.stderr.lock().unwrap();
-        let is_transfer =
-            |line: &&String| line.contains("zone transfer") && line.contains(&peer) && line.contains(&form);
-        lines.iter().filter(is_transfer).count()
+        self.server.count_lines(&["zone transfer", &format!(" peer={ip}:"), &format!("form=\"{form}\"")])
     }
 
     /// The same for each secondary.

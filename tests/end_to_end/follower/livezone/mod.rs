@@ -75,9 +75,7 @@ fn a_thousand_changes_arrive_as_differences() {
     assert!(serial(listen).unwrap() > 1000 + 500, "most of them changed something");
     assert!(records.iter().any(|record| record.contains(" srv ")));
     // The whole zone went out once, besides those of this test.
-    let whole = |line: &&String| line.contains("zone transfer") && line.contains("INFO");
-    let taken = primary.stderr.lock().unwrap().iter().filter(whole).count();
-    assert_eq!(taken, 1 + 1 + CHANGES / 200 + 1);
+    primary.assert_lines(&["zone transfer", "INFO"], 1 + 1 + CHANGES / 200 + 1);
     assert_eq!(secondary.count_logged("WARN") + secondary.count_logged("ERROR"), 0);
     // The same answers, and lists in the same order.
     let (ours, theirs) = (secondary.client(), primary.client());
@@ -158,10 +156,9 @@ fn a_key_signs_the_transfer_and_its_faults_are_told() {
     let wrong = TestServer::with(&Setup { keys: vec![("xfer", "hmac-sha256")], ..copy("key = \"xfer.\"") });
     wrong.wait_for_line("no primary has the zone");
     for (server, reason) in [(&none, "REFUSED"), (&other, "REFUSED"), (&unknown, "key"), (&wrong, "BADSIG")] {
-        let lines = server.stderr.lock().unwrap();
+        let lines = server.logged();
         let line = lines.iter().find(|line| line.contains("no primary has the zone")).unwrap();
         assert!(line.contains(reason) && line.contains(&primary.address.to_string()), "{line}");
-        drop(lines);
         let (rcode, text) = state(server.address);
         assert_eq!((rcode, text.as_str()), (2, "the copy of the zone is missing or has expired"));
         let view = zone_view(server, "").1;
